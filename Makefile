@@ -1,0 +1,1 @@
+# Targets explain themselves: `make help`.

@@ -1,0 +1,1 @@
+//! dbbackup-kind-tests
