@@ -1,1 +1,40 @@
-//! dbbackup-contract
+//! What the operator and the runner say to each other.
+//!
+//! The operator hands a [`Task`] to a Job; the runner sends [`Progress`] while
+//! it works and one [`Report`] when it ends. Both sides, and every crate of the
+//! data path, name what went wrong by the same table: [`Reason`]. The crate
+//! holds types and pure functions only, so that anything may depend on it.
+
+mod connection;
+mod exit;
+mod failure;
+mod memory;
+mod mounts;
+mod progress;
+mod reason;
+mod report;
+mod secret;
+mod task;
+
+pub use connection::{
+    CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode,
+};
+pub use exit::ExitCode;
+pub use failure::{ErrorClass, Failure};
+pub use memory::{DEFAULT_WORKERS, runner_memory_bytes};
+pub use mounts::*;
+pub use progress::{Progress, ProgressPhase};
+pub use reason::{Reason, ReasonEntry};
+pub use report::{
+    BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, DatabaseReport, GlobalsReport,
+    InitReport, InspectReport, KeySlotReport, LogPosition, MAX_REPORTED_DATABASES, Message, Method,
+    MethodChoice, Outcome, Report, ReportBody, RestoreReport, RunState, ServerReport,
+    VerificationLevel, VerificationReport,
+};
+pub use secret::SecretString;
+pub use task::{
+    Action, BackupAction, EncryptionAccess, GlobalsPolicy, InitAction, Initialize, InspectAction,
+    KeyAccess, KeyKind, Origin, ReportEndpoint, RepositoryAccess, RestoreAction, RestoreDatabase,
+    RestoreStrategy, SnapshotSelector, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION,
+    Task, TaskError,
+};

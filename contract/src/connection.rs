@@ -1,0 +1,121 @@
+//! How the runner reaches a server: addresses and the files that hold secrets.
+
+use serde::{Deserialize, Serialize};
+
+/// One value of a secret or config map, mounted as a file.
+///
+/// The whole object is mounted as the folder `dir` (optional volume), so that
+/// an empty folder means that the object does not exist, and other files alone
+/// mean that it lacks the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretFile {
+    /// Folder of the mounted object.
+    pub dir: String,
+    /// File in that folder: the key of the object.
+    pub key: String,
+    /// The object's name, for messages.
+    pub object: String,
+}
+
+impl SecretFile {
+    /// Path of the file.
+    #[must_use]
+    pub fn path(&self) -> std::path::PathBuf {
+        std::path::Path::new(&self.dir).join(&self.key)
+    }
+}
+
+/// User name and password of a server, as files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CredentialFiles {
+    /// The user's name.
+    pub username: SecretFile,
+    /// The password.
+    pub password: SecretFile,
+}
+
+/// How much a connection proves about the server. The names are those of the
+/// API; PostgreSQL calls them `disable`, `prefer`, `require`, `verify-ca`, `verify-full`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum TlsMode {
+    /// No TLS.
+    Disable,
+    /// TLS where the server has it, unverified; else plain.
+    Prefer,
+    /// TLS, unverified.
+    Require,
+    /// TLS with a certificate of a trusted CA.
+    #[serde(rename = "VerifyCA")]
+    VerifyCa,
+    /// TLS with a certificate of a trusted CA for this host name.
+    #[default]
+    VerifyFull,
+}
+
+impl TlsMode {
+    /// PostgreSQL's own name (`sslmode`).
+    #[must_use]
+    pub const fn as_sslmode(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+/// TLS of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsAccess {
+    /// What the connection must prove.
+    pub mode: TlsMode,
+    /// The CA's certificates (PEM); the system's CAs where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretFile>,
+    /// The client's own certificate (PEM), with `client_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<SecretFile>,
+    /// The key of the client's certificate (PEM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<SecretFile>,
+}
+
+/// A PostgreSQL server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PostgresqlAccess {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User name and password.
+    pub credentials: CredentialFiles,
+    /// TLS.
+    #[serde(default)]
+    pub tls: TlsAccess,
+}
+
+/// Which databases of a server are backed up. Entries are globs with `*` and
+/// `?`; anything else in them is literal. Nothing said means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DatabaseSelection {
+    /// Databases to take; all where empty.
+    pub include: Vec<String>,
+    /// Databases to leave out, applied after `include`.
+    pub exclude: Vec<String>,
+}
+
+impl DatabaseSelection {
+    /// Whether the whole server is meant, with its roles and other globals.
+    #[must_use]
+    pub fn is_whole_server(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+}

@@ -1,0 +1,287 @@
+//! The table of reasons: every way in which something can fail, in one place.
+//!
+//! A reason's name is stable: statuses, events, metrics, exit codes and the
+//! documentation use it. A new failure gets a new line here, never a new
+//! meaning for an old name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ErrorClass, ExitCode};
+
+/// One line of the table, for the documentation.
+#[derive(Clone, Copy, Debug)]
+pub struct ReasonEntry {
+    /// The reason.
+    pub reason: Reason,
+    /// What it means: the first line of its documentation.
+    pub meaning: &'static str,
+}
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident: $class:ident, $exit:ident, $hint:literal; )+) => {
+        /// Why something failed: a stable name with a class, an exit code and a hint.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Reason {
+            $( $(#[doc = $doc])+ $name, )+
+            /// A reason that this release does not know, written by a newer one.
+            #[serde(other)]
+            Unknown,
+        }
+
+        impl Reason {
+            /// The whole table, in the order of the documentation.
+            pub const TABLE: &'static [ReasonEntry] = &[
+                $( ReasonEntry { reason: Self::$name, meaning: concat!($($doc),+) }, )+
+            ];
+
+            /// The stable name.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $( Self::$name => stringify!($name), )+
+                    Self::Unknown => "Unknown",
+                }
+            }
+
+            /// Whether another try can help, unless a case says otherwise.
+            #[must_use]
+            pub const fn class(self) -> ErrorClass {
+                match self {
+                    $( Self::$name => ErrorClass::$class, )+
+                    Self::Unknown => ErrorClass::Fatal,
+                }
+            }
+
+            /// The exit code of the runner when the failure is permanent.
+            #[must_use]
+            pub const fn exit_code(self) -> ExitCode {
+                match self {
+                    $( Self::$name => ExitCode::$exit, )+
+                    Self::Unknown => ExitCode::Internal,
+                }
+            }
+
+            /// What a person can do about it, unless a case knows better.
+            #[must_use]
+            pub const fn hint(self) -> &'static str {
+                match self {
+                    $( Self::$name => $hint, )+
+                    Self::Unknown => "A newer release wrote this; upgrade to read it.",
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    // What was asked for.
+    /// the command line is wrong
+    UsageError: Fatal, Usage, "See --help.";
+    /// the task that the operator wrote cannot be read
+    TaskInvalid: Fatal, Usage, "Operator and runner must be of the same release; set both images to one version.";
+    /// a field of the spec cannot be carried out
+    InvalidSpec: Fatal, Usage, "Correct the field that the message names.";
+
+    // Secrets.
+    /// a secret that the spec names does not exist
+    SecretNotFound: Fatal, Secret, "Create the secret in the same namespace, or correct the reference.";
+    /// a secret lacks the key that is looked for
+    SecretKeyNotFound: Fatal, Secret, "Add the key to the secret, or name the right key in the reference.";
+
+    // The repository.
+    /// there is no repository at this place
+    RepositoryNotFound: Fatal, NotFound, "Check the path, or let it be created (initialize: IfEmpty, or the init command).";
+    /// the place holds other things than a repository
+    RepositoryNotEmpty: Fatal, Conflict, "Choose an empty folder or prefix for the repository.";
+    /// another repository lies at this place than the one that was pinned
+    RepositoryChanged: Fatal, Conflict, "Put the right volume or bucket back, or create a new BackupRepository object for the other repository.";
+    /// this release cannot read the repository's format
+    RepositoryVersionUnsupported: Fatal, Incompatible, "Use the release that wrote it, or a newer one.";
+    /// no key that was given opens the repository
+    WrongKey: Fatal, Key, "Give the key or passphrase with which the repository was made, or one that was added since.";
+    /// a key slot is damaged, which is not the same as a wrong key
+    KeySlotDamaged: Fatal, Damaged, "Restore the object under keys/ from a copy of the repository, or use another key slot.";
+    /// a key was given for an unencrypted repository, or none for an encrypted one
+    EncryptionMismatch: Fatal, Key, "Say the encryption that the repository has: keys, or none.";
+    /// an object of the repository was changed, cut or swapped
+    RepositoryDamaged: Fatal, Damaged, "Run check to see which snapshots are touched; take those from a copy.";
+    /// an object that a snapshot needs is gone
+    ObjectMissing: Fatal, Damaged, "Run check to see which snapshots are touched; take those from a copy.";
+    /// no such snapshot
+    SnapshotNotFound: Fatal, NotFound, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
+    /// the prefix of a snapshot's id fits several snapshots
+    SnapshotAmbiguous: Fatal, Usage, "Give more characters of the id.";
+    /// the run was given up by a later attempt or by maintenance before it could commit
+    Fenced: Fatal, Conflict, "Nothing to do if a later attempt has succeeded; else run the backup again.";
+    /// a stream of the snapshot does not exist
+    StreamNotFound: Fatal, NotFound, "List what the snapshot holds with: dbbackup-runner snapshots --json REPOSITORY.";
+
+    // Where the repository is kept.
+    /// the storage did not answer as it should
+    StorageUnavailable: Retryable, Retryable, "Look at the volume or the store; it is tried again.";
+    /// the storage is full
+    StorageFull: Fatal, NoSpace, "Make room on the volume, or enlarge it. What was written before stays valid.";
+    /// the storage may not be written or read by this user
+    StoragePermissionDenied: Fatal, Denied, "Give the Job's user (fsGroup) read and write access to the volume.";
+    /// the storage cannot keep the promises that a repository needs
+    StorageUnsuitable: Fatal, Incompatible, "Use a file system with hard links or rename without replacement.";
+
+    // Reaching the server.
+    /// the host's name is not known
+    HostNotFound: Retryable, Retryable, "Check the spelling of source host; in Kubernetes a Service is NAME.NAMESPACE.svc.";
+    /// nothing answers at this address
+    ServerUnreachable: Retryable, Retryable, "Check host and port, that the server runs, and that a NetworkPolicy lets the Job through.";
+    /// the server is starting, stopping or recovering
+    ServerNotReady: Retryable, Retryable, "It is tried again.";
+    /// the server has no connection left
+    TooManyConnections: Retryable, Retryable, "Raise max_connections, or let the backup role use reserved connections.";
+    /// the server went away in the middle
+    ServerGoneAway: Retryable, Retryable, "Look at the server's log; it is tried again.";
+    /// a pooler answers where the server itself is needed
+    PoolerRefused: Fatal, Incompatible, "Give the address of the server itself, not of the connection pooler.";
+    /// user name or password is wrong
+    WrongPassword: Fatal, Denied, "Correct the secret that credentialsSecretRef names.";
+    /// pg_hba.conf has no line that lets this connection in
+    NoPgHbaEntry: Fatal, Denied, "Add the line that the message shows to pg_hba.conf and reload the server.";
+    /// the server does not speak TLS, which the spec asks for
+    TlsRefused: Fatal, Denied, "Give the server a certificate, or accept a plain connection with tls: {mode: Prefer}.";
+    /// the server's certificate does not prove what the spec asks for
+    TlsVerificationFailed: Fatal, Denied, "Name the CA with tls.caRef, or accept less with tls: {mode: Require}.";
+
+    // What the server says.
+    /// the role lacks a right
+    PermissionDenied: Fatal, Denied, "Grant the right that the message names to the backup role, or use a role that has it.";
+    /// the database does not exist
+    DatabaseNotFound: Fatal, NotFound, "Check the names in databases.";
+    /// the database that should be created exists
+    DatabaseExists: Fatal, Conflict, "Give another name with `as`, or rename or drop the existing database yourself.";
+    /// roles that own or may use the restored objects do not exist
+    RoleNotFound: Fatal, NotFound, "Create the roles, or restore them too with globals: Merge.";
+    /// a tablespace does not exist
+    TablespaceNotFound: Fatal, NotFound, "Create the tablespace on the target server.";
+    /// an extension is not installed on the target
+    ExtensionNotAvailable: Fatal, NotFound, "Install the extension's package on the target server.";
+    /// encoding or locale does not exist on the target
+    LocaleNotAvailable: Fatal, Incompatible, "Install the locale on the target server, or restore to a server that has it.";
+    /// client, server or archive are of versions that do not fit
+    VersionUnsupported: Fatal, Incompatible, "Use an image of the runner that has a client of the server's major version.";
+    /// a client program is not in the image
+    ClientMissing: Fatal, Incompatible, "Use the runner's own image, or set the folder of the clients.";
+    /// a lock was not granted in time
+    LockTimeout: Retryable, Retryable, "Find the session that the message names, or run when it is done.";
+    /// somebody else restores to the same place now
+    RestoreInProgress: Retryable, Retryable, "Wait for the other restore; it is tried again.";
+    /// a database bears the scratch name but not the mark of this restore
+    ScratchNotOurs: Fatal, Conflict, "Look at the database that the message names and drop or rename it yourself.";
+    /// the server's disk is full
+    DiskFull: Fatal, NoSpace, "Make room on the server.";
+    /// the server's lock table or shared memory is exhausted
+    OutOfSharedMemory: Fatal, Rejected, "Raise max_locks_per_transaction on the server.";
+    /// the server found damaged data
+    DataCorrupted: Fatal, Damaged, "Check the server with pg_amcheck; do not delete older backups.";
+    /// the server refused a statement
+    StatementFailed: Fatal, Rejected, "The message has the server's words.";
+    /// what was restored differs from what was backed up
+    RowsDiffer: Fatal, Damaged, "The restored database was not put in place; run check on the repository.";
+    /// a client program failed
+    ClientFailed: Fatal, Rejected, "The message has the program's last lines.";
+    /// the dump's format is unknown or not what it should be
+    ArchiveUnsupported: Fatal, Incompatible, "Use an image of the runner for this PostgreSQL version.";
+    /// the dump was cut short or is damaged
+    ArchiveDamaged: Fatal, Damaged, "Look at the server's log for why the dump ended.";
+    /// some databases failed, the others are done
+    DatabaseFailed: Fatal, Partial, "See the list of databases for each one's reason.";
+
+    // How the work itself went.
+    /// no byte moved for stallTimeout
+    Stalled: Retryable, Retryable, "Look for locks on the server and for a slow volume or network.";
+    /// the runner was told to stop
+    Interrupted: Retryable, Retryable, "Somebody or something ended the pod; it is tried again.";
+    /// a child process was killed
+    ChildKilled: Retryable, Retryable, "If memory was short, raise job.resources.limits.memory.";
+    /// there was not enough memory
+    OutOfMemory: Retryable, Retryable, "Raise job.resources.limits.memory.";
+    /// a fault of this program
+    Internal: Fatal, Internal, "Please report it with the log.";
+
+    // What the operator sees from outside.
+    /// an object that the spec refers to does not exist
+    ReferenceNotFound: Retryable, Retryable, "Create the object that the message names, in the same namespace.";
+    /// an object that the spec refers to is not ready
+    ReferenceNotReady: Retryable, Retryable, "Look at the conditions of the object that the message names.";
+    /// the volume claim does not exist or is not bound
+    ClaimNotFound: Retryable, Retryable, "Create the PersistentVolumeClaim that the message names.";
+    /// no node can take the pod
+    Unschedulable: Retryable, Retryable, "Compare job.resources and job.nodeSelector with the nodes.";
+    /// the image cannot be pulled
+    ImagePullFailed: Fatal, NotFound, "Correct the image, or give imagePullSecrets.";
+    /// the pod could not be created: quota, policy or admission
+    PodRejected: Fatal, Rejected, "The message has the API server's words.";
+    /// the pod did not start within startTimeout
+    StartTimeout: Fatal, Retryable, "Look at the pod's events; raise job.startTimeout if the cluster is slow.";
+    /// the pod was evicted or its node went away
+    PodDisrupted: Retryable, Retryable, "It is tried again.";
+    /// the pod ended in a way that tells nothing
+    PodFailed: Fatal, Internal, "Look at the pod's log.";
+    /// the Job ended and neither report nor termination message arrived
+    OutcomeUnknown: Retryable, Retryable, "The repository is asked what became of the run.";
+    /// the run left no snapshot in the repository
+    NothingCommitted: Fatal, Internal, "Look at the pod's log, then run the backup again.";
+    /// the Job of a run is gone
+    JobGone: Retryable, Retryable, "Somebody deleted the Job; the repository is asked what became of the run.";
+    /// the slot is longer ago than startingDeadlineSeconds
+    DeadlineExceeded: Fatal, Retryable, "Run a Backup by hand if this one is missed.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// In a schema a reason is a CamelCase string, so that a newer release's
+/// reasons are valid in an older CRD.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Reason {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "maxLength": 64})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_keeps_its_name_on_the_wire_and_says_what_to_do() {
+        for entry in Reason::TABLE {
+            let json = serde_json::to_string(&entry.reason).unwrap();
+            assert_eq!(json, format!("\"{}\"", entry.reason));
+            let hint = entry.reason.hint();
+            assert!(
+                hint.ends_with('.') && hint.len() > 10 || hint == "See --help.",
+                "{}: {hint}",
+                entry.reason
+            );
+        }
+    }
+
+    #[test]
+    fn retryable_reasons_do_not_exit_with_a_permanent_code() {
+        for entry in Reason::TABLE {
+            if entry.reason.class() == ErrorClass::Retryable {
+                assert!(!entry.reason.exit_code().is_permanent(), "{}", entry.reason);
+            }
+        }
+    }
+}

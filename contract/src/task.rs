@@ -1,0 +1,377 @@
+//! What the operator asks of a runner: one task a Job, as JSON, without secrets.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{DatabaseSelection, Failure, PostgresqlAccess, Reason, SecretFile};
+
+/// Version of the task's shape. A runner refuses another one.
+pub const TASK_VERSION: u32 = 1;
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Task {
+    /// [`TASK_VERSION`] of the writer.
+    pub version: u32,
+    /// The object that the task is carried out for.
+    pub subject: Subject,
+    /// Where progress and report go; absent when a person runs a task by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportEndpoint>,
+    /// The repository to work with.
+    pub repository: RepositoryAccess,
+    /// What to do.
+    pub action: Action,
+    /// No byte for so long is a stall, in seconds.
+    pub stall_timeout_seconds: u64,
+    /// Threads of the pipeline.
+    pub workers: u32,
+}
+
+impl Task {
+    /// Reads a task.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text or its version.
+    pub fn from_json(json: &[u8]) -> Result<Self, TaskError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_slice(json).map_err(TaskError::Malformed)?;
+        if version != TASK_VERSION {
+            return Err(TaskError::Version(version));
+        }
+        serde_json::from_slice(json).map_err(TaskError::Malformed)
+    }
+}
+
+/// Why a task cannot be read.
+#[derive(Debug)]
+pub enum TaskError {
+    /// Not the JSON of a task.
+    Malformed(serde_json::Error),
+    /// Written by another release.
+    Version(u32),
+}
+
+impl std::fmt::Display for TaskError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Malformed(error) => write!(f, "the task cannot be read: {error}"),
+            Self::Version(version) => {
+                write!(f, "the task has version {version}, this runner reads {TASK_VERSION}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Self::new(Reason::TaskInvalid, error.to_string())
+    }
+}
+
+/// Kinds whose objects have Jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SubjectKind {
+    /// Initialising a repository.
+    BackupRepository,
+    /// A backup, or the inspection of its outcome.
+    Backup,
+    /// A restore.
+    RestoreRequest,
+}
+
+/// The object that a task is carried out for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Subject {
+    /// Its kind.
+    pub kind: SubjectKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// The report channel of the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReportEndpoint {
+    /// `https://` address, with [`crate::REPORT_PATH`].
+    pub url: String,
+    /// The CA that signs the channel's certificate (PEM).
+    pub ca_pem: String,
+}
+
+/// Where a repository is and how to open it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RepositoryAccess {
+    /// The object's name, for messages.
+    pub name: String,
+    /// Where it is.
+    pub storage: StorageAccess,
+    /// How it is encrypted.
+    pub encryption: EncryptionAccess,
+    /// The id that was pinned; absent before it was opened for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_id: Option<String>,
+}
+
+/// Where a repository is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum StorageAccess {
+    /// A folder of a mounted volume.
+    Volume {
+        /// Absolute path in the pod.
+        path: String,
+    },
+}
+
+/// How a repository is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum EncryptionAccess {
+    /// Not at all.
+    None {},
+    /// By a master key that each of these opens.
+    Keys(Vec<KeyAccess>),
+}
+
+/// One key slot's secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyAccess {
+    /// The entry's name in the spec.
+    pub name: String,
+    /// What the file holds.
+    pub kind: KeyKind,
+    /// The file.
+    pub file: SecretFile,
+}
+
+/// What a key's file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyKind {
+    /// A passphrase, stretched before use.
+    Passphrase,
+    /// 32 bytes, raw or in base64.
+    Key,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Action {
+    /// Create or open a repository.
+    Init(InitAction),
+    /// Make a backup.
+    Backup(BackupAction),
+    /// Restore databases.
+    Restore(RestoreAction),
+    /// Look up what became of a run.
+    Inspect(InspectAction),
+}
+
+/// Whether a repository may be created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Initialize {
+    /// Where the place is empty.
+    #[default]
+    IfEmpty,
+    /// Not at all: what is not a repository is refused.
+    Never,
+}
+
+/// Create or open a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InitAction {
+    /// Whether it may be created.
+    pub initialize: Initialize,
+}
+
+/// What is backed up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Source {
+    /// Databases of a PostgreSQL server.
+    Postgresql {
+        /// The server.
+        access: PostgresqlAccess,
+        /// Its databases.
+        #[serde(default)]
+        databases: DatabaseSelection,
+    },
+}
+
+/// Whose run it is; kept in the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Origin {
+    /// The cluster: UID of its namespace `kube-system`.
+    pub cluster: String,
+    /// Namespace of the objects.
+    pub namespace: String,
+    /// Name of the `Backup`.
+    pub backup: String,
+    /// Name of the schedule, if one stands behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+}
+
+/// Make a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupAction {
+    /// Snapshots of one series share chunks and retention:
+    /// `CLUSTER/NAMESPACE/SCHEDULE`.
+    pub series: String,
+    /// The run: the `Backup`'s UID. A retry has the same.
+    pub run_id: String,
+    /// The slot, or the object's creation: part of the snapshot's name, the same in a retry.
+    pub slot_time: Timestamp,
+    /// Whose run it is.
+    pub origin: Origin,
+    /// What is backed up.
+    pub source: Source,
+}
+
+/// Which snapshot is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum SnapshotSelector {
+    /// This one.
+    Id(String),
+    /// The newest one of a series.
+    Latest {
+        /// The series.
+        series: String,
+        /// Its slot lies before this time, if said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Timestamp>,
+    },
+}
+
+/// What happens to roles and other globals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum GlobalsPolicy {
+    /// They are left alone; what is missing is refused before anything is created.
+    #[default]
+    Skip,
+    /// What is missing is created; what exists stays as it is.
+    Merge,
+}
+
+/// What happens to a database that exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum RestoreStrategy {
+    /// The restore is refused.
+    #[default]
+    CreateNew,
+}
+
+/// One database of a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreDatabase {
+    /// Its name in the snapshot.
+    pub name: String,
+    /// Its name on the target; the same where absent.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub as_name: Option<String>,
+}
+
+/// Restore databases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreAction {
+    /// UID of the request: the mark of its scratch databases.
+    pub request_uid: String,
+    /// From which snapshot.
+    pub snapshot: SnapshotSelector,
+    /// To which server.
+    pub target: PostgresqlAccess,
+    /// Which databases; all of the snapshot where empty.
+    #[serde(default)]
+    pub databases: Vec<RestoreDatabase>,
+    /// Roles and other globals.
+    #[serde(default)]
+    pub globals: GlobalsPolicy,
+    /// What happens to a database that exists.
+    #[serde(default)]
+    pub strategy: RestoreStrategy,
+}
+
+/// Look up what became of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InspectAction {
+    /// The run's series.
+    pub series: String,
+    /// The run.
+    pub run_id: String,
+    /// The run's slot, which its snapshot's name holds.
+    pub slot_time: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn init_task() -> Task {
+        Task {
+            version: TASK_VERSION,
+            subject: Subject {
+                kind: SubjectKind::BackupRepository,
+                namespace: "shop".into(),
+                name: "main".into(),
+                uid: "u1".into(),
+            },
+            report: None,
+            repository: RepositoryAccess {
+                name: "main".into(),
+                storage: StorageAccess::Volume { path: "/repository".into() },
+                encryption: EncryptionAccess::None {},
+                expected_id: None,
+            },
+            action: Action::Init(InitAction { initialize: Initialize::IfEmpty }),
+            stall_timeout_seconds: 900,
+            workers: 2,
+        }
+    }
+
+    #[test]
+    fn a_task_survives_its_json() {
+        let task = init_task();
+        let json = serde_json::to_vec(&task).unwrap();
+        assert_eq!(Task::from_json(&json).unwrap(), task);
+    }
+
+    #[test]
+    fn a_task_of_another_version_is_refused_by_its_version_even_if_its_shape_is_new() {
+        let json = br#"{"version": 7, "somethingNew": true}"#;
+        let error = Task::from_json(json).unwrap_err();
+        assert!(matches!(error, TaskError::Version(7)), "{error}");
+        assert_eq!(Failure::from(error).reason, Reason::TaskInvalid);
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_rather_than_ignored() {
+        let mut value = serde_json::to_value(init_task()).unwrap();
+        value["action"]["init"]["dropEverything"] = true.into();
+        let error = Task::from_json(value.to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("dropEverything"), "{error}");
+    }
+}
