@@ -26,14 +26,25 @@ impl SecretFile {
     }
 }
 
-/// User name and password of a server, as files.
+/// Who connects to a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum UserName {
+    /// The name stands in a file, beside the password: the operator's way.
+    File(SecretFile),
+    /// The name itself: from a URI on the command line.
+    Literal(String),
+}
+
+/// User name and password of a server. A password is always a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CredentialFiles {
     /// The user's name.
-    pub username: SecretFile,
-    /// The password.
-    pub password: SecretFile,
+    pub username: UserName,
+    /// The password; absent where the server asks for none (client certificate, `trust`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretFile>,
 }
 
 /// How much a connection proves about the server. The names are those of the

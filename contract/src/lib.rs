@@ -17,7 +17,7 @@ mod secret;
 mod task;
 
 pub use connection::{
-    CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode,
+    CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
 };
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure};
