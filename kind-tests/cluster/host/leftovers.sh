@@ -1,0 +1,17 @@
+# shellcheck shell=bash
+# What a cluster could leave on the machine, and whether it did. Sourced; needs
+# paths.sh, addresses.sh, cgroups.sh.
+
+# Prints a line for each thing that stayed.
+list_leftovers() {
+  grep -lzE "^(/var/lib/cluster/|$here/node/)" /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/process /' || true
+  awk -v state="$state" 'index($5, state) == 1 { print "mount " $5 }' /proc/self/mountinfo
+  ! ip link show "$host_interface" >/dev/null 2>&1 || echo "interface $host_interface"
+  cgroup_folders | sed 's/^/cgroup /'
+  [[ ! -e $state ]] || echo "folder $state"
+  # Rules belong into the node's own network namespace.
+  local table
+  for table in filter nat mangle; do
+    iptables -w -t "$table" -S 2>/dev/null | grep -E 'KUBE-|CNI-' | sed "s/^/iptables $table /" || true
+  done
+}

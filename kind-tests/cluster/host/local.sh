@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# The cluster without a container engine: `up` and `down`. Sourced.
+
+local_up() {
+  need_root "a cluster without a container engine"
+  exec 9>"$cache/cluster.lock"
+  flock 9
+  if cluster_is_healthy; then
+    say "the cluster is running already"
+    return
+  fi
+
+  need_packages containerd runc containernetworking-plugins iptables conntrack iproute2 openssl procps
+  build_kubebox && kubebox=$folder
+  build_addons && addons=$folder
+  build_pause_image && pause=$folder
+  ln -sf kubebox "$kubebox/kubectl"
+  offer kubectl "$kubebox/kubectl"
+
+  if [[ -e $state ]]; then
+    say "what is left of an earlier cluster is not healthy: removing it"
+    remove_cluster
+  fi
+  say "starting a node with Kubernetes $("$bin/kubectl" version --client | awk '/^Client/ { print $3 }')"
+  mkdir -p "$state"
+  touch "$state/$mark"
+  provide node "$here/node"
+  provide kubebox "$kubebox"
+  provide addons "$addons"
+  provide pause "$pause"
+  save_sysctls
+  make_cgroups
+  make_credentials
+  start_node
+  wait_for_cluster
+  run_logged "$state/manifests.log" kubectl apply -f "$here/manifests"
+  say "the cluster is up"
+}
+
+local_down() {
+  need_root "removing the cluster"
+  exec 9>"$cache/cluster.lock"
+  flock 9
+  remove_cluster
+  local leftovers
+  leftovers=$(list_leftovers)
+  if [[ -n $leftovers ]]; then
+    printf '%s\n' "$leftovers" >&2
+    fail "this stayed behind"
+  fi
+  say "the cluster is down, and nothing of it is left but the caches in $cache"
+}
+
+# Also removes what a crash left of one.
+remove_cluster() {
+  stop_node
+  restore_sysctls
+  ip link del "$host_interface" 2>/dev/null || true
+  wait_until 20 remove_cgroups || say "the cgroups cannot be removed yet"
+  [[ -e $state ]] || return 0
+  # The folder's name can come from the environment: only what `up` has made is
+  # deleted, and never anything through a mount.
+  [[ -f $state/$mark ]] || fail "$state was not made by this script; delete it by hand"
+  rm -rf --one-file-system "$state"
+}
+
+# Each condition names the component that is to blame if it does not come true.
+wait_for_cluster() {
+  wait_until 60 apiserver_is_ready || start_fails "$(awaited_component)" "the API server is not ready"
+  wait_until 60 accounts_are_ready || start_fails kube-controller-manager "service accounts are not made"
+  wait_until 60 node_is_ready || start_fails kubelet "the node is not ready"
+  wait_until 60 proxy_is_ready || start_fails kube-proxy "services are not reachable"
+  wait_until 60 dns_is_ready || start_fails dns "names are not resolved"
+}
+
+# What node/init is waiting for.
+awaited_component() {
+  local component
+  component=$(sed -n 's/.* waiting for //p' "$state/var/log/cluster/init.log" | tail -n 1)
+  [[ -f $state/var/log/cluster/$component.log ]] && echo "$component" || echo init
+}
