@@ -14,8 +14,7 @@ local_up() {
   build_kubebox && kubebox=$folder
   build_addons && addons=$folder
   build_pause_image && pause=$folder
-  ln -sf kubebox "$kubebox/kubectl"
-  offer kubectl "$kubebox/kubectl"
+  offer kubectl "$kubebox/kubebox" kubectl
 
   if [[ -e $state ]]; then
     say "what is left of an earlier cluster is not healthy: removing it"

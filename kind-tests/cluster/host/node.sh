@@ -41,7 +41,9 @@ node_process() {
 node_init() {
   local process init
   process=$(node_process) || return 1
-  read -r init _ <"/proc/$process/task/$process/children" && echo "$init"
+  # The file has no end of line, which `read` takes for a failure.
+  read -r init _ <"/proc/$process/task/$process/children" || [[ -n $init ]] || return 1
+  echo "$init"
 }
 
 # With the first process inside, the kernel kills all that is in its namespaces;

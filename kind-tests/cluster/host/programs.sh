@@ -29,8 +29,16 @@ build_helm() {
   build_go_module helm "$module" "-X helm.sh/helm/v3/internal/version.version=$version" helm.sh/helm/v3/cmd/helm
 }
 
-# offer PROGRAM FILE: puts it where people and scripts find it.
+# offer NAME COMMAND...: puts it where people and scripts find it. Both programs
+# would keep what they know of a cluster's API below ~/.kube, by its address, and
+# believe it of the next cluster too: it belongs to the cluster.
 offer() {
   mkdir -p "$bin"
-  ln -sfn "$2" "$bin/$1"
+  cat >"$bin/.$1" <<SH
+#!/bin/sh
+export KUBECONFIG="\${KUBECONFIG:-$kubeconfig}" KUBECACHEDIR="$state/client-cache"
+exec ${*:2} "\$@"
+SH
+  chmod 755 "$bin/.$1"
+  mv "$bin/.$1" "$bin/$1"
 }
