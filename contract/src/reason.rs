@@ -84,6 +84,9 @@ reasons! {
     /// a field of the spec cannot be carried out
     InvalidSpec: Fatal, Usage, "Correct the field that the message names.";
 
+    /// a local file cannot be read or written
+    LocalFileError: Fatal, Denied, "Check the path, and that this user may read and write it.";
+
     // Secrets.
     /// a secret that the spec names does not exist
     SecretNotFound: Fatal, Secret, "Create the secret in the same namespace, or correct the reference.";

@@ -1,0 +1,100 @@
+//! The summary in the pod's status: what is left when the report channel was
+//! out of reach. Kubernetes keeps what a container wrote to this file.
+
+use std::path::Path;
+
+use dbbackup_contract::{DatabaseReport, MAX_TERMINATION_BYTES, Report};
+
+/// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
+/// their end, then hints and messages are shortened. The outcome always stays.
+pub(crate) fn summary(report: &Report) -> String {
+    let mut short = report.clone();
+    for (databases, text) in [(100, 2048), (8, 512), (2, 256), (0, 256), (0, 64), (0, 0)] {
+        shorten(&mut short, databases, text);
+        if let Ok(json) = serde_json::to_string(&short)
+            && json.len() <= MAX_TERMINATION_BYTES
+        {
+            return json;
+        }
+    }
+    String::new()
+}
+
+/// Writes the summary. That it cannot be written (outside of Kubernetes) is no
+/// failure of the run: the repository and the report channel have it.
+pub(crate) fn write_summary(report: &Report, path: &Path) {
+    if let Err(error) = std::fs::write(path, summary(report)) {
+        tracing::debug!(%error, path = %path.display(), "no termination message written");
+    }
+}
+
+fn shorten(report: &mut Report, databases: usize, text: usize) {
+    let (list, error): (Option<&mut Vec<DatabaseReport>>, _) = match report {
+        Report::Init(report) => (None, report.error.as_mut()),
+        Report::Backup(report) => (Some(&mut report.databases), report.error.as_mut()),
+        Report::Restore(report) => (Some(&mut report.databases), report.error.as_mut()),
+        Report::Inspect(report) => {
+            (report.backup.as_mut().map(|backup| &mut backup.databases), report.error.as_mut())
+        }
+    };
+    let mut failures: Vec<_> = error.into_iter().collect();
+    if let Some(list) = list {
+        list.truncate(databases);
+        failures.extend(list.iter_mut().filter_map(|database| database.error.as_mut()));
+    }
+    for failure in failures {
+        for field in [&mut failure.message, &mut failure.hint] {
+            let end = field.floor_char_boundary(text);
+            field.truncate(end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dbbackup_contract::{
+        BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, Failure, Outcome, Reason,
+    };
+    use jiff::Timestamp;
+
+    #[test]
+    fn a_large_report_is_cut_to_fit_and_keeps_its_outcome() {
+        let failure = Failure::new(Reason::PermissionDenied, "é\"\n".repeat(500));
+        let databases: Vec<_> = (0..100)
+            .map(|n| DatabaseReport {
+                name: format!("database number {n}"),
+                as_name: None,
+                outcome: DatabaseOutcome::Failed,
+                bytes: 0,
+                tables: 0,
+                rows: 0,
+                duration_milliseconds: 0,
+                error: Some(failure.clone()),
+            })
+            .collect();
+        let report = Report::Backup(BackupReport {
+            outcome: Outcome::Failed,
+            snapshot_id: Some("s".repeat(60)),
+            repository_id: Some("r".repeat(16)),
+            start_time: Timestamp::UNIX_EPOCH,
+            consistent_time: None,
+            completion_time: Timestamp::UNIX_EPOCH,
+            attempt: 0,
+            method: None,
+            server: None,
+            position: None,
+            bytes: ByteCounts::default(),
+            database_count: DatabaseCount::of(&databases),
+            databases,
+            verification: None,
+            error: Some(failure),
+        });
+        let json = summary(&report);
+        assert!(json.len() <= MAX_TERMINATION_BYTES);
+        let Report::Backup(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
+        assert_eq!(read.outcome, Outcome::Failed);
+        assert_eq!(read.database_count.failed, 100);
+        assert_eq!(read.error.unwrap().reason, Reason::PermissionDenied);
+    }
+}

@@ -1,0 +1,140 @@
+//! Addresses on the command line: `file:///path` for a repository,
+//! `postgresql://user@host:5432/database` for a server.
+
+use std::path::PathBuf;
+
+use dbbackup_contract::{Failure, Reason};
+use url::Url;
+
+/// A repository's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RepositoryUri {
+    /// A folder.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for RepositoryUri {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let refuse = |why: &str| {
+            Failure::new(Reason::UsageError, format!("{text:?} is no repository address: {why}"))
+                .with_hint("Write file:///absolute/path.")
+        };
+        let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
+        if url.scheme() != "file" {
+            return Err(refuse(&format!("{}: is not supported by this release", url.scheme())));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(refuse("a folder has no options; write ? as %3F and # as %23"));
+        }
+        url.to_file_path()
+            .map(Self::File)
+            .map_err(|()| refuse("the path must be absolute and on this machine"))
+    }
+}
+
+/// A server's address. It never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerUri {
+    pub(crate) user: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The one database that is meant, if the address names one.
+    pub(crate) database: Option<String>,
+}
+
+const POSTGRESQL_PORT: u16 = 5432;
+
+impl std::str::FromStr for ServerUri {
+    type Err = Failure;
+
+    /// The text itself is never repeated in an error: it might hold a password.
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let refuse = |why: &str| {
+            Failure::new(Reason::UsageError, format!("the server's address is wrong: {why}"))
+                .with_hint("Write postgresql://USER@HOST:5432 or postgresql://USER@HOST:5432/DATABASE.")
+        };
+        let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
+        if !matches!(url.scheme(), "postgresql" | "postgres") {
+            return Err(refuse(&format!("{}: is not supported by this release", url.scheme())));
+        }
+        if url.password().is_some() {
+            return Err(refuse("it holds a password, which other users of this machine can see")
+                .with_hint("Put the password into a file of mode 0600 and give --password-file FILE."));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(refuse("options stand in flags, not behind ? or #"));
+        }
+        let decoded = |part: &str, name: &str| percent_decoded(part).ok_or_else(|| refuse(&format!("{name} is not UTF-8")));
+        let user = decoded(url.username(), "the user's name")?;
+        if user.is_empty() {
+            return Err(refuse("it names no user"));
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| refuse("it names no host"))?;
+        let host = decoded(host.trim_start_matches('[').trim_end_matches(']'), "the host's name")?;
+        let database = decoded(url.path().trim_start_matches('/'), "the database's name")?;
+        Ok(Self {
+            user,
+            host,
+            port: url.port().unwrap_or(POSTGRESQL_PORT),
+            database: (!database.is_empty()).then_some(database),
+        })
+    }
+}
+
+/// `%41` becomes `A`; `None` where the bytes are no UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = (*first == b'%')
+            .then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_a_repository() {
+        assert_eq!(
+            "file:///srv/back%20up".parse::<RepositoryUri>().unwrap(),
+            RepositoryUri::File("/srv/back up".into())
+        );
+        for wrong in ["/srv/backup", "file://elsewhere/x", "s3://bucket", "file:///x?y=1", ""] {
+            let failure = wrong.parse::<RepositoryUri>().unwrap_err();
+            assert_eq!(failure.reason, Reason::UsageError, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_has_user_host_port_and_perhaps_a_database() {
+        let server: ServerUri = "postgresql://backup%40x@db.example:6432/my-d%C3%A9pot".parse().unwrap();
+        assert_eq!(server.user, "backup@x");
+        assert_eq!((server.host.as_str(), server.port), ("db.example", 6432));
+        assert_eq!(server.database.as_deref(), Some("my-dépot"));
+        let plain: ServerUri = "postgres://me@[::1]".parse().unwrap();
+        assert_eq!((plain.host.as_str(), plain.port, plain.database), ("::1", 5432, None));
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        let failure = "postgresql://me:hunter2@db".parse::<ServerUri>().unwrap_err();
+        assert!(!failure.to_string().contains("hunter2"));
+        assert!(failure.hint.contains("--password-file"));
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused() {
+        for wrong in ["mysql://me@db", "postgresql://db", "postgresql://me@db?sslmode=require", "db:5432"] {
+            assert!(wrong.parse::<ServerUri>().is_err(), "{wrong}");
+        }
+    }
+}
