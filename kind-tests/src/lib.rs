@@ -1,1 +1,13 @@
-//! dbbackup-kind-tests
+//! End-to-end scenarios: what a person does with `kubectl` on a real cluster
+//! that has the images and the chart, and what must be true afterwards.
+//!
+//! Nothing of the product is linked here. A scenario has a namespace of its
+//! own, with the `restricted` Pod Security level enforced, and waits for
+//! conditions, never for time to pass. What fails shows the state of
+//! everything in its namespace.
+
+mod kubectl;
+mod scenario;
+
+pub use kubectl::{KubectlError, kubectl, kubectl_with_input};
+pub use scenario::Scenario;
