@@ -8,6 +8,8 @@
 
 mod kubectl;
 mod scenario;
+mod shop;
 
 pub use kubectl::{KubectlError, kubectl, kubectl_with_input};
 pub use scenario::Scenario;
+pub use shop::{SUPERUSER_PASSWORD, Server, backup, create_repository, restore, schedule};

@@ -71,7 +71,19 @@ impl Scenario {
     /// # Errors
     /// The API server's words.
     pub fn try_apply(&self, yaml: &str) -> Result<String, KubectlError> {
-        kubectl_with_input(&["--namespace", &self.namespace, "apply", "--filename", "-"], yaml)
+        self.kubectl_with_input(&["apply", "--filename", "-"], yaml)
+    }
+
+    /// Runs `kubectl` in the namespace with `input` on standard input.
+    ///
+    /// # Errors
+    /// Its standard error.
+    pub fn kubectl_with_input(
+        &self,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, KubectlError> {
+        kubectl_with_input(&[&["--namespace", &self.namespace], arguments].concat(), input)
     }
 
     /// An object as JSON; `null` where it does not exist.
