@@ -57,6 +57,27 @@ impl ExitCode {
         Self::Rejected,
     ];
 
+    /// What the code means, in words.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "done",
+            Self::Retryable => "failed; another try may succeed",
+            Self::Usage => "the command line or the task is wrong",
+            Self::Partial => "some databases are done, others failed; what is done is kept",
+            Self::NotFound => "something that was asked for does not exist",
+            Self::Denied => "a password, role or right is missing or wrong",
+            Self::Secret => "a secret is absent, or lacks the key",
+            Self::Key => "the repository's key does not fit",
+            Self::Internal => "a fault of this program",
+            Self::Conflict => "what should be created exists, or somebody else holds it",
+            Self::Damaged => "repository, dump or data are damaged",
+            Self::Incompatible => "versions, encodings or features do not fit together",
+            Self::NoSpace => "no room",
+            Self::Rejected => "the server refused what it was told to do",
+        }
+    }
+
     /// The process's exit status.
     #[must_use]
     pub const fn code(self) -> u8 {

@@ -12,6 +12,7 @@ mod memory;
 mod mounts;
 mod progress;
 mod reason;
+mod reference;
 mod report;
 mod secret;
 mod task;
@@ -25,6 +26,7 @@ pub use memory::{DEFAULT_WORKERS, runner_memory_bytes};
 pub use mounts::*;
 pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};
+pub use reference::failures_page;
 pub use report::{
     BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, DatabaseReport, GlobalsReport,
     InitReport, InspectReport, KeySlotReport, LogPosition, MAX_REPORTED_DATABASES, Message, Method,
