@@ -26,9 +26,3 @@ kind_down() {
   kind delete cluster --name "$kind_cluster" --kubeconfig "$kubeconfig"
   [[ ! -f $state/$mark ]] || rm -rf "$state"
 }
-
-# kind_load ARCHIVE
-kind_load() {
-  need_kind
-  kind load image-archive --name "$kind_cluster" "$1"
-}

@@ -12,6 +12,8 @@ source "$shell/cache.sh"
 source "$shell/packages.sh"
 # shellcheck source=hack/shell/go_programs.sh
 source "$shell/go_programs.sh"
+# shellcheck source=hack/shell/buildah.sh
+source "$shell/buildah.sh"
 # shellcheck source=kind-tests/cluster/host/paths.sh
 source "$here/host/paths.sh"
 # shellcheck source=kind-tests/cluster/host/addresses.sh
