@@ -1,0 +1,104 @@
+//! What the API server refuses, and whether its words tell a person what to write instead.
+
+use dbbackup_kind_tests::Scenario;
+
+/// A valid object of each kind, to be broken one field at a time.
+const REPOSITORY: &str = "
+apiVersion: dbbackup.dev/v1alpha1
+kind: BackupRepository
+metadata: {name: main}
+spec:
+  storage: {volume: {claimName: backups}}
+  encryption: {keys: [{name: first, passphraseSecretRef: {name: backup-key}}]}
+";
+const SCHEDULE: &str = r#"
+apiVersion: dbbackup.dev/v1alpha1
+kind: BackupSchedule
+metadata: {name: nightly}
+spec:
+  repositoryRef: {name: main}
+  source: {postgresql: {host: db, credentialsSecretRef: {name: db}}}
+  schedule: "15 3 * * *"
+"#;
+const BACKUP: &str = "
+apiVersion: dbbackup.dev/v1alpha1
+kind: Backup
+metadata: {name: now}
+spec: {scheduleRef: {name: nightly}}
+";
+const RESTORE: &str = "
+apiVersion: dbbackup.dev/v1alpha1
+kind: RestoreRequest
+metadata: {name: back}
+spec: {from: {backupRef: {name: now}}}
+";
+
+#[test]
+fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
+    let scenario = Scenario::begin("refusals");
+    let wrong = [
+        (
+            REPOSITORY,
+            "{keys: [{name: first, passphraseSecretRef: {name: backup-key}}]}",
+            "{}",
+            "encryption",
+        ),
+        (
+            REPOSITORY,
+            "passphraseSecretRef: {name: backup-key}",
+            "passphraseSecretRef: {name: a}, keySecretRef: {name: b}",
+            "exactly one",
+        ),
+        (REPOSITORY, "{volume: {claimName: backups}}", "{}", "storage"),
+        (SCHEDULE, "15 3 * * *", "0 15 3 * * *", "five fields"),
+        (SCHEDULE, "name: nightly", "name: a-schedule-with-a-name-that-is-longer-than-forty", "40"),
+        (
+            SCHEDULE,
+            "{postgresql: {host: db, credentialsSecretRef: {name: db}}}",
+            "{}",
+            "postgresql",
+        ),
+        (SCHEDULE, "host: db,", "host: db, port: 70000,", "65535"),
+        (SCHEDULE, "  schedule:", "  job: {stallTimeout: 5x}\n  schedule:", "stallTimeout"),
+        (BACKUP, "{scheduleRef: {name: nightly}}", "{}", "scheduleRef"),
+        (RESTORE, "{backupRef: {name: now}}", "{}", "backupRef"),
+        (RESTORE, "{from:", "{strategy: Overwrite, from:", "CreateNew"),
+    ];
+    for (valid, from, to, expected) in wrong {
+        assert!(valid.contains(from), "{from}");
+        let broken = valid.replace(from, to);
+        let Err(refusal) = scenario.try_apply(&broken) else { panic!("accepted:\n{broken}") };
+        assert!(refusal.message.contains(expected), "{expected:?} is not in: {}", refusal.message);
+    }
+    for valid in [REPOSITORY, SCHEDULE, BACKUP, RESTORE] {
+        scenario.apply(valid);
+    }
+}
+
+#[test]
+fn one_shot_kinds_and_the_repositorys_place_cannot_be_changed() {
+    let scenario = Scenario::begin("immutable");
+    for valid in [REPOSITORY, BACKUP, RESTORE] {
+        scenario.apply(valid);
+    }
+    for (valid, from, to) in [
+        (REPOSITORY, "claimName: backups", "claimName: others"),
+        (BACKUP, "name: nightly", "name: weekly"),
+        (RESTORE, "{name: now}", "{name: then}"),
+    ] {
+        let refusal = scenario.try_apply(&valid.replace(from, to)).unwrap_err();
+        assert!(refusal.message.contains("cannot be changed"), "{}", refusal.message);
+    }
+}
+
+#[test]
+fn every_field_is_explained() {
+    let scenario = Scenario::begin("explain");
+    for kind in ["backuprepositories", "backupschedules", "backups", "restorerequests"] {
+        let explained =
+            scenario.kubectl(&["explain", &format!("{kind}.dbbackup.dev.spec"), "--recursive"]);
+        assert!(explained.contains("FIELDS"), "{explained}");
+    }
+    let field = scenario.kubectl(&["explain", "backupschedules.dbbackup.dev.spec.schedule"]);
+    assert!(field.contains("five"), "{field}");
+}

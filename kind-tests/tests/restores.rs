@@ -1,0 +1,138 @@
+//! Restores that must be refused, several at once, and what deletion leaves behind.
+
+use dbbackup_kind_tests::{Scenario, Server, backup, create_repository, restore, schedule};
+
+/// A server with the database `shop`, a repository, a schedule, a finished backup.
+fn with_backup(scenario: &Scenario) -> Server<'_> {
+    let server = Server::start(scenario);
+    server.create_database("shop", 2000);
+    create_repository(scenario);
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
+    scenario.apply(&backup("done", "nightly"));
+    let done = scenario.wait_for_condition("backup/done", "Complete");
+    assert_eq!(done["status"]["phase"], "Succeeded");
+    server
+}
+
+#[test]
+fn create_new_is_refused_where_the_database_exists_and_nothing_is_touched() {
+    let scenario = Scenario::begin("exists");
+    let server = with_backup(&scenario);
+    server.sql("shop", "insert into items values (-1, 'newer than the backup', 0)");
+    let before = server.digest_of_items("shop");
+
+    scenario.apply(&restore("refused", "done", "shop", "shop"));
+    let failed = scenario.wait_for_condition("restorerequest/refused", "Failed");
+    assert_eq!(failed["status"]["phase"], "Failed");
+    assert_eq!(failed["status"]["error"]["reason"], "DatabaseExists");
+    assert!(failed["status"]["error"]["hint"].as_str().unwrap().contains("as"));
+    assert_eq!(server.digest_of_items("shop"), before);
+    assert_eq!(server.scratch_databases(), "");
+}
+
+#[test]
+fn a_lost_database_with_its_role_comes_back_with_owner_privileges_and_settings() {
+    let scenario = Scenario::begin("globals");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 500);
+    server.sql(
+        "postgres",
+        "create role shop_owner login; alter database shop owner to shop_owner;
+         alter database shop set work_mem = '7MB'; comment on database shop is 'the shop';",
+    );
+    server.sql("shop", "alter table items owner to shop_owner; grant select on items to public");
+    create_repository(&scenario);
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    scenario.apply(&backup("done", "nightly"));
+    let _ = scenario.wait_for_condition("backup/done", "Complete");
+    let rows = server.digest_of_items("shop");
+    server.sql("postgres", "drop database shop");
+    server.sql("postgres", "drop role shop_owner");
+
+    scenario.apply(&restore("without-role", "done", "shop", "shop"));
+    let failed = scenario.wait_for_condition("restorerequest/without-role", "Failed");
+    assert_eq!(failed["status"]["error"]["reason"], "RoleNotFound");
+    assert!(failed["status"]["error"]["message"].as_str().unwrap().contains("shop_owner"));
+    assert!(
+        !server.has_database("shop") && server.scratch_databases().is_empty(),
+        "nothing was created"
+    );
+
+    let yaml = restore("with-role", "done", "shop", "shop")
+        .replace("spec:\n", "spec:\n  globals: Merge\n");
+    scenario.apply(&yaml);
+    let restored = scenario.wait_for_condition("restorerequest/with-role", "Complete");
+    assert_eq!(restored["status"]["phase"], "Succeeded");
+    assert_eq!(server.digest_of_items("shop"), rows);
+    let owner = "select pg_get_userbyid(datdba) || ',' || shobj_description(oid, 'pg_database') from pg_database where datname = 'shop'";
+    assert_eq!(server.sql("postgres", owner), "shop_owner,the shop");
+    assert_eq!(server.sql("shop", "show work_mem"), "7MB");
+    assert_eq!(
+        server.sql("shop", "select tableowner from pg_tables where tablename = 'items'"),
+        "shop_owner"
+    );
+}
+
+#[test]
+fn deleting_objects_leaves_no_job_and_deletes_no_backup() {
+    let scenario = Scenario::begin("deletion");
+    let server = with_backup(&scenario);
+    scenario.apply(&restore("look", "done", "shop", "shop_look"));
+    let _ = scenario.wait_for_condition("restorerequest/look", "Complete");
+    // A backup that cannot start keeps its Job for as long as it exists.
+    let unstartable = schedule("stuck", "shop-db", "{}", "{nodeSelector: {nowhere: \"true\"}}");
+    scenario.apply(&unstartable);
+    scenario.apply(&backup("waiting", "stuck"));
+    scenario.wait_until("the waiting backup has a Job", || {
+        let jobs = scenario.objects("jobs", "");
+        jobs.iter()
+            .any(|job| job["metadata"]["ownerReferences"][0]["name"] == "waiting")
+            .then_some(())
+    });
+    let snapshot =
+        scenario.object("backup/done")["status"]["snapshotId"].as_str().unwrap().to_owned();
+
+    for what in [
+        "backup/waiting",
+        "restorerequest/look",
+        "backupschedule/stuck",
+        "backupschedule/nightly",
+        "backup/done",
+        "backuprepository/main",
+    ] {
+        scenario.kubectl(&["delete", what, "--timeout=60s"]);
+    }
+    scenario.wait_until("no Job and no runner's pod is left", || {
+        let jobs = scenario.objects("jobs", "");
+        let pods = scenario.objects("pods", "app.kubernetes.io/name=dbbackup-runner");
+        (jobs.is_empty() && pods.is_empty()).then_some(())
+    });
+    assert!(
+        server.has_database("shop_look"),
+        "a deleted request takes no restored database with it"
+    );
+
+    // The repository object again, and the snapshot by its id: nothing was deleted.
+    create_repository(&scenario);
+    let yaml = restore("again", "done", "shop", "shop_again").replace(
+        "backupRef: {name: done}}",
+        &format!("snapshot: {{repositoryRef: {{name: main}}, id: {snapshot}}}}}\n  target: {{postgresql: {{host: shop-db, credentialsSecretRef: {{name: shop-db}}, tls: {{mode: Prefer}}}}}}"),
+    );
+    scenario.apply(&yaml);
+    let restored = scenario.wait_for_condition("restorerequest/again", "Complete");
+    assert_eq!(restored["status"]["phase"], "Succeeded");
+    assert_eq!(server.digest_of_items("shop_again"), server.digest_of_items("shop"));
+}
+
+#[test]
+fn a_schedule_that_is_deleted_leaves_its_backups_and_the_newest_is_found_without_objects() {
+    let scenario = Scenario::begin("latest");
+    let server = with_backup(&scenario);
+    scenario.kubectl(&["delete", "backup/done", "--timeout=60s"]);
+    let yaml = restore("latest", "done", "shop", "shop_latest")
+        .replace("backupRef: {name: done}", "latest: {scheduleRef: {name: nightly}}");
+    scenario.apply(&yaml);
+    let restored = scenario.wait_for_condition("restorerequest/latest", "Complete");
+    assert_eq!(restored["status"]["phase"], "Succeeded");
+    assert_eq!(server.digest_of_items("shop_latest"), server.digest_of_items("shop"));
+}
