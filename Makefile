@@ -16,7 +16,7 @@ test: ## Everything: lint, unit tests, real servers, a real cluster; ends with "
 test-unit: ## Lint, unit tests and tests against real servers, without a cluster
 	@hack/test unit
 
-test-cluster: ## End-to-end scenarios on the cluster of this machine
+test-cluster: ## End-to-end scenarios: images, the cluster of this machine, the chart, then every scenario
 	@hack/test cluster
 
 lint: ## Formatting, clippy, licences and advisories, shell scripts, generated files
@@ -26,7 +26,7 @@ generate: ## Write the generated files anew: CRDs, the chart's copy of them, the
 	@hack/generate
 
 image: ## Build the operator's, the runner's and the test server's image
-	@images/build
+	@images/build-binaries && images/build
 
 cluster-up: ## Bring up a cluster of one node on this machine (kind, if there is a container engine)
 	@kind-tests/cluster/up
