@@ -1,1 +1,53 @@
-//! dbbackup-crds
+//! The kinds of the API as Rust types.
+//!
+//! What people write becomes these types; their doc comments are what
+//! `kubectl explain` prints, and the CRDs in `crds/yaml/` are generated from
+//! them by `generate-crds`. A field stands here only when it works.
+
+// The derive of CEL rules writes a hidden copy of each struct.
+#![allow(unreachable_pub)]
+
+mod backup;
+mod definition;
+mod duration;
+mod job;
+mod quantity;
+mod references;
+mod repository;
+mod restore;
+mod schedule;
+mod source;
+mod status;
+
+pub use backup::{
+    Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, RepositoryStatusRef,
+    ResolvedBackup,
+};
+pub use definition::{definitions, definitions_yaml};
+pub use duration::{DurationError, DurationText};
+pub use job::{JobSpec, LabelText, Resources};
+pub use quantity::{Quantity, QuantityError};
+pub use references::{
+    CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,
+};
+pub use repository::{
+    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, EncryptionKey, EncryptionSpec,
+    KeySlotStatus, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
+};
+pub use restore::{
+    LatestSource, ResolvedRestore, RestoreDatabaseSpec, RestoreFrom, RestorePhase, RestoreRequest,
+    RestoreRequestSpec, RestoreRequestStatus, SnapshotSource,
+};
+pub use schedule::{
+    BackupSchedule, BackupScheduleSpec, BackupScheduleStatus, ConcurrencyPolicy, LastBackup,
+    SlotBaseline,
+};
+pub use source::{
+    DatabasesSpec, PostgresqlSource, PostgresqlTarget, SourceSpec, TargetSpec, TlsSpec,
+};
+pub use status::{Condition, RawReport, Time};
+
+/// API group of all kinds.
+pub const GROUP: &str = "dbbackup.dev";
+/// Version of all kinds.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,225 @@
+//! `Backup`: one run.
+
+use dbbackup_contract::{
+    ByteCounts, DatabaseCount, DatabaseReport, Failure, LogPosition, MethodChoice, Progress,
+    ServerReport, VerificationReport,
+};
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, JobSpec, LocalRef, RawReport, SourceSpec};
+
+/// One run: what is backed up.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "dbbackup.dev",
+    version = "v1alpha1",
+    kind = "Backup",
+    plural = "backups",
+    namespaced,
+    status = "BackupStatus",
+    derive = "PartialEq",
+    shortname = "dbb",
+    category = "dbbackup",
+    doc = "One backup: made by a BackupSchedule, or by a person. Deleting the object stops its Job if it still runs; it never deletes data from the repository.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.display",
+        description = "Is it fine?"
+    ),
+    printcolumn(
+        name = "Snapshot",
+        type_ = "string",
+        json_path = ".status.snapshotId",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.scheduleRef), has(self.template)].filter(x, x).size() == 1").message("say exactly one of scheduleRef (what that schedule backs up, now) and template (a source and a repository)"),
+    validation = Rule::new("self == oldSelf").message("a Backup is one run and cannot be changed: create another one")
+)]
+pub struct BackupSpec {
+    /// The schedule whose source and repository are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_ref: Option<LocalRef>,
+    /// Source and repository, without a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<BackupTemplate>,
+}
+
+/// Source and repository of a backup without a schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupTemplate {
+    /// The BackupRepository that the backup goes to.
+    pub repository_ref: LocalRef,
+    /// The server that is backed up.
+    pub source: SourceSpec,
+    /// How the Job runs.
+    #[serde(default)]
+    pub job: JobSpec,
+}
+
+/// Where a run stands. A terminal phase never returns to `Running`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum BackupPhase {
+    /// It waits, for its repository for instance.
+    #[default]
+    Pending,
+    /// Its Job runs, or the repository is being asked what became of it.
+    Running,
+    /// It can be restored.
+    Succeeded,
+    /// Some databases can be restored, others are missing.
+    PartiallyFailed,
+    /// There is nothing to restore.
+    Failed,
+}
+
+impl BackupPhase {
+    /// Whether the run has ended.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::PartiallyFailed | Self::Failed)
+    }
+
+    /// The phase's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::PartiallyFailed => "PartiallyFailed",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// How a run is, or was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupStatus {
+    /// Generation of the spec that this status speaks of; -1 before the first look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the run stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<BackupPhase>,
+    /// Is it fine? In words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub display: Option<String>,
+    /// Ready, Reconciling and Stalled; Complete and Failed once it has ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::status::conditions")]
+    pub conditions: Vec<Condition>,
+    /// When the run began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Timestamp>,
+    /// The moment whose state of the data the backup holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consistent_time: Option<Timestamp>,
+    /// When the run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Timestamp>,
+    /// The Job of the run. Its logs stay for an hour after the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub job_name: Option<String>,
+    /// The repository that holds the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryStatusRef>,
+    /// Backups of one series share data: cluster, namespace and schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub series: Option<String>,
+    /// The backup in the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub snapshot_id: Option<String>,
+    /// How the data was read, and why so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<MethodChoice>,
+    /// The server that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerReport>,
+    /// Where in the server's log the backup stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<LogPosition>,
+    /// Bytes read, new and stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ByteCounts>,
+    /// How many databases ended how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_count: Option<DatabaseCount>,
+    /// The databases: at most 100, failures first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub databases: Vec<DatabaseReport>,
+    /// How far the run has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// How often the run was begun: each pod counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// What was verified after the commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationReport>,
+    /// Why the run failed, or what keeps it waiting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// The spec that the run was begun with: a change or deletion of the schedule does not touch it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedBackup>,
+    /// Jobs that were begun: a run whose node was lost is begun again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<u32>,
+    /// Inspections of the repository that were begun, to find out what became of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inspections: Option<u32>,
+    /// When the repository is asked again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_inspection_time: Option<Timestamp>,
+    /// What the runner said last, until it is worked in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<RawReport>,
+}
+
+/// A repository, as a run knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryStatusRef {
+    /// Name of the object.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Id of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub id: Option<String>,
+}
+
+/// The spec that a run was begun with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedBackup {
+    /// The BackupRepository.
+    pub repository_ref: LocalRef,
+    /// The server.
+    pub source: SourceSpec,
+    /// How the Job runs.
+    #[serde(default)]
+    pub job: JobSpec,
+    /// The schedule, if one stands behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub schedule: Option<String>,
+    /// The slot, or when the object was created.
+    pub slot_time: Timestamp,
+}

@@ -1,0 +1,29 @@
+//! Writes the CustomResourceDefinitions into the folders that are given.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if folders.is_empty() {
+        eprintln!("usage: generate-crds FOLDER...");
+        return ExitCode::from(64);
+    }
+    match write(&folders) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("generate-crds: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(folders: &[PathBuf]) -> Result<(), Box<dyn std::error::Error>> {
+    for folder in folders {
+        std::fs::create_dir_all(folder)?;
+        for (name, yaml) in dbbackup_crds::definitions_yaml()? {
+            std::fs::write(folder.join(name), yaml)?;
+        }
+    }
+    Ok(())
+}

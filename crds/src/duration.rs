@@ -1,0 +1,102 @@
+//! Durations as people write them: `90s`, `15m`, `1h30m`, `7d`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A duration in text. Units are `ms`, `s`, `m`, `h` and `d`, where a day has 24 hours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationText(String);
+
+/// Why a text is no duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no duration: write a number and a unit, such as 90s, 15m, 1h30m or 7d")]
+pub struct DurationError(String);
+
+impl DurationText {
+    /// What the CRDs' schema demands.
+    pub const PATTERN: &str = r"^([0-9]{1,6}(ms|s|m|h|d))+$";
+
+    /// Takes the text as it is; [`Self::parse`] says whether it is a duration.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The duration.
+    ///
+    /// # Errors
+    /// The text is not of the form that the schema demands.
+    pub fn parse(&self) -> Result<Duration, DurationError> {
+        let error = || DurationError(self.0.clone());
+        let mut rest = self.0.as_str();
+        let mut total = Duration::ZERO;
+        if rest.is_empty() {
+            return Err(error());
+        }
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
+            if !(1..=6).contains(&digits) {
+                return Err(error());
+            }
+            let number: u64 = rest[..digits].parse().map_err(|_| error())?;
+            rest = &rest[digits..];
+            let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+            total += match &rest[..unit] {
+                "ms" => Duration::from_millis(number),
+                "s" => Duration::from_secs(number),
+                "m" => Duration::from_secs(number * 60),
+                "h" => Duration::from_secs(number * 3600),
+                "d" => Duration::from_secs(number * 86_400),
+                _ => return Err(error()),
+            };
+            rest = &rest[unit..];
+        }
+        Ok(total)
+    }
+}
+
+impl JsonSchema for DurationText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "maxLength": 32, "pattern": Self::PATTERN})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_add_up() {
+        for (text, seconds) in
+            [("0s", 0), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("7d", 604_800), ("1500ms", 1)]
+        {
+            assert_eq!(DurationText::new(text).parse().unwrap().as_secs(), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused_with_an_example() {
+        for text in ["", "5", "m", "5 m", "-5m", "1.5h", "5M", "5w", "1234567s", "5m3"] {
+            let error = DurationText::new(text).parse().unwrap_err();
+            assert!(error.to_string().contains("15m"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! How the Jobs of an object run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Toleration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{DurationError, DurationText, LocalRef, Quantity};
+
+/// How the Jobs of this object run. All of it may be left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSpec {
+    /// CPU and memory of the runner. Where memory is not said, the runner gets what its formula needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: BTreeMap<String, LabelText>,
+    /// Taints that the pods tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub tolerations: Vec<Toleration>,
+    /// Service account of the pods; it needs no rights, and its token is not mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// Secrets with which the runner's image is pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub image_pull_secrets: Vec<LocalRef>,
+    /// A pod that has not started after so long (image, node, volume) is given up. Units: s, m, h, d.
+    #[serde(default = "fifteen_minutes")]
+    pub start_timeout: DurationText,
+    /// A transfer that moves no byte for so long is given up. There is no limit on the whole run.
+    #[serde(default = "fifteen_minutes")]
+    pub stall_timeout: DurationText,
+}
+
+impl Default for JobSpec {
+    fn default() -> Self {
+        Self {
+            resources: None,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            service_account_name: None,
+            image_pull_secrets: Vec::new(),
+            start_timeout: fifteen_minutes(),
+            stall_timeout: fifteen_minutes(),
+        }
+    }
+}
+
+impl JobSpec {
+    /// How long a pod may take to start.
+    ///
+    /// # Errors
+    /// The text is no duration.
+    pub fn start_timeout(&self) -> Result<Duration, DurationError> {
+        self.start_timeout.parse()
+    }
+
+    /// How long a transfer may move nothing.
+    ///
+    /// # Errors
+    /// The text is no duration.
+    pub fn stall_timeout(&self) -> Result<Duration, DurationError> {
+        self.stall_timeout.parse()
+    }
+}
+
+/// CPU and memory of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What is reserved on the node, by name: cpu, memory, ephemeral-storage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub requests: BTreeMap<String, Quantity>,
+    /// What may be used at most, by name: cpu, memory, ephemeral-storage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+/// The value of a label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct LabelText(#[schemars(length(max = 63))] pub String);
+
+fn fifteen_minutes() -> DurationText {
+    DurationText::new("15m")
+}

@@ -1,0 +1,241 @@
+//! `RestoreRequest`: databases back from a backup.
+
+use dbbackup_contract::{
+    DatabaseCount, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, Progress,
+    RestoreStrategy, ServerReport,
+};
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, JobSpec, LocalRef, RawReport, RepositoryStatusRef, TargetSpec};
+
+/// Which databases come back, from which backup, and where to.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "dbbackup.dev",
+    version = "v1alpha1",
+    kind = "RestoreRequest",
+    plural = "restorerequests",
+    namespaced,
+    status = "RestoreRequestStatus",
+    derive = "PartialEq",
+    shortname = "dbrr",
+    category = "dbbackup",
+    doc = "One restore of databases. It creates databases beside the existing ones and touches none that exists. Deleting the object stops its Job if it still runs.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.display",
+        description = "Is it fine?"
+    ),
+    printcolumn(
+        name = "Snapshot",
+        type_ = "string",
+        json_path = ".status.snapshotId",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("a RestoreRequest is one restore and cannot be changed: create another one"),
+    validation = Rule::new("!has(self.from.snapshot) || has(self.target)").message("with from.snapshot the server must be said: target.postgresql; only a Backup or a schedule knows its own server")
+)]
+pub struct RestoreRequestSpec {
+    /// From which backup.
+    pub from: RestoreFrom,
+    /// To which server. Left out, to the server that the backup or the schedule reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetSpec>,
+    /// Which databases, and under which names; all of the backup where left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub databases: Vec<RestoreDatabaseSpec>,
+    /// Roles and other globals. Skip: they are left alone, and a missing one is a refusal. Merge: missing ones are created, existing ones stay as they are.
+    #[serde(default)]
+    pub globals: GlobalsPolicy,
+    /// What happens where the database exists. CreateNew: the restore is refused before anything is created.
+    #[serde(default)]
+    pub strategy: RestoreStrategy,
+    /// How the Job runs.
+    #[serde(default)]
+    pub job: JobSpec,
+}
+
+/// From which backup. Exactly one is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.backupRef), has(self.latest), has(self.snapshot)].filter(x, x).size() == 1").message("say exactly one of from.backupRef, from.latest and from.snapshot"))]
+pub struct RestoreFrom {
+    /// This Backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_ref: Option<LocalRef>,
+    /// The newest backup of a schedule, as the repository knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<LatestSource>,
+    /// A snapshot of a repository, known to this cluster or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotSource>,
+}
+
+/// The newest backup of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LatestSource {
+    /// The schedule.
+    pub schedule_ref: LocalRef,
+    /// Only backups from before this time are looked at (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
+}
+
+/// A snapshot of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotSource {
+    /// The BackupRepository.
+    pub repository_ref: LocalRef,
+    /// The snapshot's id, or a prefix of it that fits no other.
+    #[schemars(length(min = 4, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9-]*$"))]
+    pub id: String,
+}
+
+/// One database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreDatabaseSpec {
+    /// Its name in the backup.
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+    /// Its name on the target; the same where left out.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub as_name: Option<String>,
+}
+
+impl RestoreDatabaseSpec {
+    /// Its name on the target.
+    #[must_use]
+    pub fn target_name(&self) -> &str {
+        self.as_name.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// Where a restore stands. A terminal phase never returns to `Running`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RestorePhase {
+    /// It waits.
+    #[default]
+    Pending,
+    /// Its Job runs.
+    Running,
+    /// All that was asked for is there.
+    Succeeded,
+    /// Some databases are there, others are not.
+    PartiallyFailed,
+    /// Nothing was restored.
+    Failed,
+}
+
+impl RestorePhase {
+    /// Whether the restore has ended.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::PartiallyFailed | Self::Failed)
+    }
+}
+
+/// How a restore is, or was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestoreRequestStatus {
+    /// Generation of the spec that this status speaks of; -1 before the first look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the restore stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<RestorePhase>,
+    /// Is it fine? In words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub display: Option<String>,
+    /// Ready, Reconciling and Stalled; Complete and Failed once it has ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::status::conditions")]
+    pub conditions: Vec<Condition>,
+    /// When the restore began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Timestamp>,
+    /// The Job. Its logs stay for an hour after the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub job_name: Option<String>,
+    /// The repository that is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryStatusRef>,
+    /// The snapshot that was restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub snapshot_id: Option<String>,
+    /// The server that was written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerReport>,
+    /// Bytes that were given to the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_bytes: Option<u64>,
+    /// What happened to roles and other globals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub globals: Option<GlobalsReport>,
+    /// How many databases ended how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_count: Option<DatabaseCount>,
+    /// The databases: at most 100, failures first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub databases: Vec<DatabaseReport>,
+    /// How far the restore has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// How often the restore was begun: each pod counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Jobs that were begun: a restore whose outcome was lost is carried out again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<u32>,
+    /// Why the restore failed, or what keeps it waiting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// What the restore was begun with: a change of the schedule or the Backup does not touch it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedRestore>,
+    /// What the runner said last, until it is worked in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<RawReport>,
+}
+
+/// What a restore was begun with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedRestore {
+    /// The BackupRepository.
+    pub repository_ref: LocalRef,
+    /// The snapshot, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub snapshot_id: Option<String>,
+    /// The series whose newest snapshot is taken, where no snapshot is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub series: Option<String>,
+    /// Only snapshots from before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
+    /// The server.
+    pub target: TargetSpec,
+}

@@ -1,0 +1,135 @@
+//! `BackupSchedule`: what is backed up, and when.
+
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{BackupPhase, Condition, JobSpec, LocalRef, SourceSpec};
+
+/// What is backed up, and when.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "dbbackup.dev",
+    version = "v1alpha1",
+    kind = "BackupSchedule",
+    plural = "backupschedules",
+    namespaced,
+    status = "BackupScheduleStatus",
+    derive = "PartialEq",
+    shortname = "dbbs",
+    category = "dbbackup",
+    doc = "What is backed up, when, and where to. Each slot becomes a Backup. Deleting the object deletes no backup and stops none that runs.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
+    printcolumn(name = "Zone", type_ = "string", json_path = ".spec.timeZone", priority = 1),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.display", description = "Is it fine?"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name of a BackupSchedule may have 40 characters at most: the names of its backups and Jobs grow from it")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupScheduleSpec {
+    /// The BackupRepository that the backups go to.
+    pub repository_ref: LocalRef,
+    /// The server that is backed up.
+    pub source: SourceSpec,
+    /// When: five fields (minute, hour, day of month, month, day of week) or @hourly, @daily, @weekly, @monthly, @yearly. A fixed time runs once a day, over clock changes too; of missed slots only the newest runs.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("!self.matches('^(CRON_)?TZ=')").message("the time zone has a field of its own: write timeZone: Europe/Berlin instead of TZ= in schedule"),
+        validation = Rule::new(r"self.matches('^(CRON_)?TZ=') || self.matches('^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$') || self.matches('^[^@\\s]\\S*(\\s+\\S+){4}$')").message("schedule has five fields (minute, hour, day of month, month, day of week), such as 15 3 * * *, or is @hourly, @daily, @weekly, @monthly or @yearly; a sixth field is refused because it means seconds to some programs and years to others")
+    )]
+    pub schedule: String,
+    /// Time zone of schedule, by its IANA name, such as Europe/Berlin.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
+    pub time_zone: String,
+    /// No backup is started while this is true. Slots that pass meanwhile are not made up for.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Forbid: a slot waits while an earlier backup of this schedule runs. Allow: it does not.
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// A slot that could not be started within so many seconds is left out. Without it the newest missed slot is always made up for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 31_536_000))]
+    pub starting_deadline_seconds: Option<i64>,
+    /// How the backups' Jobs run.
+    #[serde(default)]
+    pub job: JobSpec,
+}
+
+/// What happens to a slot while an earlier backup still runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// It waits.
+    #[default]
+    Forbid,
+    /// It runs beside it.
+    Allow,
+}
+
+/// How a schedule is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupScheduleStatus {
+    /// Generation of the spec that this status speaks of; -1 before the first look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Is it fine? In words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub display: Option<String>,
+    /// Ready, Reconciling and Stalled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::status::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The newest slot that was started or left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Timestamp>,
+    /// The next slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Timestamp>,
+    /// When a backup last succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful_time: Option<Timestamp>,
+    /// The newest backup that the schedule started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<LastBackup>,
+    /// Backups of this schedule that have not ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub active: Vec<crate::LocalRef>,
+    /// Since when the slots of this schedule and zone count: earlier ones are never made up for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots_since: Option<SlotBaseline>,
+}
+
+/// The newest backup of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastBackup {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its phase.
+    pub phase: BackupPhase,
+}
+
+/// Since when a schedule's slots count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotBaseline {
+    /// The schedule that was in effect.
+    #[schemars(length(max = 128))]
+    pub schedule: String,
+    /// Its time zone.
+    #[schemars(length(max = 64))]
+    pub time_zone: String,
+    /// Slots after this time count.
+    pub time: Timestamp,
+}
+
+fn utc() -> String {
+    "Etc/UTC".to_owned()
+}
