@@ -1,6 +1,8 @@
 //! What becomes of a run whose pod, Job or operator is taken away. The operator
 //! is stopped here, so these scenarios run one after the other, apart from others.
 
+#![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dbbackup_kind_tests::{
