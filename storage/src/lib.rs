@@ -1,1 +1,24 @@
-//! dbbackup-storage
+//! Where objects are kept: the contract of a store, its drivers, and the suite
+//! that holds every driver to the contract.
+//!
+//! A store knows names and bytes. What they mean is `dbbackup-repository`'s
+//! business; it sees every place through [`Store`].
+
+mod conformance;
+mod error;
+mod faulty;
+mod memory;
+mod retrying;
+mod store;
+mod volume;
+
+pub use conformance::{ConformanceError, check_conformance};
+pub use error::{Error, ErrorKind, Operation, Result};
+pub use faulty::{CallCounts, Effect, FaultyStore};
+pub use memory::MemoryStore;
+pub use retrying::{RetryPolicy, RetryingStore};
+pub use store::{
+    Creation, Listing, MAX_OBJECT_BYTES, ObjectInfo, Store, collect_listing, validate_name,
+    validate_prefix,
+};
+pub use volume::{VolumeOptions, VolumeStore};
