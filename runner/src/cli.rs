@@ -21,6 +21,13 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// Whether a Job runs this: its log is then the only thing to look at.
+    pub(crate) fn is_for_a_job(&self) -> bool {
+        matches!(self.command, Command::Run(_))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a repository, or open it where it exists.

@@ -6,7 +6,7 @@
 //! the run: it stands in the repository and in the pod's termination message,
 //! and the operator looks there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -59,11 +59,19 @@ impl ReportChannel {
     /// # Errors
     /// `TaskInvalid` when the endpoint's CA cannot be read.
     pub(crate) fn open(endpoint: &ReportEndpoint, subject_uid: &str) -> Result<Self, Failure> {
+        Self::open_with_token(endpoint, subject_uid, REPORT_TOKEN_FILE.as_ref())
+    }
+
+    fn open_with_token(
+        endpoint: &ReportEndpoint,
+        subject_uid: &str,
+        token_file: &Path,
+    ) -> Result<Self, Failure> {
         let sender = Sender {
             agent: agent(&endpoint.ca_pem)?,
             url: endpoint.url.clone(),
             subject_uid: subject_uid.to_owned(),
-            token_file: REPORT_TOKEN_FILE.into(),
+            token_file: token_file.to_owned(),
         };
         let shared =
             Arc::new(Shared { pending: Mutex::new(Pending::default()), changed: Condvar::new() });
@@ -251,13 +259,5 @@ impl std::fmt::Display for SendError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_without_a_certificate_is_refused_before_anything_starts() {
-        let endpoint = ReportEndpoint { url: "https://x/v1/report".into(), ca_pem: "nonsense".into() };
-        let failure = ReportChannel::open(&endpoint, "u").err().unwrap();
-        assert_eq!(failure.reason, Reason::TaskInvalid);
-    }
-}
+#[path = "report_channel_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use dbbackup_contract::{Failure, Reason};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 /// A repository's address.
@@ -31,6 +32,13 @@ impl std::str::FromStr for RepositoryUri {
         url.to_file_path()
             .map(Self::File)
             .map_err(|()| refuse("the path must be absolute and on this machine"))
+    }
+}
+
+impl std::fmt::Display for RepositoryUri {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::File(path) = self;
+        write!(f, "file://{}", path.display())
     }
 }
 
@@ -66,7 +74,10 @@ impl std::str::FromStr for ServerUri {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("options stand in flags, not behind ? or #"));
         }
-        let decoded = |part: &str, name: &str| percent_decoded(part).ok_or_else(|| refuse(&format!("{name} is not UTF-8")));
+        let decoded = |part: &str, name: &str| {
+            let text = percent_decode_str(part).decode_utf8();
+            text.map(String::from).map_err(|_| refuse(&format!("{name} is not UTF-8")))
+        };
         let user = decoded(url.username(), "the user's name")?;
         if user.is_empty() {
             return Err(refuse("it names no user"));
@@ -81,21 +92,6 @@ impl std::str::FromStr for ServerUri {
             database: (!database.is_empty()).then_some(database),
         })
     }
-}
-
-/// `%41` becomes `A`; `None` where the bytes are no UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = (*first == b'%')
-            .then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()))
-            .flatten()
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

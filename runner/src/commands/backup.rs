@@ -1,0 +1,61 @@
+//! `backup`: databases of a server into a repository.
+
+use dbbackup_contract::{
+    BackupAction, DatabaseSelection, ExitCode, Failure, Origin, Report, Source,
+};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::BackupArgs;
+use crate::commands::{print, repository_access, server_access};
+use crate::progress::ProgressBoard;
+use crate::work;
+
+pub(super) async fn backup(
+    args: BackupArgs,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let repository = repository_access(&args.repository)?;
+    let server = &args.server.server;
+    let action = BackupAction {
+        series: args
+            .series
+            .unwrap_or_else(|| format!("postgresql/{}:{}", server.host, server.port)),
+        run_id: uuid::Uuid::new_v4().to_string(),
+        slot_time: Timestamp::now(),
+        origin: Origin {
+            cluster: String::new(),
+            namespace: String::new(),
+            backup: "command line".to_owned(),
+            schedule: None,
+        },
+        source: Source::Postgresql {
+            access: server_access(&args.server)?,
+            databases: DatabaseSelection {
+                include: args.include.into_iter().chain(server.database.clone()).collect(),
+                exclude: args.exclude,
+            },
+        },
+    };
+    let board = ProgressBoard::new(None);
+    let order = work::Order::by_hand(&repository, &board, cancel)
+        .with_stall_timeout(args.server.stall_timeout);
+    let report = work::back_up(&order, &action).await;
+    board.clear();
+    if args.json {
+        print::json(&report)?;
+    } else {
+        if let Some(id) = &report.snapshot_id {
+            print::line(&format!("snapshot {id}"));
+        }
+        print::databases(&report.databases);
+        print::line(&format!(
+            "read {}, of which {} are new: {} stored",
+            print::bytes(report.bytes.read),
+            print::bytes(report.bytes.new),
+            print::bytes(report.bytes.stored)
+        ));
+    }
+    print::failure(report.error.as_ref());
+    Ok(Report::Backup(report).exit_code())
+}

@@ -1,0 +1,31 @@
+//! `init`: creates a repository, or opens it where it exists.
+
+use dbbackup_contract::{ExitCode, Failure, InitAction, Initialize, Report};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::InitArgs;
+use crate::commands::{print, repository_access};
+use crate::progress::ProgressBoard;
+use crate::work;
+
+pub(super) async fn init(args: InitArgs) -> Result<ExitCode, Failure> {
+    let access = repository_access(&args.repository)?;
+    let initialize = if args.never_create { Initialize::Never } else { Initialize::IfEmpty };
+    let board = ProgressBoard::new(None);
+    let cancel = CancellationToken::new();
+    let order = work::Order::by_hand(&access, &board, &cancel);
+    let report = work::init(&order, &InitAction { initialize }).await;
+    board.clear();
+    if args.json {
+        print::json(&report)?;
+    } else if let Some(id) = &report.repository_id {
+        let done = if report.created { "created" } else { "opened" };
+        print::line(&format!(
+            "repository {id} {done}, {} snapshots, {} stored",
+            report.snapshot_count,
+            print::bytes(report.stored_bytes)
+        ));
+    }
+    print::failure(report.error.as_ref());
+    Ok(Report::Init(report).exit_code())
+}

@@ -1,0 +1,22 @@
+//! `inspect`: what became of a run.
+
+use dbbackup_contract::{ExitCode, Failure, InspectAction, Report};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::InspectArgs;
+use crate::commands::{print, repository_access};
+use crate::progress::ProgressBoard;
+use crate::work;
+
+pub(super) async fn inspect(args: InspectArgs) -> Result<ExitCode, Failure> {
+    let access = repository_access(&args.repository)?;
+    let board = ProgressBoard::new(None);
+    let cancel = CancellationToken::new();
+    let order = work::Order::by_hand(&access, &board, &cancel);
+    let action = InspectAction { series: args.series, run_id: args.run, slot_time: args.slot };
+    let report = work::inspect(&order, &action).await;
+    board.clear();
+    print::json(&report)?;
+    print::failure(report.error.as_ref());
+    Ok(Report::Inspect(report).exit_code())
+}

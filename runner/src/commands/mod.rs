@@ -1,0 +1,103 @@
+//! The commands that people type. Each turns its flags into what a task would
+//! say, lets `work` do it, and prints the outcome.
+
+mod backup;
+mod check;
+mod fetch;
+mod init;
+mod inspect;
+mod print;
+mod restore;
+mod run;
+mod snapshots;
+mod store;
+
+use std::path::Path;
+
+use dbbackup_contract::{
+    CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind, PostgresqlAccess,
+    Reason, RepositoryAccess, SecretFile, StorageAccess, TlsAccess, UserName,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Cli, Command, KeyArgs, RepositoryArgs, ServerArgs};
+use crate::uri::RepositoryUri;
+
+/// Runs one command. The exit code says how it ended; a failure has not been printed yet.
+pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Init(args) => init::init(args).await,
+        Command::Backup(args) => backup::backup(args, cancel).await,
+        Command::Restore(args) => restore::restore(args, cancel).await,
+        Command::Snapshots(args) => snapshots::snapshots(args).await,
+        Command::Store(args) => store::store(args, cancel).await,
+        Command::Fetch(args) => fetch::fetch(args, cancel).await,
+        Command::Check(args) => check::check(args, cancel).await,
+        Command::Inspect(args) => inspect::inspect(args).await,
+        Command::Run(args) => run::run(args, cancel).await,
+    }
+}
+
+/// What a task would say of this repository.
+fn repository_access(args: &RepositoryArgs) -> Result<RepositoryAccess, Failure> {
+    let RepositoryUri::File(path) = &args.repository;
+    let path = path.to_str().ok_or_else(|| {
+        Failure::new(Reason::UsageError, format!("{} is not UTF-8", path.display()))
+    })?;
+    Ok(RepositoryAccess {
+        name: args.repository.to_string(),
+        storage: StorageAccess::Volume { path: path.to_owned() },
+        encryption: encryption_access(&args.key)?,
+        expected_id: None,
+    })
+}
+
+fn encryption_access(args: &KeyArgs) -> Result<EncryptionAccess, Failure> {
+    let key = |kind, path: &Path| {
+        Ok(EncryptionAccess::Keys(vec![KeyAccess {
+            name: path.display().to_string(),
+            kind,
+            file: local_file(path)?,
+        }]))
+    };
+    match (&args.key_file, &args.passphrase_file) {
+        (Some(path), _) => key(KeyKind::Key, path),
+        (None, Some(path)) => key(KeyKind::Passphrase, path),
+        // The parser has made sure that one of the three was said.
+        (None, None) => Ok(EncryptionAccess::None {}),
+    }
+}
+
+/// What a task would say of this server.
+fn server_access(args: &ServerArgs) -> Result<PostgresqlAccess, Failure> {
+    Ok(PostgresqlAccess {
+        host: args.server.host.clone(),
+        port: args.server.port,
+        credentials: CredentialFiles {
+            username: UserName::Literal(args.server.user.clone()),
+            password: args.password_file.as_deref().map(local_file).transpose()?,
+        },
+        tls: TlsAccess {
+            mode: args.tls.into(),
+            ca: args.ca_file.as_deref().map(local_file).transpose()?,
+            ..TlsAccess::default()
+        },
+    })
+}
+
+/// A file on this machine, in the shape of a mounted secret.
+fn local_file(path: &Path) -> Result<SecretFile, Failure> {
+    let unusable = || {
+        Failure::new(Reason::UsageError, format!("{} is no path of a file", path.display()))
+    };
+    let absolute = std::path::absolute(path).map_err(|_| unusable())?;
+    let (Some(dir), Some(key)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(unusable());
+    };
+    let text = |part: &std::ffi::OsStr| part.to_str().map(str::to_owned).ok_or_else(unusable);
+    Ok(SecretFile {
+        dir: text(dir.as_os_str())?,
+        key: text(key)?,
+        object: path.display().to_string(),
+    })
+}

@@ -1,0 +1,70 @@
+//! What commands print: results on standard output, failures on standard error.
+
+#![allow(clippy::print_stdout)] // This is where output comes from.
+
+use dbbackup_contract::{DatabaseOutcome, DatabaseReport, Failure, Reason};
+use indicatif::{DecimalBytes, FormattedDuration, HumanCount};
+use serde::Serialize;
+
+/// One line of output.
+pub(super) fn line(text: &str) {
+    println!("{text}");
+}
+
+/// A value as JSON, indented.
+pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// Why it failed, and what to do.
+pub(super) fn failure(failure: Option<&Failure>) {
+    if let Some(failure) = failure {
+        eprintln!("error: {} ({})", failure.message, failure.reason);
+        if !failure.hint.is_empty() {
+            eprintln!("hint: {}", failure.hint);
+        }
+    }
+}
+
+/// `1.30 GB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    DecimalBytes(bytes).to_string()
+}
+
+/// A line for each database, aligned.
+pub(super) fn databases(databases: &[DatabaseReport]) {
+    let shown: Vec<_> = databases.iter().map(shown_name).collect();
+    let width = shown.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (database, name) in databases.iter().zip(shown) {
+        match (database.outcome, &database.error) {
+            (DatabaseOutcome::Succeeded, _) => println!(
+                "  {name:width$}  {:>10}  {:>7} tables  {:>13} rows  {}",
+                bytes(database.bytes),
+                HumanCount(database.tables).to_string(),
+                HumanCount(database.rows).to_string(),
+                FormattedDuration(std::time::Duration::from_millis(database.duration_milliseconds)),
+            ),
+            (DatabaseOutcome::Skipped, _) => println!("  {name:width$}  left out: it allows no connections"),
+            (DatabaseOutcome::Failed, error) => {
+                let (message, reason) = error
+                    .as_ref()
+                    .map_or(("no reason is known", Reason::Unknown), |error| (&error.message, error.reason));
+                println!("  {name:width$}  FAILED: {message} ({reason})");
+                if let Some(error) = error.as_ref().filter(|error| !error.hint.is_empty()) {
+                    println!("  {:width$}  hint: {}", "", error.hint);
+                }
+            }
+        }
+    }
+}
+
+/// `shop`, or `shop as shop_before` where it has another name on the target.
+fn shown_name(database: &DatabaseReport) -> String {
+    match &database.as_name {
+        Some(other) if *other != database.name => format!("{} as {other}", database.name),
+        _ => database.name.clone(),
+    }
+}

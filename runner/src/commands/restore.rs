@@ -1,0 +1,78 @@
+//! `restore`: databases of a snapshot, as new databases of a server.
+
+use dbbackup_contract::{
+    ExitCode, Failure, Reason, Report, RestoreAction, RestoreDatabase, RestoreStrategy,
+    SnapshotSelector,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RestoreArgs;
+use crate::commands::{print, repository_access, server_access};
+use crate::progress::ProgressBoard;
+use crate::work;
+
+pub(super) async fn restore(
+    args: RestoreArgs,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let repository = repository_access(&args.repository)?;
+    if args.server.server.database.is_some() {
+        return Err(Failure::new(
+            Reason::UsageError,
+            "the server's address names a database, but a restore creates its own",
+        )
+        .with_hint("Say which with --database NAME, and its new name with --as NAME."));
+    }
+    let action = RestoreAction {
+        request_uid: args.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        snapshot: SnapshotSelector::Id(args.snapshot),
+        target: server_access(&args.server)?,
+        databases: databases(args.databases, args.as_names)?,
+        globals: args.globals.into(),
+        strategy: RestoreStrategy::CreateNew,
+    };
+    let board = ProgressBoard::new(None);
+    let order = work::Order::by_hand(&repository, &board, cancel)
+        .with_stall_timeout(args.server.stall_timeout);
+    let report = work::restore(&order, &action).await;
+    board.clear();
+    if args.json {
+        print::json(&report)?;
+    } else {
+        print::databases(&report.databases);
+        print::line(&format!("restored {}", print::bytes(report.restored_bytes)));
+    }
+    print::failure(report.error.as_ref());
+    if report.error.as_ref().is_some_and(Failure::is_retryable) {
+        eprintln!("To go on with this restore, give --request-id {}", action.request_uid);
+    }
+    Ok(Report::Restore(report).exit_code())
+}
+
+/// Pairs each `--database` with its `--as`.
+fn databases(names: Vec<String>, as_names: Vec<String>) -> Result<Vec<RestoreDatabase>, Failure> {
+    if !as_names.is_empty() && as_names.len() != names.len() {
+        return Err(Failure::new(
+            Reason::UsageError,
+            format!("{} --database and {} --as do not pair", names.len(), as_names.len()),
+        )
+        .with_hint("Give one --as for each --database, in the same order, or none."));
+    }
+    let mut as_names = as_names.into_iter();
+    Ok(names.into_iter().map(|name| RestoreDatabase { name, as_name: as_names.next() }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_names_pair_with_databases_or_are_refused() {
+        let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let paired = databases(strings(&["a", "b"]), strings(&["x", "y"])).unwrap();
+        assert_eq!(paired[1].as_name.as_deref(), Some("y"));
+        assert_eq!(databases(strings(&["a"]), vec![]).unwrap()[0].as_name, None);
+        let failure = databases(strings(&["a", "b"]), strings(&["x"])).unwrap_err();
+        assert_eq!(failure.reason, Reason::UsageError);
+    }
+}

@@ -1,0 +1,76 @@
+//! `run`: carries out the task of a Kubernetes Job.
+
+use std::path::Path;
+
+use dbbackup_contract::{
+    Action, ExitCode, Failure, MAX_TASK_BYTES, Reason, Report, TERMINATION_FILE, Task,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RunArgs;
+use crate::progress::ProgressBoard;
+use crate::report_channel::ReportChannel;
+use crate::{termination, work};
+
+pub(super) async fn run(args: RunArgs, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
+    let task = read_task(&args.task)?;
+    tracing::info!(
+        kind = ?task.subject.kind,
+        namespace = task.subject.namespace,
+        name = task.subject.name,
+        "task taken"
+    );
+    let channel = match &task.report {
+        Some(endpoint) => Some(ReportChannel::open(endpoint, &task.subject.uid)?),
+        None => None,
+    };
+    let board = ProgressBoard::new(channel.as_ref());
+    let report = carry_out(&task, &board, cancel).await;
+    drop(board);
+    conclude(report, channel).await
+}
+
+async fn carry_out(task: &Task, board: &ProgressBoard<'_>, cancel: &CancellationToken) -> Report {
+    let order = work::Order {
+        repository: &task.repository,
+        workers: task.workers,
+        stall_timeout: std::time::Duration::from_secs(task.stall_timeout_seconds),
+        scratch: Path::new(dbbackup_contract::SCRATCH_DIR),
+        board,
+        cancel,
+    };
+    match &task.action {
+        Action::Init(action) => Report::Init(work::init(&order, action).await),
+        Action::Backup(action) => Report::Backup(work::back_up(&order, action).await),
+        Action::Restore(action) => Report::Restore(work::restore(&order, action).await),
+        Action::Inspect(action) => Report::Inspect(work::inspect(&order, action).await),
+    }
+}
+
+/// Tells the pod's status and the operator, and gives the exit code.
+async fn conclude(report: Report, channel: Option<ReportChannel>) -> Result<ExitCode, Failure> {
+    if let Some(error) = report.error() {
+        tracing::error!(reason = %error.reason, hint = error.hint, "{}", error.message);
+    }
+    tracing::info!(outcome = ?report.outcome(), "task ended");
+    termination::write_summary(&report, Path::new(TERMINATION_FILE));
+    let code = report.exit_code();
+    if let Some(channel) = channel {
+        let delivered = tokio::task::spawn_blocking(move || channel.finish(&report)).await;
+        if !delivered.unwrap_or(false) {
+            tracing::warn!("the operator has not got the report; it will look elsewhere");
+        }
+    }
+    Ok(code)
+}
+
+fn read_task(path: &Path) -> Result<Task, Failure> {
+    let unreadable = |why: String| {
+        Failure::new(Reason::TaskInvalid, format!("the task {} cannot be read: {why}", path.display()))
+    };
+    let json = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    if json.len() > MAX_TASK_BYTES {
+        return Err(unreadable(format!("it has {} bytes, the most is {MAX_TASK_BYTES}", json.len())));
+    }
+    Ok(Task::from_json(&json)?)
+}

@@ -1,1 +1,0 @@
-//! dbbackup-runner

@@ -1,0 +1,65 @@
+//! The runner: the program in every Job's pod, and a tool for people.
+//!
+//! Only wiring stands here. Commands are in `commands`, what a Job's task and a
+//! command share is in `work`.
+
+mod byte_source;
+mod cli;
+mod commands;
+mod progress;
+mod report_channel;
+mod speed;
+mod stop;
+mod streams;
+mod termination;
+mod tree;
+mod uri;
+mod work;
+
+use std::process::ExitCode as ProcessExit;
+
+use clap::Parser as _;
+use dbbackup_contract::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Cli;
+use crate::stop::Stop;
+
+fn main() -> ProcessExit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(shown) => {
+            let code = if shown.use_stderr() { ExitCode::Usage } else { ExitCode::Success };
+            // Nobody is there to hear that nobody is there to hear.
+            let _ = shown.print();
+            return code.code().into();
+        }
+    };
+    let filter = EnvFilter::try_from_env("DBBACKUP_LOG").unwrap_or_else(|_| {
+        EnvFilter::new(if cli.is_for_a_job() { "info" } else { "warn" })
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::Internal.code().into();
+        }
+    };
+    let code = runtime.block_on(async {
+        let stop = Stop::on_signals();
+        let outcome = commands::run(cli, &stop.token()).await;
+        let code = outcome.unwrap_or_else(|failure| {
+            eprintln!("error: {} ({})", failure.message, failure.reason);
+            if !failure.hint.is_empty() {
+                eprintln!("hint: {}", failure.hint);
+            }
+            failure.exit_code()
+        });
+        stop.exit_code(code)
+    });
+    // Blocking reads of standard input cannot be interrupted: nobody waits for them.
+    runtime.shutdown_background();
+    code.into()
+}
