@@ -5,6 +5,16 @@
 //! named byte streams to a [`BackupSink`] and takes them back from a
 //! [`BackupSource`]; the runner puts a repository behind both.
 
+mod child;
+mod last_words;
+mod oom;
+mod secret_file;
+mod stall;
 mod streams;
 
+pub use child::{ChildExit, ChildProcess, ChildSpec, Ended, StdinUse};
+pub use last_words::LastWords;
+/// For engines: read secrets by this, at each connection, and by nothing else.
+pub use secret_file::read_secret;
+pub use stall::{Activity, stalled};
 pub use streams::{BackupSink, BackupSource, ProgressSink, StreamReader, StreamWriter};

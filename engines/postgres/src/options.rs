@@ -1,0 +1,95 @@
+//! What callers ask of the engine and what they get.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dbbackup_contract::{
+    DatabaseReport, DatabaseSelection, GlobalsPolicy, GlobalsReport, LogPosition, MethodChoice,
+    PostgresqlAccess, RestoreDatabase, ServerReport,
+};
+use jiff::Timestamp;
+
+use crate::ClientFolders;
+
+/// How a server and its client programs are reached.
+#[derive(Clone, Debug)]
+pub struct ServerConnection {
+    /// Address and secret files.
+    pub access: PostgresqlAccess,
+    /// An empty folder in memory for the files that clients need
+    /// ([`dbbackup_contract::SCRATCH_DIR`]); they are removed afterwards.
+    pub scratch_dir: PathBuf,
+    /// Where the client programs are.
+    pub clients: ClientFolders,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// No byte for so long, without visible work of the server, is a stall.
+    pub stall_timeout: Duration,
+}
+
+/// A backup to make.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// The server.
+    pub server: ServerConnection,
+    /// Its databases.
+    pub databases: DatabaseSelection,
+    /// How long `pg_dump` may wait for a lock.
+    pub lock_timeout: Duration,
+}
+
+/// A backup that was made, perhaps without some of its databases.
+#[derive(Clone, Debug)]
+pub struct BackupResult {
+    /// The server.
+    pub server: ServerReport,
+    /// Position in its log when the first database was consistent.
+    pub position: Option<LogPosition>,
+    /// When that was, by the server's clock.
+    pub consistent_time: Option<Timestamp>,
+    /// How it was read, and why so.
+    pub method: MethodChoice,
+    /// Bytes that the server gave.
+    pub bytes_read: u64,
+    /// Every database that was asked for, in the order of the work.
+    pub databases: Vec<DatabaseReport>,
+}
+
+/// A restore to carry out.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// The target.
+    pub server: ServerConnection,
+    /// Which databases of the backup; all where empty.
+    pub databases: Vec<RestoreDatabase>,
+    /// Roles and other globals.
+    pub globals: GlobalsPolicy,
+    /// UID of the request: the mark of its scratch databases. A retry has the same.
+    pub request_uid: String,
+    /// How long an earlier attempt, or another request, may hold the lock on a target's name.
+    pub lock_timeout: Duration,
+}
+
+/// A restore that was carried out, perhaps without some of its databases.
+#[derive(Clone, Debug)]
+pub struct RestoreResult {
+    /// The target.
+    pub server: ServerReport,
+    /// Bytes that were given to the server.
+    pub restored_bytes: u64,
+    /// Roles and other globals; absent where they were skipped.
+    pub globals: Option<GlobalsReport>,
+    /// Every database that was asked for, in the order of the work.
+    pub databases: Vec<DatabaseReport>,
+    /// Databases in place that still bear the request's mark: for [`crate::settle`].
+    pub placed: Vec<PlacedDatabase>,
+}
+
+/// A restored database under its final name, with the request's mark as its comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedDatabase {
+    /// Its name.
+    pub name: String,
+    /// The comment that takes the mark's place.
+    pub comment: Option<String>,
+}
