@@ -10,7 +10,11 @@ mod restore;
 use std::path::Path;
 use std::time::Duration;
 
-use dbbackup_contract::{DEFAULT_WORKERS, RepositoryAccess};
+use dbbackup_contract::{
+    DEFAULT_WORKERS, DatabaseCount, DatabaseOutcome, DatabaseReport, Failure, Outcome,
+    PostgresqlAccess, Reason, RepositoryAccess,
+};
+use dbbackup_postgres::{ClientFolders, ServerConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::ProgressBoard;
@@ -60,3 +64,34 @@ impl<'a> Order<'a> {
         self
     }
 }
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How an engine reaches the server of an action.
+fn server_connection(order: &Order<'_>, access: &PostgresqlAccess) -> ServerConnection {
+    ServerConnection {
+        access: access.clone(),
+        scratch_dir: order.scratch.to_owned(),
+        clients: ClientFolders::default(),
+        connect_timeout: CONNECT_TIMEOUT,
+        stall_timeout: order.stall_timeout,
+    }
+}
+
+/// The failure that stands for all: the first failed database's, with its name.
+fn why_incomplete(databases: &[DatabaseReport], count: DatabaseCount) -> Option<Failure> {
+    let failed = databases.iter().find(|database| database.outcome == DatabaseOutcome::Failed)?;
+    let error = failed.error.clone().unwrap_or_else(|| {
+        Failure::new(Reason::Internal, "no reason is known")
+    });
+    let message = format!("{}: {}", failed.name, error.message);
+    // Of a run without any success the first reason decides whether it is tried again.
+    let failure = match count.outcome() {
+        Outcome::Failed => Failure { message, ..error },
+        _ => Failure::new(Reason::DatabaseFailed, format!("{message} ({})", error.reason))
+            .with_hint(error.hint),
+    };
+    Some(failure)
+}
+

@@ -1,0 +1,151 @@
+//! `fetch`: gives back what `store` stored.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::path::Path;
+
+use dbbackup_contract::{ExitCode, Failure, Reason};
+use dbbackup_repository::Snapshot;
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::FetchArgs;
+use crate::commands::repository_access;
+use crate::progress::ProgressBoard;
+use crate::tree::{self, DATA, Entry, EntryKind, TREE, unwritable};
+use crate::work;
+
+/// Most bytes of the list of a folder: some ten million entries.
+const MAX_TREE_BYTES: u64 = 2 << 30;
+
+pub(super) async fn fetch(args: FetchArgs, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
+    let repository = work::open(&repository_access(&args.repository)?).await?;
+    let snapshot = repository.find(&args.snapshot).await?;
+    let session = repository.begin_reading(cancel).await?;
+    let board = ProgressBoard::new(None);
+    let outcome = tokio::select! {
+        outcome = give_back(&snapshot, args.target.as_deref(), &board) => outcome,
+        () = cancel.cancelled() => Err(Failure::new(Reason::Interrupted, "told to stop")),
+    };
+    session.end().await;
+    board.clear();
+    outcome.map(|()| ExitCode::Success)
+}
+
+async fn give_back(
+    snapshot: &Snapshot,
+    target: Option<&Path>,
+    board: &ProgressBoard<'_>,
+) -> Result<(), Failure> {
+    let is_tree = snapshot.streams(TREE).await?.iter().any(|stream| stream.name == TREE);
+    match (target, is_tree) {
+        (None, false) => to_standard_output(snapshot, DATA, board).await,
+        (None, true) => match entries(snapshot).await?.as_slice() {
+            [Entry { kind: EntryKind::File { stream }, .. }] => {
+                to_standard_output(snapshot, stream, board).await
+            }
+            _ => Err(Failure::new(Reason::UsageError, "this snapshot holds a folder")
+                .with_hint("Say where it goes with --target FOLDER.")),
+        },
+        (Some(target), true) => to_folder(snapshot, target, board).await,
+        (Some(_), false) => Err(Failure::new(Reason::UsageError, "this snapshot holds one stream")
+            .with_hint("Leave --target out, and send standard output where you want it.")),
+    }
+}
+
+async fn to_standard_output(
+    snapshot: &Snapshot,
+    name: &str,
+    board: &ProgressBoard<'_>,
+) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| unwritable(Path::new("standard output"), &error);
+    let mut output = tokio::io::stdout();
+    let mut stream = snapshot.stream(name).await?;
+    let (total, mut done) = (stream.length(), 0);
+    while let Some(piece) = stream.next().await? {
+        output.write_all(&piece).await.map_err(cannot)?;
+        done += piece.len() as u64;
+        board.bytes(name, done, Some(total));
+    }
+    output.flush().await.map_err(cannot)
+}
+
+/// The list of a folder, as it was stored.
+async fn entries(snapshot: &Snapshot) -> Result<Vec<Entry>, Failure> {
+    let mut stream = snapshot.stream(TREE).await?;
+    if stream.length() > MAX_TREE_BYTES {
+        return Err(damaged(format!("its list has {} bytes", stream.length())));
+    }
+    let mut json = Vec::new();
+    while let Some(piece) = stream.next().await? {
+        json.extend_from_slice(&piece);
+    }
+    serde_json::Deserializer::from_slice(&json)
+        .into_iter::<Entry>()
+        .collect::<Result<_, _>>()
+        .map_err(|error| damaged(format!("its list cannot be read: {error}")))
+}
+
+fn damaged(what: String) -> Failure {
+    Failure::new(Reason::RepositoryDamaged, format!("the snapshot is no folder: {what}"))
+}
+
+async fn to_folder(
+    snapshot: &Snapshot,
+    target: &Path,
+    board: &ProgressBoard<'_>,
+) -> Result<(), Failure> {
+    let occupied = std::fs::read_dir(target).is_ok_and(|mut found| found.next().is_some());
+    if occupied || target.is_file() || target.is_symlink() {
+        return Err(Failure::new(
+            Reason::UsageError,
+            format!("{} exists and is not an empty folder", target.display()),
+        )
+        .with_hint("Choose a folder that does not exist yet."));
+    }
+    let entries = entries(snapshot).await?;
+    let total = snapshot.streams("").await?.iter().map(|stream| stream.length).sum();
+    let mut done = 0;
+    // Links come last: nothing is ever written through one.
+    for entry in &entries {
+        let path = tree::place(target, entry)?;
+        match &entry.kind {
+            EntryKind::Folder => make_folder(&path, entry.path.is_empty())?,
+            EntryKind::File { stream } => {
+                let mut file = new_file(&path)?;
+                let mut reader = snapshot.stream(stream).await?;
+                while let Some(piece) = reader.next().await? {
+                    tokio::task::block_in_place(|| file.write_all(&piece))
+                        .map_err(|error| unwritable(&path, &error))?;
+                    done += piece.len() as u64;
+                    board.bytes(&entry.path, done, Some(total));
+                }
+            }
+            EntryKind::Link { .. } => {}
+        }
+    }
+    for entry in &entries {
+        if let EntryKind::Link { target: to } = &entry.kind {
+            let path = tree::place(target, entry)?;
+            symlink(tree::link_target(to), &path).map_err(|error| unwritable(&path, &error))?;
+        }
+    }
+    // Children before parents: writing into a folder changes its time.
+    for entry in entries.iter().rev() {
+        tree::finish(&tree::place(target, entry)?, entry)?;
+    }
+    Ok(())
+}
+
+/// Only its owner enters it until it gets its own mode at the end.
+fn make_folder(path: &Path, is_target: bool) -> Result<(), Failure> {
+    let made = DirBuilder::new().mode(0o700).recursive(is_target).create(path);
+    made.map_err(|error| unwritable(path, &error))
+}
+
+/// A file that did not exist; only its owner reads it until it gets its own mode.
+fn new_file(path: &Path) -> Result<File, Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| unwritable(path, &error))
+}

@@ -1,0 +1,46 @@
+//! `snapshots`: what a repository holds, oldest first.
+
+use dbbackup_contract::{ExitCode, Failure};
+use dbbackup_repository::Snapshot;
+use serde_json::{Value, json};
+
+use crate::cli::SnapshotsArgs;
+use crate::commands::{print, repository_access};
+use crate::work;
+
+pub(super) async fn snapshots(args: SnapshotsArgs) -> Result<ExitCode, Failure> {
+    let repository = work::open(&repository_access(&args.repository)?).await?;
+    let found = repository.snapshots(args.series.as_deref()).await?;
+    if args.json {
+        print::json(&found.iter().map(described).collect::<Vec<_>>())?;
+    } else {
+        for snapshot in &found {
+            let about = snapshot.about();
+            print::line(&format!(
+                "{}  {}  {:>10}  {}",
+                snapshot.id(),
+                about.slot_time.strftime("%Y-%m-%d %H:%M:%SZ"),
+                print::bytes(about.bytes.read),
+                about.series
+            ));
+        }
+    }
+    Ok(ExitCode::Success)
+}
+
+fn described(snapshot: &Snapshot) -> Value {
+    let about = snapshot.about();
+    json!({
+        "id": snapshot.id().to_string(),
+        "series": about.series,
+        "sequence": about.sequence,
+        "kind": about.kind,
+        "slotTime": about.slot_time,
+        "startTime": about.start_time,
+        "commitTime": about.commit_time,
+        "bytes": {"read": about.bytes.read, "new": about.bytes.new, "stored": about.bytes.stored},
+        "streams": about.streams,
+        "labels": about.labels,
+        "report": snapshot.report(),
+    })
+}

@@ -1,0 +1,166 @@
+//! One backup: resolve earlier attempts, read the server, commit, look at it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbbackup_contract::{
+    BackupAction, BackupReport, ByteCounts, DatabaseCount, Failure, Outcome, Reason, Source, VerificationLevel, VerificationReport,
+};
+use dbbackup_postgres::{self as postgres, BackupOptions, BackupResult};
+use dbbackup_repository::{
+    CommitInfo, Repository, RunResolution, SessionOptions, Snapshot, SnapshotWriter,
+};
+use jiff::Timestamp;
+
+use super::inspect::committed_report;
+use super::{Order, open, server_connection, why_incomplete};
+use crate::streams::SnapshotSink;
+
+/// How long the server may keep a lock from the dump.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Makes the backup; a failure is in the report.
+pub(crate) async fn back_up(order: &Order<'_>, action: &BackupAction) -> BackupReport {
+    let start_time = Timestamp::now();
+    match try_back_up(order, action, start_time).await {
+        Ok(report) => report,
+        Err(error) => BackupReport { error: Some(error), ..empty_report(start_time) },
+    }
+}
+
+async fn try_back_up(
+    order: &Order<'_>,
+    action: &BackupAction,
+    start_time: Timestamp,
+) -> Result<BackupReport, Failure> {
+    let repository = open(order.repository).await?;
+    let attempt =
+        match repository.resolve_run(&action.series, &action.run_id, action.slot_time).await? {
+            RunResolution::Committed(snapshot) => {
+                tracing::info!(id = %snapshot.id(), "an earlier attempt has committed");
+                return committed_report(&repository, &snapshot).await;
+            }
+            RunResolution::Free { attempt } => attempt,
+        };
+    let writer = repository
+        .begin(SessionOptions {
+            series: action.series.clone(),
+            run_id: action.run_id.clone(),
+            slot_time: action.slot_time,
+            attempt,
+            workers: order.workers,
+            cancel: order.cancel.clone(),
+            ..SessionOptions::default()
+        })
+        .await?;
+    let writer = Arc::new(writer);
+    let result = read_server(order, action, &writer).await?;
+    let report = BackupReport { attempt, ..report_of(&repository, &writer, result, start_time) };
+    if report.outcome == Outcome::Failed {
+        return Ok(report);
+    }
+    commit(&repository, writer, action, report).await
+}
+
+async fn read_server(
+    order: &Order<'_>,
+    action: &BackupAction,
+    writer: &Arc<SnapshotWriter>,
+) -> Result<BackupResult, Failure> {
+    let Source::Postgresql { access, databases } = &action.source;
+    let options = BackupOptions {
+        server: server_connection(order, access),
+        databases: databases.clone(),
+        lock_timeout: LOCK_TIMEOUT,
+    };
+    let sink = SnapshotSink::new(Arc::clone(writer));
+    postgres::backup(&options, &sink, order.board, order.cancel).await
+}
+
+/// Commits the snapshot with its report in it, then verifies what stands there.
+async fn commit(
+    repository: &Repository,
+    writer: Arc<SnapshotWriter>,
+    action: &BackupAction,
+    mut report: BackupReport,
+) -> Result<BackupReport, Failure> {
+    let writer = Arc::into_inner(writer)
+        .ok_or_else(|| Failure::new(Reason::Internal, "a stream is still open at the commit"))?;
+    let json = |value: Result<serde_json::Value, serde_json::Error>| {
+        value.map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))
+    };
+    let info = CommitInfo {
+        kind: "postgresql".to_owned(),
+        labels: json(serde_json::to_value(&action.origin))?,
+        report: json(serde_json::to_value(&report))?,
+    };
+    let snapshot = writer.commit(info).await?;
+    tracing::info!(id = %snapshot.id(), "snapshot committed");
+    verify(repository, &snapshot, &mut report).await;
+    report.completion_time = Timestamp::now();
+    Ok(report)
+}
+
+/// Reads the manifest back and looks whether every pack that it names is there.
+/// A snapshot that does not pass is not called a success.
+pub(super) async fn verify(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    report: &mut BackupReport,
+) {
+    let outcome = repository.verify_manifest(snapshot.id()).await;
+    report.verification = Some(VerificationReport {
+        level: VerificationLevel::Manifest,
+        passed: outcome.is_ok(),
+        time: Timestamp::now(),
+    });
+    if let Err(error) = outcome {
+        report.outcome = Outcome::Failed;
+        report.error = Some(error.into());
+    }
+}
+
+fn report_of(
+    repository: &Repository,
+    writer: &SnapshotWriter,
+    result: BackupResult,
+    start_time: Timestamp,
+) -> BackupReport {
+    let totals = writer.totals();
+    let database_count = DatabaseCount::of(&result.databases);
+    let outcome = database_count.outcome();
+    BackupReport {
+        outcome,
+        snapshot_id: (outcome != Outcome::Failed).then(|| writer.id().to_string()),
+        repository_id: Some(repository.id().to_string()),
+        consistent_time: result.consistent_time,
+        method: Some(result.method),
+        server: Some(result.server),
+        position: result.position,
+        bytes: ByteCounts { read: result.bytes_read, new: totals.new, stored: totals.stored },
+        database_count,
+        error: why_incomplete(&result.databases, database_count),
+        databases: BackupReport::listed(result.databases),
+        ..empty_report(start_time)
+    }
+}
+
+fn empty_report(start_time: Timestamp) -> BackupReport {
+    BackupReport {
+        outcome: Outcome::Failed,
+        snapshot_id: None,
+        repository_id: None,
+        start_time,
+        consistent_time: None,
+        completion_time: Timestamp::now(),
+        attempt: 0,
+        method: None,
+        server: None,
+        position: None,
+        bytes: ByteCounts::default(),
+        database_count: DatabaseCount::default(),
+        databases: Vec::new(),
+        verification: None,
+        error: None,
+    }
+}

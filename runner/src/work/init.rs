@@ -1,0 +1,57 @@
+//! Creating or opening a repository.
+
+use dbbackup_contract::{
+    EncryptionAccess, Failure, InitAction, InitReport, Initialize, KeySlotReport, Outcome,
+};
+use dbbackup_repository::{Opened, Repository};
+
+use super::{Order, open};
+
+/// Creates the repository where the action allows it, else opens it.
+pub(crate) async fn init(order: &Order<'_>, action: &InitAction) -> InitReport {
+    match try_init(order, action).await {
+        Ok(report) => report,
+        Err(error) => InitReport {
+            outcome: Outcome::Failed,
+            repository_id: None,
+            created: false,
+            key_slots: Vec::new(),
+            snapshot_count: 0,
+            logical_bytes: 0,
+            stored_bytes: 0,
+            error: Some(error),
+        },
+    }
+}
+
+async fn try_init(order: &Order<'_>, action: &InitAction) -> Result<InitReport, Failure> {
+    let store = open::store(&order.repository.storage).await?;
+    let encryption = open::encryption(&order.repository.encryption)?;
+    // A pinned repository that is gone must not be replaced by an empty one.
+    let may_create = action.initialize == Initialize::IfEmpty && order.repository.expected_id.is_none();
+    let Opened { repository, created, opened_slots } = if may_create {
+        Repository::create_or_open(store, &encryption).await?
+    } else {
+        Repository::open(store, &encryption).await?
+    };
+    open::pinned(order.repository, &repository)?;
+    let usage = repository.usage().await?;
+    Ok(InitReport {
+        outcome: Outcome::Succeeded,
+        repository_id: Some(repository.id().to_string()),
+        created,
+        key_slots: key_slots(&order.repository.encryption, &opened_slots),
+        snapshot_count: usage.snapshots,
+        logical_bytes: usage.logical_bytes,
+        stored_bytes: usage.stored_bytes,
+        error: None,
+    })
+}
+
+/// Which keys of the spec opened the repository.
+fn key_slots(access: &EncryptionAccess, opened: &[String]) -> Vec<KeySlotReport> {
+    let EncryptionAccess::Keys(keys) = access else { return Vec::new() };
+    keys.iter()
+        .map(|key| KeySlotReport { name: key.name.clone(), opened: opened.contains(&key.name) })
+        .collect()
+}

@@ -1,0 +1,48 @@
+//! What became of a run: the repository is the truth.
+
+use dbbackup_contract::{
+    BackupReport, Failure, InspectAction, InspectReport, Outcome, Reason, RunState,
+};
+use dbbackup_repository::{Repository, RunResolution, Snapshot};
+
+use super::{Order, open};
+
+/// Looks the run up; if it has not committed, makes sure that it never will.
+pub(crate) async fn inspect(order: &Order<'_>, action: &InspectAction) -> InspectReport {
+    match try_inspect(order, action).await {
+        Ok((state, backup)) => InspectReport { state: Some(state), backup, error: None },
+        Err(error) => InspectReport { state: None, backup: None, error: Some(error) },
+    }
+}
+
+async fn try_inspect(
+    order: &Order<'_>,
+    action: &InspectAction,
+) -> Result<(RunState, Option<BackupReport>), Failure> {
+    let repository = open(order.repository).await?;
+    let resolution =
+        repository.resolve_run(&action.series, &action.run_id, action.slot_time).await?;
+    match resolution {
+        RunResolution::Committed(snapshot) => {
+            let report = committed_report(&repository, &snapshot).await?;
+            Ok((RunState::Committed, Some(report)))
+        }
+        RunResolution::Free { .. } => Ok((RunState::NotCommitted, None)),
+    }
+}
+
+/// The report that was committed with a snapshot, verified as it is now.
+pub(super) async fn committed_report(
+    repository: &Repository,
+    snapshot: &Snapshot,
+) -> Result<BackupReport, Failure> {
+    let mut report: BackupReport = serde_json::from_value(snapshot.report().clone()).map_err(|error| {
+        Failure::new(
+            Reason::RepositoryDamaged,
+            format!("snapshot {} holds no report of a backup: {error}", snapshot.id()),
+        )
+    })?;
+    super::backup::verify(repository, snapshot, &mut report).await;
+    debug_assert!(report.outcome != Outcome::Failed || report.error.is_some());
+    Ok(report)
+}
