@@ -21,7 +21,7 @@ install_zig() {
 
 install_zigbuild() {
   say "installing cargo-zigbuild $zigbuild_version from crates.io (a minute or two)"
-  run_logged "$cache/log/cargo-zigbuild.log" nice -n 5 env CARGO_TARGET_DIR="$cache/target-tools" \
+  run_logged "$cache/log/cargo-zigbuild.log" nice -n 5 env -u CARGO_TARGET_DIR \
     cargo install --locked --root "$1" --version "$zigbuild_version" cargo-zigbuild
 }
 
