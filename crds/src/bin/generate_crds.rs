@@ -1,13 +1,14 @@
-//! Writes the CustomResourceDefinitions into the folders that are given.
+//! Writes the CustomResourceDefinitions into the folders that are given, or
+//! else into the project and its chart.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let mut folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     if folders.is_empty() {
-        eprintln!("usage: generate-crds FOLDER...");
-        return ExitCode::from(64);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        folders = vec![root.join("crds/yaml"), root.join("charts/dbbackup/files/crds")];
     }
     match write(&folders) {
         Ok(()) => ExitCode::SUCCESS,

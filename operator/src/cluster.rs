@@ -1,0 +1,236 @@
+//! What is done to the API server: reading runs, creating and ending Jobs, writing statuses and events.
+
+use std::fmt::Debug;
+
+use dbbackup_contract::Failure;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event as CoreEvent, Pod};
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::object::HasStatus;
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::context::{Context, ReconcileError};
+use crate::labels;
+use crate::run::{Observation, RunView, view};
+
+/// Seconds that a Job stays after its outcome was stored: time to read its log.
+pub const LOG_SECONDS: i32 = 3600;
+/// A pod that has not started after so long is looked up in the events.
+const ASK_EVENTS_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
+/// Looks at a run: its Job and its pods, and the events where they say more.
+///
+/// # Errors
+/// The API server cannot be read.
+pub async fn observe(
+    context: &Context,
+    namespace: &str,
+    job_name: &str,
+    report: Option<&dbbackup_crds::RawReport>,
+    start_timeout: SignedDuration,
+    now: Timestamp,
+) -> Result<RunView, ReconcileError> {
+    let read = |what| move |error| ReconcileError::Read(what, Box::new(error));
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    let job = jobs.get_opt(job_name).await.map_err(read("the Job"))?;
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let selector = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
+    let pods = pods.list(&selector).await.map_err(read("the Job's pods"))?.items;
+    let mut seen = Observation {
+        job_name,
+        job: job.as_ref(),
+        pods: &pods,
+        report,
+        rejection: None,
+        start_timeout,
+        now,
+    };
+    let judged = view(&seen);
+    let RunView::Waiting(waiting) = &judged else { return Ok(judged) };
+    if waiting.cause.is_some() {
+        return Ok(judged);
+    }
+    let (uid, created) = match pods.first() {
+        Some(pod) => (pod.uid(), pod.creation_timestamp()),
+        None => job.as_ref().map_or((None, None), |job| (job.uid(), job.creation_timestamp())),
+    };
+    let (Some(uid), Some(created)) = (uid, created) else { return Ok(judged) };
+    if now.duration_since(created.0) < ASK_EVENTS_AFTER {
+        return Ok(judged);
+    }
+    let words = newest_warning(context, namespace, &uid).await?;
+    seen.rejection = words.as_deref();
+    Ok(view(&seen))
+}
+
+async fn newest_warning(
+    context: &Context,
+    namespace: &str,
+    uid: &str,
+) -> Result<Option<String>, ReconcileError> {
+    let events: Api<CoreEvent> = Api::namespaced(context.client.clone(), namespace);
+    let fields = format!("involvedObject.uid={uid},type=Warning");
+    let list = events
+        .list(&ListParams::default().fields(&fields))
+        .await
+        .map_err(|error| ReconcileError::Read("events", Box::new(error)))?;
+    let newest = list.items.into_iter().max_by_key(|event| {
+        let last = event.last_timestamp.as_ref().map(|time| time.0);
+        last.or_else(|| event.event_time.as_ref().map(|time| time.0))
+    });
+    Ok(newest.and_then(|event| event.message))
+}
+
+/// Creates a Job, or adopts the one that an earlier attempt created.
+///
+/// # Errors
+/// The API server refuses, or the name belongs to another object.
+pub async fn ensure_job(context: &Context, job: &Job) -> Result<bool, ReconcileError> {
+    let namespace = job.namespace().ok_or(ReconcileError::Incomplete("namespace"))?;
+    let name = job.name_any();
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
+    let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+    let error = match jobs.create(&params, job).await {
+        Ok(_) => return Ok(true),
+        Err(error) => error,
+    };
+    if !is_conflict(&error) {
+        return Err(ReconcileError::Create(format!("the Job {name}"), Box::new(error)));
+    }
+    let existing = jobs
+        .get(&name)
+        .await
+        .map_err(|error| ReconcileError::Read("the Job", Box::new(error)))?;
+    let owner = |job: &Job| job.owner_references().first().map(|owner| owner.uid.clone());
+    if owner(&existing) == owner(job) { Ok(false) } else { Err(ReconcileError::NotOurs(name)) }
+}
+
+/// Ends a Job and its pods. One that is gone already is fine.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn delete_job(context: &Context, namespace: &str, name: &str) -> Result<(), ReconcileError> {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    match jobs.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(ReconcileError::Change(format!("the Job {name}"), Box::new(error))),
+    }
+}
+
+/// Lets a Job go an hour after its end, now that its outcome is stored.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn release_job(context: &Context, namespace: &str, name: &str) -> Result<(), ReconcileError> {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    let patch = json!({"spec": {"ttlSecondsAfterFinished": LOG_SECONDS}});
+    match jobs.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(ReconcileError::Change(format!("the Job {name}"), Box::new(error))),
+    }
+}
+
+/// Reads an object that a spec refers to.
+///
+/// # Errors
+/// The API server cannot be read.
+pub async fn find<K>(context: &Context, namespace: &str, name: &str) -> Result<Option<K>, ReconcileError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    api.get_opt(name).await.map_err(|error| ReconcileError::Read("an object of the spec", Box::new(error)))
+}
+
+/// Writes a status where it differs. The object's version goes with it: what
+/// somebody else wrote meanwhile is never overwritten.
+///
+/// # Errors
+/// The API server refuses, or the object has changed.
+pub async fn write_status<K>(
+    context: &Context,
+    object: &K,
+    status: K::Status,
+) -> Result<K, ReconcileError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + HasStatus
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+    K::Status: PartialEq,
+{
+    if object.status() == Some(&status) {
+        return Ok(object.clone());
+    }
+    let namespace = object.namespace().ok_or(ReconcileError::Incomplete("namespace"))?;
+    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    let mut changed = object.clone();
+    *changed.status_mut() = Some(status);
+    let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+    api.replace_status(&object.name_any(), &params, &changed)
+        .await
+        .map_err(|error| ReconcileError::Status(Box::new(error)))
+}
+
+/// Publishes an event about `object`. An event that is lost loses nothing else.
+pub async fn publish<K>(context: &Context, object: &K, reason: &str, action: &str, note: String)
+where
+    K: Resource<DynamicType = ()>,
+{
+    publish_as(context, object, EventType::Normal, reason, action, note).await;
+}
+
+/// Publishes a failure as a warning.
+pub async fn warn<K>(context: &Context, object: &K, action: &str, failure: &Failure)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let note = crate::conditions::sentence(failure);
+    publish_as(context, object, EventType::Warning, failure.reason.as_str(), action, note).await;
+}
+
+async fn publish_as<K>(
+    context: &Context,
+    object: &K,
+    type_: EventType,
+    reason: &str,
+    action: &str,
+    mut note: String,
+) where
+    K: Resource<DynamicType = ()>,
+{
+    // The API server takes 1 kB.
+    note.truncate(note.floor_char_boundary(1000));
+    let event = Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note),
+        action: action.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(%error, reason, "an event was lost");
+    }
+}
+
+/// Whether an object of this name exists already, or has changed meanwhile.
+#[must_use]
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Whether an object does not exist.
+#[must_use]
+pub fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}

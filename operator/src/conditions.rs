@@ -1,0 +1,148 @@
+//! Conditions as kstatus reads them, so that GitOps tools and `kubectl wait` wait rightly.
+
+use dbbackup_contract::Failure;
+use dbbackup_crds::{Condition, Time};
+use jiff::Timestamp;
+
+use crate::reasons::{COMPLETE, FAILED, READY, RECONCILING, STALLED};
+
+/// How an object is, in one word. `Reconciling` and `Stalled` never stand together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Fine.
+    Ready,
+    /// On its way.
+    Reconciling,
+    /// Not before somebody changes something.
+    Stalled,
+    /// A one-shot object that did what it was for.
+    Complete,
+    /// A one-shot object that ended otherwise.
+    Failed,
+}
+
+/// An object's standing, with its reason and its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The standing.
+    pub standing: Standing,
+    /// Stable name of the cause.
+    pub reason: String,
+    /// What happened, and what a person can do.
+    pub message: String,
+}
+
+impl Verdict {
+    /// A verdict that is no failure.
+    #[must_use]
+    pub fn new(standing: Standing, reason: &str, message: impl Into<String>) -> Self {
+        Self { standing, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// A failure as a verdict: the message, and the hint as a sentence behind it.
+    #[must_use]
+    pub fn of_failure(standing: Standing, failure: &Failure) -> Self {
+        Self::new(standing, failure.reason.as_str(), sentence(failure))
+    }
+}
+
+/// Message and hint: `server refused the password of alice. Correct the secret …`
+#[must_use]
+pub fn sentence(failure: &Failure) -> String {
+    if failure.hint.is_empty() {
+        failure.message.clone()
+    } else {
+        format!("{}. {}", failure.message.trim_end_matches('.'), failure.hint)
+    }
+}
+
+/// The conditions of a verdict. Times of transition stay where a condition keeps its status.
+#[must_use]
+pub fn conditions(
+    previous: &[Condition],
+    verdict: &Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let types: &[(&str, bool)] = match verdict.standing {
+        Standing::Ready => &[(READY, true)],
+        Standing::Reconciling => &[(READY, false), (RECONCILING, true)],
+        Standing::Stalled => &[(READY, false), (STALLED, true)],
+        Standing::Complete => &[(READY, true), (COMPLETE, true)],
+        Standing::Failed => &[(READY, false), (STALLED, true), (FAILED, true)],
+    };
+    types
+        .iter()
+        .map(|(type_, holds)| {
+            let status = if *holds { "True" } else { "False" };
+            let since = previous
+                .iter()
+                .find(|old| old.type_ == *type_ && old.status == status)
+                .map_or_else(|| Time(to_seconds(now)), |old| old.last_transition_time.clone());
+            Condition {
+                type_: (*type_).to_owned(),
+                status: status.to_owned(),
+                reason: verdict.reason.clone(),
+                message: verdict.message.clone(),
+                observed_generation: generation,
+                last_transition_time: since,
+            }
+        })
+        .collect()
+}
+
+/// Kubernetes' times have whole seconds: a finer one would come back changed,
+/// and read as a difference.
+#[must_use]
+pub fn to_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Whether the condition `type_` holds for the generation that is there now.
+#[must_use]
+pub fn holds(conditions: &[Condition], type_: &str, generation: Option<i64>) -> bool {
+    conditions.iter().any(|condition| {
+        condition.type_ == type_
+            && condition.status == "True"
+            && condition.observed_generation == generation
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-20T01:00:00.5Z".parse().unwrap()
+    }
+
+    #[test]
+    fn reconciling_and_stalled_never_stand_together_and_ready_always_stands() {
+        for standing in [
+            Standing::Ready,
+            Standing::Reconciling,
+            Standing::Stalled,
+            Standing::Complete,
+            Standing::Failed,
+        ] {
+            let list = conditions(&[], &Verdict::new(standing, "X", ""), Some(1), now());
+            let on = |type_| list.iter().any(|c| c.type_ == type_ && c.status == "True");
+            assert!(!(on(RECONCILING) && on(STALLED)));
+            assert!(list.iter().any(|c| c.type_ == READY));
+            assert_eq!(on(READY), !on(RECONCILING) && !on(STALLED));
+        }
+    }
+
+    #[test]
+    fn a_time_of_transition_moves_only_with_the_status() {
+        let waiting = Verdict::new(Standing::Reconciling, "A", "a");
+        let first = conditions(&[], &waiting, Some(1), now());
+        let later = "2026-11-20T02:00:00Z".parse().unwrap();
+        let second =
+            conditions(&first, &Verdict::new(Standing::Reconciling, "B", "b"), Some(1), later);
+        assert_eq!(second[0].last_transition_time, first[0].last_transition_time);
+        assert_eq!(second[0].reason, "B");
+        let third = conditions(&second, &Verdict::new(Standing::Ready, "C", ""), Some(1), later);
+        assert_eq!(third[0].last_transition_time.0, later);
+    }
+}

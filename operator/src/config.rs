@@ -1,0 +1,123 @@
+//! Flags and environment variables, and what they mean.
+
+use clap::Parser;
+
+/// A Kubernetes operator that backs up databases and proves that they can be restored.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dbbackup-operator", version)]
+pub struct Config {
+    /// Namespace of the operator's own objects: Lease, Service and Secret of the report channel.
+    #[arg(long, env = "DBBACKUP_NAMESPACE", default_value = "dbbackup")]
+    pub namespace: String,
+    /// Name of this replica: its pod's name.
+    #[arg(long, env = "DBBACKUP_POD_NAME", default_value = "dbbackup-operator")]
+    pub pod_name: String,
+    /// Namespaces whose objects are looked after, with commas between them; all where none is said.
+    #[arg(long, env = "DBBACKUP_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Image of the runner.
+    #[arg(long, env = "DBBACKUP_RUNNER_IMAGE")]
+    pub runner_image: String,
+    /// When the runner's image is pulled: Always, IfNotPresent or Never.
+    #[arg(long, env = "DBBACKUP_RUNNER_PULL_POLICY", default_value = "IfNotPresent")]
+    pub runner_pull_policy: String,
+    /// Service of the report channel, in the operator's namespace.
+    #[arg(long, env = "DBBACKUP_REPORT_SERVICE", default_value = "dbbackup")]
+    pub report_service: String,
+    /// Secret that holds the report channel's certificate; it must exist.
+    #[arg(long, env = "DBBACKUP_REPORT_SECRET", default_value = "dbbackup-report-tls")]
+    pub report_secret: String,
+    /// Address of the report channel.
+    #[arg(long, env = "DBBACKUP_REPORT_ADDRESS", default_value = "0.0.0.0:8443")]
+    pub report_address: std::net::SocketAddr,
+    /// Another host for runners to report to than the Service: for an operator outside the cluster.
+    #[arg(long, env = "DBBACKUP_REPORT_HOST")]
+    pub report_host: Option<String>,
+    /// Address of health, readiness and metrics.
+    #[arg(long, env = "DBBACKUP_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub health_address: std::net::SocketAddr,
+    /// Name of the Lease that the replicas compete for.
+    #[arg(long, env = "DBBACKUP_LEASE", default_value = "dbbackup-operator")]
+    pub lease: String,
+    /// What is logged, as in RUST_LOG: info, debug, dbbackup_operator=debug.
+    #[arg(long, env = "DBBACKUP_LOG", default_value = "info")]
+    pub log: String,
+    /// How it is logged.
+    #[arg(long, env = "DBBACKUP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// The names by which runners reach the report channel.
+    #[must_use]
+    pub fn report_hosts(&self) -> Vec<String> {
+        let (service, namespace) = (&self.report_service, &self.namespace);
+        let mut hosts = vec![
+            format!("{service}.{namespace}.svc"),
+            format!("{service}.{namespace}.svc.cluster.local"),
+            service.clone(),
+        ];
+        hosts.extend(self.report_host.clone());
+        hosts
+    }
+
+    /// Where runners report to.
+    #[must_use]
+    pub fn report_url(&self) -> String {
+        let path = dbbackup_contract::REPORT_PATH;
+        let port = self.report_address.port();
+        match &self.report_host {
+            Some(host) => format!("https://{host}:{port}{path}"),
+            None => {
+                format!("https://{}.{}.svc:{port}{path}", self.report_service, self.namespace)
+            }
+        }
+    }
+
+    /// The namespaces to watch: `None` stands for all.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<Option<String>> {
+        let named: Vec<_> = self
+            .watch_namespaces
+            .iter()
+            .map(|name| name.trim())
+            .filter(|name| !name.is_empty())
+            .map(|name| Some(name.to_owned()))
+            .collect();
+        if named.is_empty() { vec![None] } else { named }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Config {
+        let fixed = ["dbbackup-operator", "--runner-image", "runner:1"];
+        Config::parse_from(fixed.iter().chain(arguments))
+    }
+
+    #[test]
+    fn no_namespace_means_all_and_an_empty_variable_too() {
+        assert_eq!(config(&[]).scopes(), [None]);
+        assert_eq!(config(&["--watch-namespaces", ""]).scopes(), [None]);
+        let two = config(&["--watch-namespaces", "a, b"]).scopes();
+        assert_eq!(two, [Some("a".to_owned()), Some("b".to_owned())]);
+    }
+
+    #[test]
+    fn runners_report_to_the_service_by_a_name_that_the_certificate_has() {
+        let config = config(&["--namespace", "system", "--report-service", "backups"]);
+        assert_eq!(config.report_url(), "https://backups.system.svc:8443/v1/report");
+        assert!(config.report_hosts().contains(&"backups.system.svc".to_owned()));
+    }
+}

@@ -1,0 +1,135 @@
+//! What every reconciler has at hand.
+
+use std::sync::Arc;
+
+use dbbackup_contract::{ReportEndpoint, Task};
+use dbbackup_crds::{Backup, BackupSchedule};
+use kube::core::DeserializeGuard;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::Store;
+use kube::{Client, Resource};
+use tokio::sync::watch;
+
+use crate::backoff::Backoff;
+use crate::job::RunnerImage;
+use crate::metrics::Metrics;
+
+/// A kind as it is watched: an object that cannot be read stops no watch.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// What every reconciler has at hand.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Writes events.
+    pub recorder: Recorder,
+    /// Counts what is done.
+    pub metrics: Arc<Metrics>,
+    /// Delays by object.
+    pub backoff: Backoff,
+    /// The runner's image.
+    pub runner: RunnerImage,
+    /// The cluster's id: UID of the namespace `kube-system`.
+    pub cluster: String,
+    /// Where runners report to; it changes when the CA does.
+    pub endpoint: watch::Receiver<ReportEndpoint>,
+    /// All backups, as the watch has them.
+    pub backups: Store<Guarded<Backup>>,
+    /// All schedules, as the watch has them.
+    pub schedules: Store<Guarded<BackupSchedule>>,
+}
+
+impl Context {
+    /// The report channel, for a task.
+    #[must_use]
+    pub fn report_endpoint(&self) -> ReportEndpoint {
+        self.endpoint.borrow().clone()
+    }
+}
+
+/// What a reconcile could not do. The variant names the action.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Reading an object or a list.
+    #[error("cannot read {0}: {1}")]
+    Read(&'static str, #[source] Box<kube::Error>),
+    /// Creating a child.
+    #[error("cannot create {0}: {1}")]
+    Create(String, #[source] Box<kube::Error>),
+    /// Deleting or changing a child.
+    #[error("cannot change {0}: {1}")]
+    Change(String, #[source] Box<kube::Error>),
+    /// Writing a status.
+    #[error("cannot write the status: {0}")]
+    Status(#[source] Box<kube::Error>),
+    /// An object without a name, namespace or UID: never seen from an API server.
+    #[error("the object has no {0}")]
+    Incomplete(&'static str),
+    /// A child of this name belongs to another object.
+    #[error("the Job {0} exists and belongs to another object")]
+    NotOurs(String),
+}
+
+/// Name, namespace and UID of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+impl Identity {
+    /// Reads them from an object.
+    ///
+    /// # Errors
+    /// One of them is missing.
+    pub fn of<K: Resource>(object: &K) -> Result<Self, ReconcileError> {
+        let meta = object.meta();
+        Ok(Self {
+            namespace: meta.namespace.clone().ok_or(ReconcileError::Incomplete("namespace"))?,
+            name: meta.name.clone().ok_or(ReconcileError::Incomplete("name"))?,
+            uid: meta.uid.clone().ok_or(ReconcileError::Incomplete("UID"))?,
+        })
+    }
+}
+
+/// Seconds without a byte after which a transfer is given up, for the task.
+#[must_use]
+pub fn stall_seconds(job: &dbbackup_crds::JobSpec) -> u64 {
+    // The schema has checked the text.
+    job.stall_timeout().map_or(900, |timeout| timeout.as_secs().max(1))
+}
+
+/// How long a pod may take to start.
+#[must_use]
+pub fn start_timeout(job: &dbbackup_crds::JobSpec) -> jiff::SignedDuration {
+    job.start_timeout()
+        .ok()
+        .and_then(|timeout| jiff::SignedDuration::try_from(timeout).ok())
+        .unwrap_or(jiff::SignedDuration::from_mins(15))
+}
+
+/// Version and threads of every task.
+pub(crate) const fn task_defaults() -> (u32, u32) {
+    (dbbackup_contract::TASK_VERSION, dbbackup_contract::DEFAULT_WORKERS)
+}
+
+/// The claim that a task needs, if the repository is on one.
+#[must_use]
+pub fn claim_of(spec: &dbbackup_crds::BackupRepositorySpec) -> Option<String> {
+    spec.storage.volume.as_ref().map(|volume| volume.claim_name.clone())
+}
+
+/// Only for messages: what a task does.
+#[must_use]
+pub fn verb(task: &Task) -> &'static str {
+    match task.action {
+        dbbackup_contract::Action::Init(_) => "opens the repository",
+        dbbackup_contract::Action::Backup(_) => "makes the backup",
+        dbbackup_contract::Action::Restore(_) => "restores",
+        dbbackup_contract::Action::Inspect(_) => "asks the repository what became of the run",
+    }
+}

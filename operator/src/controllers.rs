@@ -1,0 +1,338 @@
+//! The watches, and what each of them sets off.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dbbackup_contract::ReportEndpoint;
+use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, RestoreRequest};
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::cluster::is_conflict;
+use crate::context::{Context, Guarded, ReconcileError};
+use crate::job::RunnerImage;
+use crate::labels;
+use crate::metrics::{Metrics, Stores};
+use crate::reconcile;
+
+/// Reconciles at once, for each kind: a bound on what a restart asks of the API server.
+const CONCURRENCY: u16 = 16;
+
+/// What the controllers are made from.
+#[derive(Clone)]
+pub struct Settings {
+    /// The API server.
+    pub client: Client,
+    /// Counts what is done.
+    pub metrics: Arc<Metrics>,
+    /// The runner's image.
+    pub runner: RunnerImage,
+    /// The cluster's id.
+    pub cluster: String,
+    /// Where runners report to.
+    pub endpoint: watch::Receiver<ReportEndpoint>,
+    /// Name of this replica.
+    pub instance: String,
+}
+
+/// Runs all controllers for one namespace, or for all, until `stop`.
+pub async fn run(settings: Settings, namespace: Option<String>, stop: CancellationToken) {
+    let scope = Scope { client: settings.client.clone(), namespace };
+    let repositories = scope.controller::<BackupRepository>();
+    let schedules = scope.controller::<BackupSchedule>();
+    let backups = scope.controller::<Backup>();
+    let requests = scope.controller::<RestoreRequest>();
+    let stores = Stores { schedules: schedules.store(), backups: backups.store() };
+    settings.metrics.watch(stores.clone());
+    let reporter = Reporter {
+        controller: "dbbackup-operator".to_owned(),
+        instance: Some(settings.instance.clone()),
+    };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(settings.client.clone(), reporter),
+        client: settings.client,
+        metrics: settings.metrics,
+        backoff: Backoff::default(),
+        runner: settings.runner,
+        cluster: settings.cluster,
+        endpoint: settings.endpoint,
+        backups: stores.backups.clone(),
+        schedules: stores.schedules.clone(),
+    });
+
+    let repositories = scope.with_children(repositories);
+    let of_repository = stores.schedules;
+    let schedules = schedules
+        .watches(scope.api::<Guarded<BackupRepository>>(), watcher::Config::default(), move |found| {
+            waiting_for(&of_repository.state(), &found, |schedule: &BackupSchedule| {
+                Some(schedule.spec.repository_ref.name.clone())
+            })
+        })
+        .watches(scope.api::<Guarded<Backup>>(), watcher::Config::default(), |backup| {
+            let namespace = backup.namespace()?;
+            let schedule = backup.0.ok()?.spec.schedule_ref?.name;
+            Some(ObjectRef::new(&schedule).within(&namespace))
+        });
+    let pending = stores.backups;
+    let backups = scope.with_children(backups).watches(
+        scope.api::<Guarded<BackupRepository>>(),
+        watcher::Config::default(),
+        move |found| {
+            waiting_for(&pending.state(), &found, |backup: &Backup| {
+                let status = backup.status.as_ref();
+                let phase = status.and_then(|status| status.phase).unwrap_or_default();
+                (!phase.is_terminal()).then(|| found.name_any())
+            })
+        },
+    );
+    let requests = scope.with_children(requests);
+
+    // Slots are judged by what is known of the backups: nothing may be judged before.
+    let known = context.backups.clone();
+    let schedules_run = async {
+        let ready = async { known.wait_until_ready().await.is_ok() };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            is_ready = ready => if is_ready {
+                drive(schedules, &context, &stop, "BackupSchedule", reconcile_schedule).await;
+            }
+        }
+    };
+    tokio::join!(
+        drive(repositories, &context, &stop, "BackupRepository", reconcile_repository),
+        schedules_run,
+        drive(backups, &context, &stop, "Backup", reconcile_backup),
+        drive(requests, &context, &stop, "RestoreRequest", reconcile_request),
+    );
+}
+
+async fn reconcile_repository(
+    object: Arc<BackupRepository>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    reconcile::repository::reconcile(&object, &context, Timestamp::now()).await
+}
+
+async fn reconcile_schedule(
+    object: Arc<BackupSchedule>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    reconcile::schedule::reconcile(&object, &context, Timestamp::now()).await
+}
+
+async fn reconcile_backup(
+    object: Arc<Backup>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    reconcile::backup::reconcile(&object, &context, Timestamp::now()).await
+}
+
+async fn reconcile_request(
+    object: Arc<RestoreRequest>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    reconcile::restore::reconcile(&object, &context, Timestamp::now()).await
+}
+
+/// What the operator looks after.
+struct Scope {
+    client: Client,
+    namespace: Option<String>,
+}
+
+impl Scope {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    fn controller<K>(&self) -> Controller<Guarded<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        Controller::new(self.api::<Guarded<K>>(), watcher::Config::default())
+            .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+    }
+
+    /// Jobs by their owner, pods by the name that their Job gave them.
+    fn with_children<K>(&self, controller: Controller<Guarded<K>>) -> Controller<Guarded<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let selector =
+            format!("{}={},{}={}", labels::MANAGED_BY, labels::MANAGER, labels::KIND, K::kind(&()));
+        let ours = watcher::Config::default().labels(&selector);
+        controller.owns(self.api::<Job>(), ours.clone()).watches(
+            self.api::<Pod>(),
+            ours,
+            |pod| {
+                let subject = pod.annotations().get(labels::SUBJECT).cloned();
+                let namespace = pod.namespace();
+                subject.zip(namespace).map(|(name, namespace)| ObjectRef::new(&name).within(&namespace))
+            },
+        )
+    }
+}
+
+/// The objects of the store that lie in the namespace of `found` and name it.
+fn waiting_for<K, O>(
+    objects: &[Arc<Guarded<K>>],
+    found: &Guarded<O>,
+    names: impl Fn(&K) -> Option<String>,
+) -> Vec<ObjectRef<Guarded<K>>>
+where
+    K: Resource<DynamicType = ()>,
+    O: Resource<DynamicType = ()>,
+{
+    let (namespace, name) = (found.meta().namespace.as_deref(), found.meta().name.as_deref());
+    objects
+        .iter()
+        .filter_map(|object| object.0.as_ref().ok())
+        .filter(|object| object.meta().namespace.as_deref() == namespace)
+        .filter(|object| names(object).as_deref() == name)
+        .filter_map(|object| {
+            let own = object.meta().name.as_deref()?;
+            Some(ObjectRef::new(own).within(namespace?))
+        })
+        .collect()
+}
+
+/// Runs one controller until `stop`, and then lets what has begun end.
+async fn drive<K, F>(
+    controller: Controller<Guarded<K>>,
+    context: &Arc<Context>,
+    stop: &CancellationToken,
+    kind: &'static str,
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Clone + Send + Sync + 'static,
+) where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+    DeserializeGuard<K>: Resource<DynamicType = ()>,
+    <K as Resource>::DynamicType: Eq + Hash,
+    F: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
+{
+    let stopped = stop.clone();
+    controller
+        .graceful_shutdown_on(async move { stopped.cancelled().await })
+        .run(
+            move |object: Arc<Guarded<K>>, context| {
+                let reconcile = reconcile.clone();
+                async move {
+                    match &object.0 {
+                        Ok(object) => {
+                            measured(kind, Arc::new(object.clone()), context, reconcile).await
+                        }
+                        Err(invalid) => {
+                            // Written by a newer release, or by hand before the CRD said so.
+                            tracing::warn!(kind, name = invalid.metadata.name, error = invalid.error, "an object cannot be read");
+                            Ok(Action::await_change())
+                        }
+                    }
+                }
+            },
+            move |object, error, context| failed(kind, &object, error, &context),
+            Arc::clone(context),
+        )
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                match error {
+                    kube::runtime::controller::Error::ObjectNotFound(_)
+                    | kube::runtime::controller::Error::ReconcilerFailed(..) => {}
+                    error => tracing::warn!(kind, %error, "a watch has trouble"),
+                }
+            }
+        })
+        .await;
+}
+
+async fn measured<K, F>(
+    kind: &'static str,
+    object: Arc<K>,
+    context: Arc<Context>,
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F,
+) -> Result<Action, ReconcileError>
+where
+    K: Resource<DynamicType = ()>,
+    F: Future<Output = Result<Action, ReconcileError>>,
+{
+    let begun = Instant::now();
+    let key = key(kind, &*object);
+    // An object that is going needs nothing: its Jobs go with it.
+    if object.meta().deletion_timestamp.is_some() {
+        context.backoff.succeeded(&key);
+        return Ok(Action::await_change());
+    }
+    let result = reconcile(object, Arc::clone(&context)).await;
+    context.metrics.reconciliations.with_label_values(&[kind]).inc();
+    context
+        .metrics
+        .reconcile_seconds
+        .with_label_values(&[kind])
+        .observe(begun.elapsed().as_secs_f64());
+    if result.is_ok() {
+        context.backoff.succeeded(&key);
+    }
+    result
+}
+
+fn key<K: Resource<DynamicType = ()>>(kind: &str, object: &K) -> String {
+    let meta = object.meta();
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{kind}/{}/{}", part(&meta.namespace), part(&meta.name))
+}
+
+fn failed<K: Resource<DynamicType = ()>>(
+    kind: &'static str,
+    object: &Guarded<K>,
+    error: &ReconcileError,
+    context: &Context,
+) -> Action {
+    // Somebody else wrote first; the watch brings what they wrote.
+    if matches!(error, ReconcileError::Status(cause) if is_conflict(cause)) {
+        return Action::requeue(Duration::from_millis(500));
+    }
+    context.metrics.reconcile_errors.with_label_values(&[kind]).inc();
+    let key = key(kind, object);
+    let wait = context.backoff.failed(&key);
+    tracing::warn!(object = key, %error, ?wait, "a reconcile failed");
+    Action::requeue(wait)
+}

@@ -1,0 +1,171 @@
+//! Words for people: the column that answers "is it fine?".
+
+use dbbackup_contract::{BackupReport, DatabaseCount, Failure, Progress, RestoreReport};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+/// `1.3 GB`: decimal units, two digits that count.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit > 0 && value < 9.95 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
+}
+
+/// `2m32s`, `45s`, `3h05m`.
+#[must_use]
+pub fn duration(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// How long ago, in steps of an hour or a day: a status is not rewritten every minute.
+#[must_use]
+pub fn ago(time: Timestamp, now: Timestamp) -> String {
+    let hours = now.duration_since(time).as_hours().max(0);
+    match hours {
+        0 => "under 1h ago".to_owned(),
+        1..48 => format!("{hours}h ago"),
+        _ => format!("{}d ago", hours / 24),
+    }
+}
+
+/// A time to come, in a zone: `02:15`, `Sun 02:15`, `2026-12-01 02:15`.
+#[must_use]
+pub fn upcoming(time: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let local = time.to_zoned(zone.clone());
+    let hours = time.duration_since(now).as_hours();
+    let format = match hours {
+        ..24 => "%H:%M",
+        24..168 => "%a %H:%M",
+        _ => "%Y-%m-%d %H:%M",
+    };
+    local.strftime(format).to_string()
+}
+
+/// `2 of 3 databases`, `1 database`.
+#[must_use]
+pub fn databases(count: DatabaseCount) -> String {
+    let noun = if count.total == 1 { "database" } else { "databases" };
+    if count.failed == 0 {
+        format!("{} {noun}", count.succeeded)
+    } else {
+        format!("{} of {} {noun}", count.succeeded, count.total)
+    }
+}
+
+/// A failure in a column: the reason, and the beginning of the message.
+#[must_use]
+pub fn failure(failure: &Failure) -> String {
+    shortened(format!("{}: {}", failure.reason, failure.message))
+}
+
+/// A line for a column: no line breaks, at most 160 characters.
+#[must_use]
+pub fn shortened(text: String) -> String {
+    let line = text.replace(['\n', '\r', '\t'], " ");
+    if line.chars().count() <= 160 {
+        return line;
+    }
+    line.chars().take(159).chain(['…']).collect()
+}
+
+/// A backup that has ended.
+#[must_use]
+pub fn backup(report: &BackupReport) -> String {
+    let took = duration(report.completion_time.duration_since(report.start_time));
+    format!("{}, {} in {took}", databases(report.database_count), bytes(report.bytes.read))
+}
+
+/// A restore that has ended.
+#[must_use]
+pub fn restore(report: &RestoreReport) -> String {
+    let took = duration(report.completion_time.duration_since(report.start_time));
+    format!("{}, {} in {took}", databases(report.database_count), bytes(report.restored_bytes))
+}
+
+/// A run that goes on: `42%, 1.2 GB of 2.9 GB, 2m05s left`.
+#[must_use]
+pub fn progress(progress: Option<&Progress>) -> String {
+    let Some(progress) = progress else { return "running".to_owned() };
+    let mut parts = Vec::new();
+    if let Some(percent) = progress.percent {
+        parts.push(format!("{percent}%"));
+    }
+    match progress.bytes_total {
+        Some(total) => {
+            parts.push(format!("{} of {}", bytes(progress.bytes_done), bytes(total)));
+        }
+        None if progress.bytes_done > 0 => parts.push(bytes(progress.bytes_done)),
+        None => {}
+    }
+    if let Some(left) = progress.remaining_seconds.and_then(|s| i64::try_from(s).ok()) {
+        parts.push(format!("{} left", duration(SignedDuration::from_secs(left))));
+    }
+    if parts.is_empty() { "running".to_owned() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_two_digits_that_count() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (1_300_000_000, "1.3 GB"),
+            (15_728_640, "16 MB"),
+            (999_999, "1.0 MB"),
+            (u64::MAX, "18447 PB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn durations_and_ages_read_like_speech() {
+        for (seconds, text) in [(0, "0s"), (152, "2m32s"), (11_100, "3h05m"), (-5, "0s")] {
+            assert_eq!(duration(SignedDuration::from_secs(seconds)), text);
+        }
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+        for (hours, text) in [(0, "under 1h ago"), (7, "7h ago"), (47, "47h ago"), (49, "2d ago")] {
+            assert_eq!(ago(now - SignedDuration::from_hours(hours), now), text);
+        }
+    }
+
+    #[test]
+    fn a_time_to_come_names_the_day_when_it_is_not_near() {
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        for (time, text) in [
+            ("2026-11-21T02:15:00Z", "03:15"),
+            ("2026-11-22T02:15:00Z", "Sun 03:15"),
+            ("2026-12-24T02:15:00Z", "2026-12-24 03:15"),
+        ] {
+            assert_eq!(upcoming(time.parse().unwrap(), now, &zone), text);
+        }
+    }
+
+    #[test]
+    fn counts_mention_failures_only_where_there_are_some() {
+        let count = |succeeded, failed| DatabaseCount { total: succeeded + failed, succeeded, failed };
+        assert_eq!(databases(count(3, 0)), "3 databases");
+        assert_eq!(databases(count(1, 0)), "1 database");
+        assert_eq!(databases(count(2, 1)), "2 of 3 databases");
+    }
+}

@@ -1,0 +1,294 @@
+//! The Job around a task, at the Pod Security level `restricted`.
+
+use std::collections::BTreeMap;
+
+use dbbackup_contract::{
+    ExitCode, MAX_TASK_BYTES, REPORT_AUDIENCE, REPORT_TOKEN_DIR, REPOSITORY_DIR, SCRATCH_DIR,
+    TASK_ANNOTATION, TASK_DIR, TERMINATION_FILE, Task,
+};
+use dbbackup_crds::{JobSpec, QuantityError};
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec as ApiJobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+    PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
+    EnvVar, LocalObjectReference, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource, SeccompProfile,
+    SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::{Mounts, resources::runner_resources};
+use crate::labels;
+use crate::names::{Purpose, kind_name};
+
+/// Name of the container that `podFailurePolicy` names.
+pub const CONTAINER: &str = "runner";
+/// The user and the groups of a runner.
+const USER: i64 = 65532;
+/// Pods that may fail before the Job gives up; disruptions do not count.
+const BACKOFF_LIMIT: i32 = 3;
+/// Most bytes of the files that clients of a server need.
+const SCRATCH_SIZE: &str = "16Mi";
+/// Seconds that a report token is valid; the kubelet renews it long before.
+const TOKEN_SECONDS: i64 = 3600;
+
+/// The runner's image.
+#[derive(Clone, Debug)]
+pub struct RunnerImage {
+    /// Its name.
+    pub image: String,
+    /// When it is pulled: Always, IfNotPresent or Never.
+    pub pull_policy: String,
+}
+
+/// One Job that is wanted.
+#[derive(Clone, Debug)]
+pub struct JobRequest<'a> {
+    /// Its name.
+    pub name: String,
+    /// The object that it works for: deleting that deletes the Job.
+    pub owner: OwnerReference,
+    /// Why it exists.
+    pub purpose: Purpose,
+    /// What it does.
+    pub task: &'a Task,
+    /// The secrets that the task names.
+    pub mounts: &'a Mounts,
+    /// The repository's claim.
+    pub claim: Option<String>,
+    /// How it runs.
+    pub job: &'a JobSpec,
+}
+
+/// Why a Job cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The task is no JSON.
+    #[error("the task cannot be written: {0}")]
+    Task(#[source] serde_json::Error),
+    /// The task is too large for an annotation.
+    #[error(
+        "the task has {0} bytes, more than {MAX_TASK_BYTES}: name fewer databases, or use globs such as shop_*"
+    )]
+    TaskTooLarge(usize),
+    /// A quantity is none.
+    #[error("job.resources: {0}")]
+    Resources(#[source] QuantityError),
+}
+
+/// Builds the Job of a request.
+///
+/// # Errors
+/// Says which part of the spec does not fit.
+pub fn build_job(request: &JobRequest<'_>, image: &RunnerImage) -> Result<Job, BuildError> {
+    let task = serde_json::to_string(request.task).map_err(BuildError::Task)?;
+    if task.len() > MAX_TASK_BYTES {
+        return Err(BuildError::TaskTooLarge(task.len()));
+    }
+    let kind = kind_name(request.task.subject.kind);
+    let labels: BTreeMap<String, String> = [
+        (labels::MANAGED_BY, labels::MANAGER),
+        (labels::NAME, labels::RUNNER),
+        (labels::KIND, kind),
+        (labels::PURPOSE, request.purpose.as_str()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    let subject = (labels::SUBJECT.to_owned(), request.task.subject.name.clone());
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels.clone()),
+            annotations: Some(BTreeMap::from([
+                subject.clone(),
+                (TASK_ANNOTATION.to_owned(), task),
+            ])),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod_spec(request, image)?),
+    };
+    Ok(Job {
+        metadata: ObjectMeta {
+            name: Some(request.name.clone()),
+            namespace: Some(request.task.subject.namespace.clone()),
+            labels: Some(labels),
+            annotations: Some(BTreeMap::from([subject])),
+            owner_references: Some(vec![request.owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ApiJobSpec {
+            backoff_limit: Some(BACKOFF_LIMIT),
+            pod_failure_policy: Some(pod_failure_policy()),
+            // A pod is replaced when it has ended, not when it is being deleted:
+            // two runners of one run would only fence each other.
+            pod_replacement_policy: Some("Failed".to_owned()),
+            template,
+            ..ApiJobSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// Permanent exit codes end the Job, disruptions are not its fault, the rest counts.
+fn pod_failure_policy() -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![
+            PodFailurePolicyRule {
+                action: "FailJob".to_owned(),
+                on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                    container_name: Some(CONTAINER.to_owned()),
+                    operator: "In".to_owned(),
+                    values: (ExitCode::FIRST_PERMANENT..=ExitCode::LAST_PERMANENT)
+                        .map(i32::from)
+                        .collect(),
+                }),
+                on_pod_conditions: None,
+            },
+            PodFailurePolicyRule {
+                action: "Ignore".to_owned(),
+                on_exit_codes: None,
+                on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                    type_: "DisruptionTarget".to_owned(),
+                    status: "True".to_owned(),
+                }]),
+            },
+        ],
+    }
+}
+
+fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, BuildError> {
+    let job = request.job;
+    let some = |is_empty: bool| (!is_empty).then_some(());
+    let (volumes, volume_mounts) = volumes(request);
+    let resources = runner_resources(job.resources.as_ref(), request.task.workers)
+        .map_err(BuildError::Resources)?;
+    Ok(PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        // The runner needs no rights: its only token is the one for the report channel.
+        automount_service_account_token: Some(false),
+        // Variables for every Service of the namespace are noise, and may collide with a client's.
+        enable_service_links: Some(false),
+        service_account_name: job.service_account_name.clone(),
+        image_pull_secrets: some(job.image_pull_secrets.is_empty()).map(|()| {
+            let names = job.image_pull_secrets.iter().map(|secret| secret.name.clone());
+            names.map(|name| LocalObjectReference { name }).collect()
+        }),
+        node_selector: some(job.node_selector.is_empty())
+            .map(|()| job.node_selector.iter().map(|(k, v)| (k.clone(), v.0.clone())).collect()),
+        tolerations: some(job.tolerations.is_empty()).map(|()| job.tolerations.clone()),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            // A repository has many files; walking them before every run is not needed.
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![Container {
+            name: CONTAINER.to_owned(),
+            image: Some(image.image.clone()),
+            image_pull_policy: Some(image.pull_policy.clone()),
+            args: Some(vec!["run".to_owned()]),
+            // The root file system is read-only; what wants a folder gets the one in memory.
+            env: Some(vec![variable("TMPDIR", SCRATCH_DIR), variable("HOME", SCRATCH_DIR)]),
+            resources: Some(resources),
+            termination_message_path: Some(TERMINATION_FILE.to_owned()),
+            termination_message_policy: Some("File".to_owned()),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+                privileged: Some(false),
+                read_only_root_filesystem: Some(true),
+                run_as_non_root: Some(true),
+                ..SecurityContext::default()
+            }),
+            volume_mounts: Some(volume_mounts),
+            ..Container::default()
+        }],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    })
+}
+
+fn volumes(request: &JobRequest<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let mut volumes = vec![
+        Volume {
+            name: "task".to_owned(),
+            downward_api: Some(DownwardAPIVolumeSource {
+                items: Some(vec![DownwardAPIVolumeFile {
+                    path: "task.json".to_owned(),
+                    field_ref: Some(ObjectFieldSelector {
+                        api_version: None,
+                        field_path: format!("metadata.annotations['{TASK_ANNOTATION}']"),
+                    }),
+                    ..DownwardAPIVolumeFile::default()
+                }]),
+                default_mode: Some(0o440),
+            }),
+            ..Volume::default()
+        },
+        Volume {
+            name: "report-token".to_owned(),
+            projected: Some(ProjectedVolumeSource {
+                sources: Some(vec![VolumeProjection {
+                    service_account_token: Some(ServiceAccountTokenProjection {
+                        audience: Some(REPORT_AUDIENCE.to_owned()),
+                        expiration_seconds: Some(TOKEN_SECONDS),
+                        path: "token".to_owned(),
+                    }),
+                    ..VolumeProjection::default()
+                }]),
+                default_mode: Some(0o440),
+            }),
+            ..Volume::default()
+        },
+        Volume {
+            name: "scratch".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".to_owned()),
+                size_limit: Some(Quantity(SCRATCH_SIZE.to_owned())),
+            }),
+            ..Volume::default()
+        },
+    ];
+    let mut mounts = vec![
+        mount("task", TASK_DIR, true),
+        mount("report-token", REPORT_TOKEN_DIR, true),
+        mount("scratch", SCRATCH_DIR, false),
+    ];
+    if let Some(claim) = &request.claim {
+        volumes.push(Volume {
+            name: "repository".to_owned(),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: claim.clone(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        });
+        // A restore writes too: its session keeps the collector away from what it reads.
+        mounts.push(mount("repository", REPOSITORY_DIR, false));
+    }
+    volumes.extend(request.mounts.volumes());
+    mounts.extend(request.mounts.volume_mounts());
+    (volumes, mounts)
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+}

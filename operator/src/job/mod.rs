@@ -1,0 +1,10 @@
+//! Jobs: the task, what is mounted for it, and the Job around both. All of it is pure.
+
+mod access;
+mod build;
+mod mounts;
+mod resources;
+
+pub use access::{postgresql_access, repository_access, source_access};
+pub use build::{BuildError, JobRequest, RunnerImage, build_job};
+pub use mounts::Mounts;

@@ -1,0 +1,20 @@
+//! Labels and annotations of what the operator creates.
+
+/// Who manages an object; the value is [`MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`], and the field manager of all writes.
+pub const MANAGER: &str = "dbbackup";
+/// What an object is; the value is [`RUNNER`] for Jobs and their pods.
+pub const NAME: &str = "app.kubernetes.io/name";
+/// Value of [`NAME`] for Jobs and their pods.
+pub const RUNNER: &str = "dbbackup-runner";
+/// Kind of the object that a Job works for.
+pub const KIND: &str = "dbbackup.dev/kind";
+/// Why a Job exists.
+pub const PURPOSE: &str = "dbbackup.dev/purpose";
+/// Schedule of a `Backup`.
+pub const SCHEDULE: &str = "dbbackup.dev/schedule";
+/// Annotation: name of the object that a Job works for. No label, because names may be longer.
+pub const SUBJECT: &str = "dbbackup.dev/subject";
+/// Annotation: the slot of a `Backup` that a schedule made (RFC 3339).
+pub const SLOT: &str = "dbbackup.dev/slot";

@@ -1,0 +1,193 @@
+//! Metrics: what the reconcilers do, and how each schedule stands. Only
+//! schedules are labels; what is per schedule is computed when it is asked for,
+//! so that a deleted schedule leaves nothing behind.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use dbbackup_crds::{Backup, BackupSchedule};
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::context::Guarded;
+
+/// The operator's metrics.
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles by kind.
+    pub reconciliations: IntCounterVec,
+    /// Reconciles that failed, by kind.
+    pub reconcile_errors: IntCounterVec,
+    /// How long reconciles take, by kind.
+    pub reconcile_seconds: HistogramVec,
+    /// Messages on the report channel, by what became of them.
+    pub reports: IntCounterVec,
+    /// Whether this replica leads.
+    pub leader: IntGauge,
+    stores: Mutex<Vec<Stores>>,
+}
+
+/// What the watches hold.
+#[derive(Clone)]
+pub struct Stores {
+    /// All schedules.
+    pub schedules: Store<Guarded<BackupSchedule>>,
+    /// All backups.
+    pub backups: Store<Guarded<Backup>>,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// Two metrics have one name: a fault of this program.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, label: &str| {
+            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let reconciliations =
+            counter("dbbackup_reconciliations_total", "Reconciles by kind.", "kind")?;
+        let reconcile_errors =
+            counter("dbbackup_reconcile_errors_total", "Reconciles that failed, by kind.", "kind")?;
+        let reports =
+            counter("dbbackup_reports_total", "Messages of runners, by what became of them.", "result")?;
+        let reconcile_seconds = HistogramVec::new(
+            HistogramOpts::new("dbbackup_reconcile_duration_seconds", "Seconds of a reconcile."),
+            &["kind"],
+        )?;
+        registry.register(Box::new(reconcile_seconds.clone()))?;
+        let leader = IntGauge::new("dbbackup_leader", "1 where this replica leads.")?;
+        registry.register(Box::new(leader.clone()))?;
+        Ok(Self {
+            registry,
+            reconciliations,
+            reconcile_errors,
+            reconcile_seconds,
+            reports,
+            leader,
+            stores: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Adds what the schedules' metrics are computed from.
+    pub fn watch(&self, stores: Stores) {
+        self.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(stores);
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A metric cannot be written.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let stores = self.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let mut families = self.registry.gather();
+        families.extend(schedule_metrics(&stores)?.gather());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+}
+
+/// How each schedule stands, from what the watches hold now.
+fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    let gauge = |name: &str, help: &str| {
+        let gauge = GaugeVec::new(Opts::new(name, help), &["namespace", "schedule"])?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok::<_, prometheus::Error>(gauge)
+    };
+    let last_success = gauge(
+        "dbbackup_backup_last_success_timestamp_seconds",
+        "When a backup of the schedule last succeeded.",
+    )?;
+    let next = gauge("dbbackup_schedule_next_timestamp_seconds", "The schedule's next slot.")?;
+    let ready = gauge("dbbackup_schedule_ready", "1 where the schedule is Ready.")?;
+    let suspended = gauge("dbbackup_schedule_suspended", "1 where the schedule is suspended.")?;
+    let active = gauge("dbbackup_backups_active", "Backups of the schedule that have not ended.")?;
+    let succeeded = gauge(
+        "dbbackup_backup_last_succeeded",
+        "1 where the newest backup that ended has succeeded, 0 where it has not.",
+    )?;
+    let seconds = gauge("dbbackup_backup_last_duration_seconds", "Seconds of the newest backup that ended.")?;
+    let read = gauge("dbbackup_backup_last_read_bytes", "Bytes that the newest backup that ended read.")?;
+    let stored = gauge("dbbackup_backup_last_stored_bytes", "Bytes that the newest backup that ended stored.")?;
+    let flag = |value: bool| if value { 1.0 } else { 0.0 };
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
+    let float = |value: u64| value as f64;
+    for store in stores {
+        let newest = newest_ended(&store.backups);
+        for schedule in store.schedules.state() {
+            let Ok(schedule) = &schedule.0 else { continue };
+            let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
+            let labels = [namespace.as_str(), name.as_str()];
+            let status = schedule.status.clone().unwrap_or_default();
+            if let Some(time) = status.last_successful_time {
+                last_success.with_label_values(&labels).set(time.as_duration().as_secs_f64());
+            }
+            if let Some(time) = status.next_schedule_time {
+                next.with_label_values(&labels).set(time.as_duration().as_secs_f64());
+            }
+            let is_ready = crate::conditions::holds(
+                &status.conditions,
+                crate::reasons::READY,
+                schedule.metadata.generation,
+            );
+            ready.with_label_values(&labels).set(flag(is_ready));
+            suspended.with_label_values(&labels).set(flag(schedule.spec.suspend));
+            active
+                .with_label_values(&labels)
+                .set(float(u64::try_from(status.active.len()).unwrap_or(0)));
+            let Some(last) = newest.get(&(namespace.clone(), name.clone())) else { continue };
+            succeeded.with_label_values(&labels).set(flag(last.succeeded));
+            seconds.with_label_values(&labels).set(last.seconds);
+            read.with_label_values(&labels).set(float(last.read));
+            stored.with_label_values(&labels).set(float(last.stored));
+        }
+    }
+    Ok(registry)
+}
+
+struct Ended {
+    time: jiff::Timestamp,
+    succeeded: bool,
+    seconds: f64,
+    read: u64,
+    stored: u64,
+}
+
+fn newest_ended(backups: &Store<Guarded<Backup>>) -> BTreeMap<(String, String), Ended> {
+    let mut newest: BTreeMap<(String, String), Ended> = BTreeMap::new();
+    for backup in backups.state() {
+        let Ok(backup) = &backup.0 else { continue };
+        let Some(status) = &backup.status else { continue };
+        let schedule = status.resolved.as_ref().and_then(|resolved| resolved.schedule.clone());
+        let (Some(schedule), Some(time), Some(phase)) =
+            (schedule, status.completion_time, status.phase)
+        else {
+            continue;
+        };
+        let key = (backup.namespace().unwrap_or_default(), schedule);
+        if newest.get(&key).is_some_and(|known| known.time >= time) {
+            continue;
+        }
+        let bytes = status.bytes.clone().unwrap_or_default();
+        let ended = Ended {
+            time,
+            succeeded: phase == dbbackup_crds::BackupPhase::Succeeded,
+            seconds: status
+                .start_time
+                .map_or(0.0, |start| time.duration_since(start).as_secs_f64()),
+            read: bytes.read,
+            stored: bytes.stored,
+        };
+        newest.insert(key, ended);
+    }
+    newest
+}

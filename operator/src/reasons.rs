@@ -1,0 +1,45 @@
+//! Condition types, and the reasons of conditions and events that are no
+//! failures. Failures have theirs in `dbbackup_contract::Reason`.
+
+/// Fine, and nothing is left to do.
+pub const READY: &str = "Ready";
+/// Something is on its way.
+pub const RECONCILING: &str = "Reconciling";
+/// Nothing goes on before somebody changes something.
+pub const STALLED: &str = "Stalled";
+/// A one-shot object has done what it was for.
+pub const COMPLETE: &str = "Complete";
+/// A one-shot object has ended without doing all of it.
+pub const FAILED: &str = "Failed";
+
+/// A repository was opened.
+pub const OPENED: &str = "Opened";
+/// A repository is being opened.
+pub const OPENING: &str = "Opening";
+/// A schedule is understood and has not been tried against its server.
+pub const ACCEPTED: &str = "Accepted";
+/// A schedule is suspended by its spec.
+pub const SUSPENDED: &str = "Suspended";
+/// A run's Job was created and its pod has not started.
+pub const STARTING: &str = "Starting";
+/// A run goes on.
+pub const RUNNING: &str = "Running";
+/// A run has ended, and all is done.
+pub const SUCCEEDED: &str = "Succeeded";
+/// An attempt failed and is tried again.
+pub const RETRYING: &str = "Retrying";
+
+/// Event: a slot became a `Backup`.
+pub const EVENT_BACKUP_CREATED: &str = "BackupCreated";
+/// Event: a slot was left out.
+pub const EVENT_SLOT_MISSED: &str = "SlotMissed";
+/// Event: a Job was created.
+pub const EVENT_JOB_CREATED: &str = "JobCreated";
+/// Event: a Job was ended by the operator.
+pub const EVENT_JOB_ENDED: &str = "JobEnded";
+/// Event: the repository is asked what became of a run.
+pub const EVENT_INSPECTING: &str = "Inspecting";
+/// Event: a repository was created by this object.
+pub const EVENT_CREATED: &str = "Created";
+/// Event: some databases are done, others are not.
+pub const EVENT_PARTIALLY_FAILED: &str = "PartiallyFailed";

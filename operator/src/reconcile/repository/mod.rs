@@ -1,0 +1,263 @@
+//! `BackupRepository`: a Job creates or opens it, for each generation of the
+//! spec; its id is pinned; what fails is tried again.
+
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbbackup_contract::{
+    Action as TaskAction, Failure, InitAction, InitReport, Outcome, Reason, Report, Subject,
+    SubjectKind, Task,
+};
+use dbbackup_crds::{BackupRepository, BackupRepositoryStatus};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use kube::Resource;
+use kube::runtime::controller::Action;
+
+pub use status::{failed, opened, opening};
+
+use super::backup::LOOK_AGAIN;
+use crate::cluster::{delete_job, ensure_job, observe, publish, release_job, warn, write_status};
+use crate::conditions::holds;
+use crate::context::{
+    Context, Identity, ReconcileError, claim_of, stall_seconds, start_timeout, task_defaults,
+};
+use crate::job::{JobRequest, Mounts, build_job, repository_access};
+use crate::names::{Purpose, job_name};
+use crate::reasons::{self, READY};
+use crate::run::{RunView, Waiting};
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// It is open.
+    Nothing,
+    /// Create the Job of this attempt.
+    Begin(u32),
+    /// The Job is on its way.
+    Watch(Option<Waiting>),
+    /// The last attempt failed; the next one begins then.
+    Rest(Timestamp),
+    /// It has been opened.
+    Open(Box<InitReport>),
+    /// It could not be opened.
+    Fail(Failure),
+}
+
+/// Brings one `BackupRepository` forward by one step.
+///
+/// # Errors
+/// The API server refuses something; it is tried again.
+pub async fn reconcile(
+    repository: &BackupRepository,
+    context: &Arc<Context>,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let identity = Identity::of(repository)?;
+    let status = repository.status.clone().unwrap_or_default();
+    let run = match &status.job_name {
+        Some(name) if is_current(repository, &status) => {
+            let timeout = start_timeout(&repository.spec.job);
+            let report = status.report.as_ref();
+            Some(observe(context, &identity.namespace, name, report, timeout, now).await?)
+        }
+        _ => None,
+    };
+    let step = plan(repository, &status, run.as_ref(), now);
+    tracing::debug!(?step, "planned");
+    apply(repository, &identity, status, step, run.as_ref(), context, now).await
+}
+
+fn is_current(repository: &BackupRepository, status: &BackupRepositoryStatus) -> bool {
+    status.observed_generation == repository.metadata.generation
+}
+
+/// Plans the next step.
+#[must_use]
+pub fn plan(
+    repository: &BackupRepository,
+    status: &BackupRepositoryStatus,
+    run: Option<&RunView>,
+    now: Timestamp,
+) -> Step {
+    if !is_current(repository, status) {
+        return Step::Begin(1);
+    }
+    let attempts = status.attempts.unwrap_or(0);
+    if holds(&status.conditions, READY, repository.metadata.generation) {
+        return Step::Nothing;
+    }
+    if let Some(next) = status.next_attempt_time {
+        return if now < next { Step::Rest(next) } else { Step::Begin(attempts.saturating_add(1)) };
+    }
+    match run {
+        None => Step::Begin(attempts.max(1)),
+        Some(RunView::Waiting(waiting)) => Step::Watch(Some(waiting.clone())),
+        Some(RunView::Running { .. }) => Step::Watch(None),
+        // Opening twice does no harm, so what is not known is done again.
+        Some(RunView::NeverStarted(failure) | RunView::Unknown(failure, _)) => {
+            Step::Fail(failure.clone())
+        }
+        Some(RunView::Reported(report, _)) => judge(report, status),
+    }
+}
+
+fn judge(report: &Report, status: &BackupRepositoryStatus) -> Step {
+    let Report::Init(report) = report else {
+        return Step::Fail(Failure::new(Reason::OutcomeUnknown, "the report is of another action"));
+    };
+    let (Outcome::Succeeded, Some(id)) = (report.outcome, &report.repository_id) else {
+        let failure = report.error.clone().unwrap_or_else(|| {
+            Failure::new(Reason::Internal, "the runner could not open the repository")
+        });
+        return Step::Fail(failure);
+    };
+    match &status.id {
+        Some(pinned) if pinned != id => Step::Fail(Failure::new(
+            Reason::RepositoryChanged,
+            format!("the repository {id} lies where {pinned} was"),
+        )),
+        _ => Step::Open(Box::new(report.clone())),
+    }
+}
+
+/// How long after attempt `attempts` the next one begins.
+fn rest(attempts: u32) -> SignedDuration {
+    let delay =
+        crate::backoff::delay(attempts, Duration::from_secs(15), Duration::from_secs(600));
+    SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_mins(10))
+}
+
+async fn apply(
+    repository: &BackupRepository,
+    identity: &Identity,
+    status: BackupRepositoryStatus,
+    step: Step,
+    run: Option<&RunView>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let generation = repository.metadata.generation;
+    match step {
+        Step::Nothing => Ok(Action::await_change()),
+        Step::Rest(next) => Ok(Action::requeue(super::backup::until(next, now))),
+        Step::Begin(attempt) => begin(repository, identity, status, attempt, context, now).await,
+        Step::Watch(waiting) => {
+            let status = opening(status, waiting.as_ref(), generation, now);
+            write_status(context, repository, status).await?;
+            let again = waiting.map_or(LOOK_AGAIN, |waiting| super::backup::until(waiting.until, now));
+            Ok(Action::requeue(again.min(LOOK_AGAIN)))
+        }
+        Step::Open(report) => {
+            let job = status.job_name.clone();
+            let status = opened(status, &report, generation, now);
+            write_status(context, repository, status).await?;
+            if let Some(job) = job {
+                release_job(context, &identity.namespace, &job).await?;
+            }
+            let id = report.repository_id.unwrap_or_default();
+            let (reason, note) = if report.created {
+                (reasons::EVENT_CREATED, format!("created the repository {id}"))
+            } else {
+                (reasons::OPENED, format!("opened the repository {id}"))
+            };
+            publish(context, repository, reason, "Open", note).await;
+            Ok(Action::await_change())
+        }
+        Step::Fail(failure) => {
+            if let Some(job) = &status.job_name {
+                match run {
+                    Some(RunView::NeverStarted(_)) => {
+                        delete_job(context, &identity.namespace, job).await?;
+                    }
+                    _ => release_job(context, &identity.namespace, job).await?,
+                }
+            }
+            let wait = rest(status.attempts.unwrap_or(1));
+            let next = now.checked_add(wait).unwrap_or(now);
+            let status = failed(status, &failure, next, generation, now);
+            write_status(context, repository, status).await?;
+            warn(context, repository, "Open", &failure).await;
+            Ok(Action::requeue(super::backup::until(next, now)))
+        }
+    }
+}
+
+async fn begin(
+    repository: &BackupRepository,
+    identity: &Identity,
+    mut status: BackupRepositoryStatus,
+    attempt: u32,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let generation = repository.metadata.generation;
+    // An attempt of another generation opens by another spec: it has a Job of its own.
+    let part = u32::try_from(generation.unwrap_or(0)).unwrap_or(u32::MAX);
+    let number = part.saturating_mul(100_000).saturating_add(attempt);
+    let name = job_name(&identity.name, &identity.uid, Purpose::Init, number);
+    let job = match init_job(repository, identity, status.id.as_deref(), name.clone(), context) {
+        Ok(job) => job,
+        Err(failure) => {
+            let next = now.checked_add(SignedDuration::from_hours(24)).unwrap_or(now);
+            let status = failed(status, &failure, next, generation, now);
+            write_status(context, repository, status).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    ensure_job(context, &job).await?;
+    status.job_name = Some(name);
+    status.attempts = Some(attempt);
+    status.next_attempt_time = None;
+    status.report = None;
+    let status = opening(status, None, generation, now);
+    write_status(context, repository, status).await?;
+    Ok(Action::requeue(LOOK_AGAIN))
+}
+
+fn init_job(
+    repository: &BackupRepository,
+    identity: &Identity,
+    pinned: Option<&str>,
+    name: String,
+    context: &Context,
+) -> Result<Job, Failure> {
+    let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
+    let mut mounts = Mounts::default();
+    let access = repository_access(&identity.name, &repository.spec, pinned, &mut mounts)
+        .ok_or_else(|| invalid("spec names neither storage nor encryption".to_owned()))?;
+    let (version, workers) = task_defaults();
+    let task = Task {
+        version,
+        subject: Subject {
+            kind: SubjectKind::BackupRepository,
+            namespace: identity.namespace.clone(),
+            name: identity.name.clone(),
+            uid: identity.uid.clone(),
+        },
+        report: Some(context.report_endpoint()),
+        repository: access,
+        action: TaskAction::Init(InitAction { initialize: repository.spec.initialize }),
+        stall_timeout_seconds: stall_seconds(&repository.spec.job),
+        workers,
+    };
+    let owner = repository
+        .controller_owner_ref(&())
+        .ok_or_else(|| Failure::new(Reason::Internal, "the object has no UID"))?;
+    let request = JobRequest {
+        name,
+        owner,
+        purpose: Purpose::Init,
+        task: &task,
+        mounts: &mounts,
+        claim: claim_of(&repository.spec),
+        job: &repository.spec.job,
+    };
+    build_job(&request, &context.runner).map_err(|error| invalid(error.to_string()))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

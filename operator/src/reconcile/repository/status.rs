@@ -1,0 +1,119 @@
+//! The status of a `BackupRepository`.
+
+use dbbackup_contract::{Failure, InitReport};
+use dbbackup_crds::{BackupRepositoryStatus, KeySlotStatus, RepositoryBytes};
+use jiff::Timestamp;
+
+use crate::conditions::{Standing, Verdict, conditions};
+use crate::display;
+use crate::reasons::{self, STALLED};
+use crate::run::Waiting;
+
+/// It is being opened. What stood before a retry of the same spec stays: it
+/// still holds, and a status that flaps helps nobody.
+#[must_use]
+pub fn opening(
+    mut status: BackupRepositoryStatus,
+    waiting: Option<&Waiting>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> BackupRepositoryStatus {
+    let cause = waiting.and_then(|waiting| waiting.cause.as_ref());
+    let is_retry = status.observed_generation == generation
+        && crate::conditions::holds(&status.conditions, STALLED, generation);
+    if is_retry && cause.is_none() {
+        return status;
+    }
+    let verdict = match cause {
+        Some(failure) => Verdict::of_failure(Standing::Reconciling, failure),
+        None => {
+            Verdict::new(Standing::Reconciling, reasons::OPENING, "the repository is being opened")
+        }
+    };
+    status.display = Some(match cause {
+        Some(failure) => display::shortened(format!("opening: {}", failure.message)),
+        None => "opening".to_owned(),
+    });
+    status.conditions = conditions(&status.conditions, &verdict, generation, now);
+    status.observed_generation = generation;
+    status
+}
+
+/// It has been opened.
+#[must_use]
+pub fn opened(
+    mut status: BackupRepositoryStatus,
+    report: &InitReport,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> BackupRepositoryStatus {
+    status.id.clone_from(&report.repository_id);
+    status.report = None;
+    status.next_attempt_time = None;
+    status.snapshot_count = Some(report.snapshot_count);
+    status.bytes =
+        Some(RepositoryBytes { logical: report.logical_bytes, stored: report.stored_bytes });
+    let before = std::mem::take(&mut status.key_slots);
+    status.key_slots = report
+        .key_slots
+        .iter()
+        .map(|slot| KeySlotStatus {
+            name: slot.name.clone(),
+            opened: slot.opened,
+            last_opened_time: if slot.opened {
+                Some(now)
+            } else {
+                before.iter().find(|old| old.name == slot.name).and_then(|old| old.last_opened_time)
+            },
+        })
+        .collect();
+    status.display = Some(words(report));
+    let closed: Vec<&str> = report
+        .key_slots
+        .iter()
+        .filter(|slot| !slot.opened)
+        .map(|slot| slot.name.as_str())
+        .collect();
+    let message = if closed.is_empty() {
+        words(report)
+    } else {
+        format!("{}; not opened by: {}", words(report), closed.join(", "))
+    };
+    let verdict = Verdict::new(Standing::Ready, reasons::OPENED, message);
+    status.conditions = conditions(&status.conditions, &verdict, generation, now);
+    status.observed_generation = generation;
+    status
+}
+
+/// It could not be opened, and is tried again at `next`.
+#[must_use]
+pub fn failed(
+    mut status: BackupRepositoryStatus,
+    failure: &Failure,
+    next: Timestamp,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> BackupRepositoryStatus {
+    let standing =
+        if failure.is_retryable() { Standing::Reconciling } else { Standing::Stalled };
+    let verdict = Verdict::of_failure(standing, failure);
+    status.report = None;
+    status.next_attempt_time = Some(next);
+    status.display = Some(display::failure(failure));
+    status.conditions = conditions(&status.conditions, &verdict, generation, now);
+    status.observed_generation = generation;
+    status
+}
+
+fn words(report: &InitReport) -> String {
+    let noun = if report.snapshot_count == 1 { "snapshot" } else { "snapshots" };
+    if report.snapshot_count == 0 {
+        return "empty".to_owned();
+    }
+    format!(
+        "{} {noun}, {} stored of {}",
+        report.snapshot_count,
+        display::bytes(report.stored_bytes),
+        display::bytes(report.logical_bytes)
+    )
+}

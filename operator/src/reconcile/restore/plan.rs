@@ -1,0 +1,109 @@
+//! What is to be done for a `RestoreRequest`: a pure function of what is known of it.
+
+use std::collections::BTreeSet;
+
+use dbbackup_contract::{ErrorClass, Failure, Reason, Report, RestoreReport};
+use dbbackup_crds::{ResolvedRestore, RestoreDatabaseSpec};
+
+use super::gather::{Gathered, Resolution};
+use crate::reconcile::backup::repository_trouble_of;
+use crate::run::{RunView, Waiting};
+
+/// Jobs of one restore. Its journal is idempotent, so that one whose report is
+/// lost is carried out again: what is done already is found done.
+const MAX_JOBS: u32 = 3;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing: it has ended.
+    Nothing,
+    /// It waits for something that others must do.
+    Wait(Failure),
+    /// Create the next Job; the failure says why it is not the first one.
+    Begin(Box<ResolvedRestore>, Option<Failure>),
+    /// The Job's pod has not started.
+    Start(Waiting),
+    /// The Job runs.
+    Run {
+        /// Pods that were begun.
+        attempts: u32,
+        /// What the last attempt failed with.
+        last_failure: Option<Failure>,
+    },
+    /// It has ended with a report.
+    Finish(Box<RestoreReport>, u32),
+    /// It has ended without one.
+    Fail(Failure, u32),
+}
+
+/// Plans the next step.
+#[must_use]
+pub fn plan(seen: &Gathered) -> Step {
+    if seen.status.phase.is_some_and(dbbackup_crds::RestorePhase::is_terminal) {
+        return Step::Nothing;
+    }
+    if seen.status.job_name.is_none()
+        && let Some(failure) = name_given_twice(&seen.request.spec.databases)
+    {
+        return Step::Fail(failure, 0);
+    }
+    let resolved = match &seen.resolved {
+        Resolution::Known(resolved) => resolved,
+        Resolution::Missing(failure) => return Step::Wait(failure.clone()),
+        Resolution::Impossible(failure) => return Step::Fail(failure.clone(), 0),
+    };
+    match &seen.run {
+        None => {
+            match repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref()) {
+                Some(failure) => Step::Wait(failure),
+                None => Step::Begin(resolved.clone(), None),
+            }
+        }
+        Some(RunView::Waiting(waiting)) => Step::Start(waiting.clone()),
+        Some(RunView::Running { attempts, last_failure }) => {
+            Step::Run { attempts: *attempts, last_failure: last_failure.clone() }
+        }
+        Some(RunView::NeverStarted(failure)) => Step::Fail(failure.clone(), 0),
+        Some(RunView::Reported(report, attempts)) => match report.as_ref() {
+            Report::Restore(report) => Step::Finish(Box::new(report.clone()), *attempts),
+            _ => again(
+                seen,
+                resolved,
+                &Failure::new(Reason::OutcomeUnknown, "the report is of another action"),
+                *attempts,
+            ),
+        },
+        Some(RunView::Unknown(cause, attempts)) => again(seen, resolved, cause, *attempts),
+    }
+}
+
+fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts: u32) -> Step {
+    let trouble =
+        repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref());
+    if seen.status.jobs.unwrap_or(0) < MAX_JOBS {
+        return match trouble {
+            Some(failure) => Step::Wait(failure),
+            None => Step::Begin(Box::new(resolved.clone()), Some(cause.clone())),
+        };
+    }
+    let mut failure = Failure::new(
+        cause.reason,
+        format!("{}; the restore was begun {MAX_JOBS} times", cause.message),
+    );
+    failure.class = ErrorClass::Fatal;
+    if cause.reason == Reason::JobGone {
+        failure = failure.with_hint("Find out who deletes the Job, then create another RestoreRequest.");
+    }
+    Step::Fail(failure, attempts)
+}
+
+/// Two databases cannot become one. The CRD cannot say this within its budget.
+fn name_given_twice(databases: &[RestoreDatabaseSpec]) -> Option<Failure> {
+    let mut seen = BTreeSet::new();
+    let (index, twice) =
+        databases.iter().enumerate().find(|(_, database)| !seen.insert(database.target_name()))?;
+    let name = twice.target_name();
+    let message = format!("spec.databases[{index}]: the name {name} is given to two databases");
+    Some(Failure::new(Reason::InvalidSpec, message).with_hint("Give one of them another name with `as`."))
+}

@@ -1,0 +1,258 @@
+//! `BackupSchedule`: each slot becomes a `Backup` with the slot's name.
+
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbbackup_contract::{Failure, Reason};
+use dbbackup_crds::{
+    Backup, BackupPhase, BackupRepository, BackupSchedule, BackupScheduleStatus, BackupSpec,
+    ConcurrencyPolicy, LocalRef, SlotBaseline,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Api, PostParams};
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+
+pub use status::{Outlook, stalled, standing};
+
+use super::backup::until;
+use crate::cluster::{find, is_conflict, publish, warn, write_status};
+use crate::context::{Context, Identity, ReconcileError};
+use crate::labels;
+use crate::names::backup_name;
+use crate::reasons;
+use crate::slots::{SlotDecision, Slots};
+
+/// What a schedule's backups tell of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Children {
+    /// Those that have not ended, by name.
+    pub active: Vec<String>,
+    /// When one last succeeded.
+    pub last_success: Option<Timestamp>,
+    /// The newest one: slot or creation, name, phase.
+    pub newest: Option<(Timestamp, String, BackupPhase)>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Create the `Backup` of this slot.
+    Create(Timestamp),
+    /// The slot waits for the backups that run.
+    Hold(Timestamp),
+    /// The slot is too long ago.
+    Skip(Timestamp),
+    /// Nothing is due.
+    Rest,
+}
+
+/// Brings one `BackupSchedule` forward.
+///
+/// # Errors
+/// The API server refuses something; it is tried again.
+pub async fn reconcile(
+    schedule: &BackupSchedule,
+    context: &Arc<Context>,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let identity = Identity::of(schedule)?;
+    let mut status = schedule.status.clone().unwrap_or_default();
+    let generation = schedule.metadata.generation;
+    let slots = match Slots::parse(&schedule.spec.schedule, &schedule.spec.time_zone) {
+        Ok(slots) => slots,
+        Err(error) => {
+            let failure = Failure::new(Reason::InvalidSpec, error.to_string()).with_hint("");
+            let status = stalled(status, &failure, generation, now);
+            if schedule.status.as_ref() != Some(&status) {
+                warn(context, schedule, "Read", &failure).await;
+            }
+            write_status(context, schedule, status).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    let repository: Option<BackupRepository> =
+        find(context, &identity.namespace, &schedule.spec.repository_ref.name).await?;
+    let children = children(context, &identity);
+    status.slots_since = baseline(schedule, &status, now);
+    let last = last_slot(&status, now);
+    let deadline = schedule.spec.starting_deadline_seconds.map(SignedDuration::from_secs);
+    let decision = slots.decide(last, now, deadline);
+    let step = plan(schedule, &decision, &children);
+    apply(schedule, &identity, &step, &mut status, context).await?;
+    let outlook = Outlook {
+        next: decision.next,
+        zone: slots.zone(),
+        held: if let Step::Hold(slot) = step { Some(slot) } else { None },
+        repository_trouble: super::backup::repository_trouble_of(
+            &schedule.spec.repository_ref.name,
+            repository.as_ref(),
+        ),
+    };
+    let status = standing(status, schedule, &children, &outlook, now);
+    write_status(context, schedule, status).await?;
+    Ok(Action::requeue(next_look(&decision, &children, now)))
+}
+
+/// From when on slots count: since this schedule in this zone is in effect, and
+/// not suspended. So a changed line or the end of a suspension starts nothing
+/// that lies in the past.
+fn baseline(
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    now: Timestamp,
+) -> Option<SlotBaseline> {
+    if schedule.spec.suspend {
+        return None;
+    }
+    let is_same = |known: &&SlotBaseline| {
+        known.schedule == schedule.spec.schedule && known.time_zone == schedule.spec.time_zone
+    };
+    if let Some(known) = status.slots_since.as_ref().filter(is_same) {
+        return Some(known.clone());
+    }
+    // Nothing was ever looked at: an operator that was away when the object was
+    // created must not lose the first slot.
+    let is_new = status.slots_since.is_none() && status.conditions.is_empty();
+    let created = schedule.creation_timestamp().map_or(now, |time| time.0);
+    Some(SlotBaseline {
+        schedule: schedule.spec.schedule.clone(),
+        time_zone: schedule.spec.time_zone.clone(),
+        time: if is_new { created } else { now },
+    })
+}
+
+/// Slots up to here are done with.
+fn last_slot(status: &BackupScheduleStatus, now: Timestamp) -> Timestamp {
+    let since = status.slots_since.as_ref().map_or(now, |baseline| baseline.time);
+    // A time in the future (somebody's clock was wrong) would silence the schedule.
+    status.last_schedule_time.filter(|last| *last <= now).map_or(since, |last| last.max(since))
+}
+
+/// Plans the next step.
+#[must_use]
+pub fn plan(schedule: &BackupSchedule, decision: &SlotDecision, children: &Children) -> Step {
+    if schedule.spec.suspend {
+        return Step::Rest;
+    }
+    if let Some(slot) = decision.missed {
+        return Step::Skip(slot);
+    }
+    let Some(slot) = decision.due else { return Step::Rest };
+    let forbids = schedule.spec.concurrency_policy == ConcurrencyPolicy::Forbid;
+    if forbids && !children.active.is_empty() { Step::Hold(slot) } else { Step::Create(slot) }
+}
+
+async fn apply(
+    schedule: &BackupSchedule,
+    identity: &Identity,
+    step: &Step,
+    status: &mut BackupScheduleStatus,
+    context: &Context,
+) -> Result<(), ReconcileError> {
+    match step {
+        Step::Rest | Step::Hold(_) => Ok(()),
+        Step::Skip(slot) => {
+            let failure = Failure::new(
+                Reason::DeadlineExceeded,
+                format!("the slot {slot} was left out: it could not be started in time"),
+            );
+            warn(context, schedule, "Schedule", &failure).await;
+            status.last_schedule_time = Some(*slot);
+            Ok(())
+        }
+        Step::Create(slot) => {
+            let name = create_backup(identity, *slot, context).await?;
+            status.last_schedule_time = Some(*slot);
+            let note = format!("created the Backup {name} for the slot {slot}");
+            publish(context, schedule, reasons::EVENT_BACKUP_CREATED, "Schedule", note).await;
+            Ok(())
+        }
+    }
+}
+
+/// Creates the slot's `Backup`. One that exists is the same slot's, made before a crash.
+async fn create_backup(
+    identity: &Identity,
+    slot: Timestamp,
+    context: &Context,
+) -> Result<String, ReconcileError> {
+    let name = backup_name(&identity.name, slot);
+    let spec = BackupSpec {
+        schedule_ref: Some(LocalRef { name: identity.name.clone() }),
+        template: None,
+    };
+    let mut backup = Backup::new(&name, spec);
+    // No owner: a schedule that is deleted leaves its backups.
+    backup.meta_mut().namespace = Some(identity.namespace.clone());
+    backup.meta_mut().labels = Some(BTreeMap::from([
+        (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
+        (labels::SCHEDULE.to_owned(), identity.name.clone()),
+    ]));
+    backup.meta_mut().annotations =
+        Some(BTreeMap::from([(labels::SLOT.to_owned(), slot.to_string())]));
+    let api: Api<Backup> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let params =
+        PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&params, &backup).await {
+        Ok(_) => Ok(name),
+        Err(error) if is_conflict(&error) => Ok(name),
+        Err(error) => Err(ReconcileError::Create(format!("the Backup {name}"), Box::new(error))),
+    }
+}
+
+/// What the watch knows of the schedule's backups, those by hand included.
+fn children(context: &Context, identity: &Identity) -> Children {
+    let mut children = Children::default();
+    for backup in context.backups.state() {
+        let Ok(backup) = &backup.0 else { continue };
+        let is_ours = backup.namespace().as_deref() == Some(&identity.namespace)
+            && backup.spec.schedule_ref.as_ref().is_some_and(|name| name.name == identity.name);
+        if is_ours {
+            children.add(backup);
+        }
+    }
+    children.active.sort();
+    children
+}
+
+impl Children {
+    fn add(&mut self, backup: &Backup) {
+        let status = backup.status.clone().unwrap_or_default();
+        let phase = status.phase.unwrap_or_default();
+        if !phase.is_terminal() {
+            self.active.push(backup.name_any());
+        }
+        if phase == BackupPhase::Succeeded {
+            self.last_success = self.last_success.max(status.completion_time);
+        }
+        let is_scheduled = backup.annotations().contains_key(labels::SLOT);
+        let created = backup.creation_timestamp().map(|time| time.0);
+        if let Some(created) = created.filter(|_| is_scheduled)
+            && self.newest.as_ref().is_none_or(|(time, ..)| *time < created)
+        {
+            self.newest = Some((created, backup.name_any(), phase));
+        }
+    }
+}
+
+/// When to look again: at the next slot, or when the words about the last success change.
+fn next_look(decision: &SlotDecision, children: &Children, now: Timestamp) -> Duration {
+    let mut wait = Duration::from_secs(3600);
+    if let Some(next) = decision.next {
+        wait = wait.min(until(next, now));
+    }
+    if let Some(last) = children.last_success {
+        let age = now.duration_since(last).as_secs().max(0);
+        let to_full_hour = u64::try_from(3600 - age % 3600).unwrap_or(3600);
+        wait = wait.min(Duration::from_secs(to_full_hour + 1));
+    }
+    wait
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

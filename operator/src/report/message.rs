@@ -1,0 +1,163 @@
+//! Writes what a runner said into the status of its object.
+
+use dbbackup_contract::{Message, ReportBody};
+use dbbackup_crds::{Backup, BackupRepository, RawReport, RestoreRequest};
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::authorize::Caller;
+use crate::cluster::is_not_found;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It stands in the status.
+    Yes,
+    /// The object has ended already, or keeps no progress: nothing to write.
+    NotNeeded,
+    /// The object is gone, or another one has its name.
+    Gone,
+}
+
+/// Writes a message into the status of the caller's object.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn store(
+    client: &Client,
+    caller: &Caller,
+    message: &Message,
+    now: Timestamp,
+) -> Result<Stored, kube::Error> {
+    match caller.kind.as_str() {
+        "Backup" => put::<Backup>(client, caller, message, now).await,
+        "RestoreRequest" => put::<RestoreRequest>(client, caller, message, now).await,
+        "BackupRepository" => put::<BackupRepository>(client, caller, message, now).await,
+        _ => Ok(Stored::Gone),
+    }
+}
+
+async fn put<K>(
+    client: &Client,
+    caller: &Caller,
+    message: &Message,
+    now: Timestamp,
+) -> Result<Stored, kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &caller.namespace);
+    let Some(object) = api.get_opt(&caller.name).await? else { return Ok(Stored::Gone) };
+    if object.uid().as_deref() != Some(&caller.uid) {
+        return Ok(Stored::Gone);
+    }
+    let status = serde_json::to_value(&object)
+        .ok()
+        .and_then(|mut object| object.get_mut("status").map(Value::take))
+        .unwrap_or_default();
+    let Some(operations) = operations(&caller.kind, &status, caller, message, now) else {
+        return Ok(Stored::NotNeeded);
+    };
+    let Ok(patch) = serde_json::from_value(operations) else { return Ok(Stored::NotNeeded) };
+    match api
+        .patch_status(&caller.name, &PatchParams::default(), &Patch::Json::<()>(patch))
+        .await
+    {
+        Ok(_) => Ok(Stored::Yes),
+        Err(error) if is_not_found(&error) => Ok(Stored::Gone),
+        Err(error) => Err(error),
+    }
+}
+
+/// The patch of a message. A JSON patch, because a merge would leave parts of
+/// an older report in a newer one. It holds only for the object that was asked for.
+fn operations(
+    kind: &str,
+    status: &Value,
+    caller: &Caller,
+    message: &Message,
+    now: Timestamp,
+) -> Option<Value> {
+    let has_ended = matches!(
+        status.get("phase").and_then(Value::as_str),
+        Some("Succeeded" | "PartiallyFailed" | "Failed")
+    );
+    if has_ended {
+        return None;
+    }
+    let (field, value) = match &message.body {
+        ReportBody::Progress(_) if kind == "BackupRepository" => return None,
+        ReportBody::Progress(progress) => ("progress", serde_json::to_value(progress).ok()?),
+        ReportBody::Report(report) => {
+            let raw = RawReport {
+                job_name: caller.job_name.clone(),
+                pod_name: caller.pod_name.clone(),
+                pod_uid: caller.pod_uid.clone(),
+                received_time: now,
+                content: serde_json::to_value(report).ok()?,
+            };
+            ("report", serde_json::to_value(raw).ok()?)
+        }
+    };
+    let mut operations =
+        vec![json!({"op": "test", "path": "/metadata/uid", "value": caller.uid})];
+    if !status.is_object() {
+        operations.push(json!({"op": "add", "path": "/status", "value": {}}));
+    }
+    operations.push(json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
+    Some(Value::Array(operations))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dbbackup_contract::Progress;
+
+    fn caller() -> Caller {
+        Caller {
+            namespace: "shop".into(),
+            pod_name: "p".into(),
+            pod_uid: "pu".into(),
+            job_name: "j".into(),
+            kind: "Backup".into(),
+            name: "b".into(),
+            uid: "u".into(),
+        }
+    }
+
+    fn progress() -> Message {
+        Message { subject_uid: "u".into(), body: ReportBody::Progress(Progress::default()) }
+    }
+
+    #[test]
+    fn nothing_is_written_into_an_object_that_has_ended() {
+        for phase in ["Succeeded", "PartiallyFailed", "Failed"] {
+            let status = json!({"phase": phase});
+            let now = Timestamp::UNIX_EPOCH;
+            assert_eq!(operations("Backup", &status, &caller(), &progress(), now), None);
+        }
+    }
+
+    #[test]
+    fn a_patch_holds_only_for_the_object_of_the_caller() {
+        let status = json!({"phase": "Running"});
+        let patch =
+            operations("Backup", &status, &caller(), &progress(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(patch[0], json!({"op": "test", "path": "/metadata/uid", "value": "u"}));
+        assert_eq!(patch[1]["path"], "/status/progress");
+    }
+
+    #[test]
+    fn a_repository_keeps_no_progress() {
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(operations("BackupRepository", &json!({}), &caller(), &progress(), now), None);
+    }
+}

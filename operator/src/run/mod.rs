@@ -1,0 +1,7 @@
+//! What can be seen of a run from outside: its Job, its pods, its report.
+
+mod pods;
+mod view;
+
+pub use pods::{explain_end, explain_wait, newest, was_started};
+pub use view::{Observation, RunView, Waiting, view};

@@ -1,0 +1,211 @@
+//! What became of a run, as far as it can be seen: a pure function of its Job,
+//! its pods and its report. Nothing but a report is ever read as a success.
+
+use dbbackup_contract::{Failure, Outcome, Reason, Report};
+use dbbackup_crds::RawReport;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::pods::{explain_end, explain_wait, newest, was_started};
+
+/// A pod that was told to end and is not gone after so long sits on a lost node.
+const LOST_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// What is seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation<'a> {
+    /// Name of the Job that was created.
+    pub job_name: &'a str,
+    /// The Job, if it is there.
+    pub job: Option<&'a Job>,
+    /// Its pods.
+    pub pods: &'a [Pod],
+    /// What the runner said last over the report channel.
+    pub report: Option<&'a RawReport>,
+    /// Why no pod could be created, in the API server's words.
+    pub rejection: Option<&'a str>,
+    /// How long a pod may take to start.
+    pub start_timeout: SignedDuration,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What became of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunView {
+    /// No pod runs yet.
+    Waiting(Waiting),
+    /// It goes on.
+    Running {
+        /// Pods that were begun.
+        attempts: u32,
+        /// What the last attempt failed with, if it is not the first.
+        last_failure: Option<Failure>,
+    },
+    /// It has ended and said how.
+    Reported(Box<Report>, u32),
+    /// It has ended, and no runner ever ran.
+    NeverStarted(Failure),
+    /// It has ended, or is lost, and nobody said how. What was seen stands in the failure.
+    Unknown(Failure, u32),
+}
+
+/// A pod that is on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// Why it waits, where that is known.
+    pub cause: Option<Failure>,
+    /// When it is given up.
+    pub until: Timestamp,
+}
+
+/// Judges what is seen.
+#[must_use]
+pub fn view(seen: &Observation<'_>) -> RunView {
+    let attempts = attempts(seen);
+    let channel = report_of_channel(seen);
+    if let Some((report, _)) = &channel
+        && is_final(report)
+    {
+        return RunView::Reported(Box::new(report.clone()), attempts);
+    }
+    let Some(job) = seen.job else {
+        let gone = format!("the Job {} is gone", seen.job_name);
+        return RunView::Unknown(Failure::new(Reason::JobGone, gone), attempts);
+    };
+    if has_ended(job) {
+        return ended(seen, channel, attempts);
+    }
+    match newest(seen.pods) {
+        Some(pod) if is_lost(pod, seen.now) => RunView::Unknown(
+            Failure::new(
+                Reason::PodDisrupted,
+                format!(
+                    "the pod {} was told to end {} ago and is still there: its node is lost",
+                    pod.metadata.name.as_deref().unwrap_or_default(),
+                    crate::display::duration(LOST_AFTER)
+                ),
+            ),
+            attempts,
+        ),
+        Some(pod) if was_started(pod) => RunView::Running {
+            attempts,
+            last_failure: channel.and_then(|(report, _)| report.error().cloned()),
+        },
+        pod => waiting(seen, job, pod, attempts),
+    }
+}
+
+/// A report that no further attempt will change.
+fn is_final(report: &Report) -> bool {
+    report.outcome() != Outcome::Failed
+        || report.error().is_some_and(|error| !error.is_retryable())
+}
+
+fn report_of_channel(seen: &Observation<'_>) -> Option<(Report, String)> {
+    let raw = seen.report.filter(|raw| raw.job_name == seen.job_name)?;
+    let report = serde_json::from_value(raw.content.clone()).ok()?;
+    Some((report, raw.pod_uid.clone()))
+}
+
+fn ended(seen: &Observation<'_>, channel: Option<(Report, String)>, attempts: u32) -> RunView {
+    let last = newest(seen.pods);
+    // A report of an earlier attempt says nothing about the last one.
+    if let Some((report, pod_uid)) = channel
+        && last.is_none_or(|pod| pod.metadata.uid.as_deref() == Some(&pod_uid))
+    {
+        return RunView::Reported(Box::new(report), attempts);
+    }
+    if let Some(report) = last.and_then(termination_report) {
+        return RunView::Reported(Box::new(report), attempts);
+    }
+    let cause = last.map_or_else(
+        || {
+            let name = seen.job_name;
+            Failure::new(Reason::PodFailed, format!("the Job {name} ended and its pods are gone"))
+        },
+        |pod| explain_wait(pod).unwrap_or_else(|| explain_end(pod)),
+    );
+    if !seen.pods.is_empty() && !seen.pods.iter().any(was_started) {
+        return RunView::NeverStarted(cause);
+    }
+    RunView::Unknown(cause, attempts)
+}
+
+/// The summary that the runner left in the pod's status.
+fn termination_report(pod: &Pod) -> Option<Report> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let message = statuses.iter().find_map(|container| {
+        container.state.as_ref()?.terminated.as_ref()?.message.as_deref()
+    })?;
+    serde_json::from_str(message).ok()
+}
+
+fn waiting(seen: &Observation<'_>, job: &Job, pod: Option<&Pod>, attempts: u32) -> RunView {
+    let created = |time: Option<&dbbackup_crds::Time>| time.map_or(seen.now, |time| time.0);
+    let since = match pod {
+        Some(pod) => created(pod.metadata.creation_timestamp.as_ref()),
+        None => created(job.metadata.creation_timestamp.as_ref()),
+    };
+    let until = since.checked_add(seen.start_timeout).unwrap_or(Timestamp::MAX);
+    let cause = match (pod, seen.rejection) {
+        (Some(pod), _) => explain_wait(pod).or_else(|| {
+            let words = seen.rejection?;
+            Some(Failure::new(Reason::StartTimeout, format!("the pod has not started: {words}")))
+        }),
+        (None, Some(words)) => Some(Failure::new(
+            Reason::PodRejected,
+            format!("the pod could not be created: {words}"),
+        )),
+        (None, None) => None,
+    };
+    if seen.now < until {
+        return RunView::Waiting(Waiting { cause, until });
+    }
+    let limit = crate::display::duration(seen.start_timeout);
+    let failure = cause.unwrap_or_else(|| {
+        Failure::new(Reason::StartTimeout, format!("the pod has not started within {limit}"))
+    });
+    // Earlier pods of this Job may have done something.
+    if attempts > 1 || seen.pods.iter().any(was_started) {
+        RunView::Unknown(failure, attempts)
+    } else {
+        RunView::NeverStarted(failure)
+    }
+}
+
+/// Pods that were begun, those that are gone included.
+fn attempts(seen: &Observation<'_>) -> u32 {
+    let counted = seen.job.and_then(|job| job.status.as_ref()).map_or(0, |status| {
+        let sum = status.failed.unwrap_or(0)
+            + status.succeeded.unwrap_or(0)
+            + status.active.unwrap_or(0);
+        u32::try_from(sum).unwrap_or(0)
+    });
+    counted.max(u32::try_from(seen.pods.len()).unwrap_or(0))
+}
+
+/// Whether the Job has ended for good.
+#[must_use]
+pub(crate) fn has_ended(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref());
+    conditions.unwrap_or_default().iter().any(|condition| {
+        matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True"
+    })
+}
+
+fn is_lost(pod: &Pod, now: Timestamp) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let ended = matches!(phase, Some("Succeeded" | "Failed"));
+    !ended
+        && pod
+            .metadata
+            .deletion_timestamp
+            .as_ref()
+            .is_some_and(|told| now.duration_since(told.0) > LOST_AFTER)
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

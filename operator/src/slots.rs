@@ -1,0 +1,249 @@
+//! Which slot of a schedule is due, and which comes next. Pure: the time is an argument.
+
+use std::str::FromStr;
+
+use croner::Cron;
+use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
+
+/// A schedule in its zone.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    cron: Cron,
+    zone: TimeZone,
+}
+
+/// Why a schedule cannot be read. The message names the field and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SlotsError {
+    /// Not a schedule.
+    #[error(
+        "spec.schedule {0:?} cannot be read: {1}. Write five fields (minute, hour, day of month, month, day of week), such as 15 3 * * *, or a macro such as @daily"
+    )]
+    Schedule(String, String),
+    /// Six fields or more, or too few.
+    #[error(
+        "spec.schedule {0:?} has {1} fields: write five (minute, hour, day of month, month, day of week); a sixth one means seconds to some programs and years to others"
+    )]
+    Fields(String, usize),
+    /// Never matches.
+    #[error("spec.schedule {0:?} names no day that ever comes")]
+    Never(String),
+    /// Not a zone.
+    #[error(
+        "spec.timeZone {0:?} is no time zone that is known: write an IANA name such as Europe/Berlin or Etc/UTC"
+    )]
+    Zone(String),
+}
+
+/// What a schedule wants now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotDecision {
+    /// The newest slot that has come since the last one and may still be started.
+    pub due: Option<Timestamp>,
+    /// The newest slot that has come, but longer ago than the deadline.
+    pub missed: Option<Timestamp>,
+    /// The next slot after now.
+    pub next: Option<Timestamp>,
+}
+
+impl Slots {
+    /// Reads a schedule and a zone.
+    ///
+    /// # Errors
+    /// Names the field that is wrong and what to write instead.
+    pub fn parse(schedule: &str, zone: &str) -> Result<Self, SlotsError> {
+        let zone = if zone == "Etc/UTC" || zone == "UTC" {
+            // Known even where there is no database of zones.
+            TimeZone::UTC
+        } else {
+            TimeZone::get(zone).map_err(|_| SlotsError::Zone(zone.to_owned()))?
+        };
+        let fields = schedule.split_whitespace().count();
+        if !schedule.trim_start().starts_with('@') && fields != 5 {
+            return Err(SlotsError::Fields(schedule.to_owned(), fields));
+        }
+        let cron = Cron::from_str(schedule)
+            .map_err(|error| SlotsError::Schedule(schedule.to_owned(), error.to_string()))?;
+        let slots = Self { cron, zone };
+        // Any time does: the search covers the calendar's whole period.
+        if slots.next_after(Timestamp::UNIX_EPOCH).is_none() {
+            return Err(SlotsError::Never(schedule.to_owned()));
+        }
+        Ok(slots)
+    }
+
+    /// The schedule's zone.
+    #[must_use]
+    pub const fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// The first slot after `time`.
+    #[must_use]
+    pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
+        let found = self.cron.find_next_occurrence(&self.zoned(time), false).ok()?;
+        Some(found.timestamp())
+    }
+
+    /// The newest slot at or before `time`.
+    #[must_use]
+    pub fn newest_until(&self, time: Timestamp) -> Option<Timestamp> {
+        let found = self.cron.find_previous_occurrence(&self.zoned(time), true).ok()?;
+        Some(found.timestamp())
+    }
+
+    /// What is wanted at `now`, where slots up to `last` are done with.
+    ///
+    /// Of several slots that were missed only the newest counts. A `last` that
+    /// lies in the future (a clock was wrong) is taken as now, so that it
+    /// cannot silence the schedule for years.
+    #[must_use]
+    pub fn decide(
+        &self,
+        last: Timestamp,
+        now: Timestamp,
+        deadline: Option<SignedDuration>,
+    ) -> SlotDecision {
+        let last = last.min(now);
+        let newest = self.newest_until(now).filter(|slot| *slot > last);
+        let in_time = |slot: &Timestamp| {
+            deadline.is_none_or(|deadline| now.duration_since(*slot) <= deadline)
+        };
+        SlotDecision {
+            due: newest.filter(in_time),
+            missed: newest.filter(|slot| !in_time(slot)),
+            next: self.next_after(now),
+        }
+    }
+
+    fn zoned(&self, time: Timestamp) -> Zoned {
+        time.to_zoned(self.zone.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn slots(schedule: &str, zone: &str) -> Slots {
+        Slots::parse(schedule, zone).unwrap()
+    }
+
+    fn run(schedule: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
+        let slots = slots(schedule, zone);
+        let mut time = at(from);
+        (0..count)
+            .map(|_| {
+                time = slots.next_after(time).unwrap();
+                time.to_zoned(slots.zone.clone()).strftime("%a %d %H:%M %:z").to_string()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_fixed_time_that_spring_skips_still_runs_once_that_day() {
+        // 2026-03-29 02:00 → 03:00 in Berlin.
+        let days = run("30 2 * * *", "Europe/Berlin", "2026-03-27T12:00:00Z", 3);
+        assert_eq!(days.len(), 3);
+        assert!(days[0].starts_with("Sat 28 02:30"), "{days:?}");
+        assert!(days[1].starts_with("Sun 29 03:"), "{days:?}");
+        assert!(days[2].starts_with("Mon 30 02:30"), "{days:?}");
+    }
+
+    #[test]
+    fn a_fixed_time_that_autumn_repeats_runs_once_that_day() {
+        // 2026-10-25 03:00 → 02:00 in Berlin.
+        let days = run("30 2 * * *", "Europe/Berlin", "2026-10-23T12:00:00Z", 3);
+        assert_eq!(
+            days,
+            ["Sat 24 02:30 +02:00", "Sun 25 02:30 +02:00", "Mon 26 02:30 +01:00"]
+        );
+    }
+
+    #[test]
+    fn the_second_half_of_a_repeated_hour_finds_no_second_slot() {
+        let slots = slots("30 2 * * *", "Europe/Berlin");
+        // 02:30 came at 00:30Z (summer time); at 01:45Z it is 02:45 again.
+        let decision = slots.decide(at("2026-10-25T00:30:00Z"), at("2026-10-25T01:45:00Z"), None);
+        assert_eq!(decision.due, None);
+        assert_eq!(decision.next, Some(at("2026-10-26T01:30:00Z")));
+    }
+
+    #[test]
+    fn every_quarter_hour_goes_on_through_clock_changes() {
+        let slots = slots("*/15 * * * *", "Europe/Berlin");
+        for (from, until) in [
+            ("2026-03-29T00:00:00Z", "2026-03-29T03:00:00Z"),
+            ("2026-10-25T00:00:00Z", "2026-10-25T03:00:00Z"),
+        ] {
+            let (mut time, mut count) = (at(from), 0);
+            while time < at(until) {
+                time = slots.next_after(time).unwrap();
+                count += 1;
+            }
+            assert_eq!(count, 12, "from {from}");
+        }
+    }
+
+    #[test]
+    fn the_zone_decides_what_a_time_means() {
+        for (zone, expected) in [
+            ("Etc/UTC", "2026-07-01T03:15:00Z"),
+            ("Europe/Berlin", "2026-07-01T01:15:00Z"),
+            ("America/New_York", "2026-07-01T07:15:00Z"),
+            ("Asia/Kolkata", "2026-06-30T21:45:00Z"),
+        ] {
+            let next = slots("15 3 * * *", zone).next_after(at("2026-06-30T12:00:00Z"));
+            let expected = at(expected);
+            assert_eq!(next, Some(expected), "{zone}");
+        }
+    }
+
+    #[test]
+    fn decisions() {
+        struct Case {
+            name: &'static str,
+            last: &'static str,
+            now: &'static str,
+            deadline: Option<i64>,
+            due: Option<&'static str>,
+            missed: Option<&'static str>,
+        }
+        let cases = [
+            Case { name: "nothing has come", last: "2026-06-01T03:00:00Z", now: "2026-06-01T12:00:00Z", deadline: None, due: None, missed: None },
+            Case { name: "a slot has come", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:00:05Z", deadline: None, due: Some("2026-06-02T03:00:00Z"), missed: None },
+            Case { name: "the very second of a slot", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:00:00Z", deadline: None, due: Some("2026-06-02T03:00:00Z"), missed: None },
+            Case { name: "only the newest of many", last: "2026-01-01T03:00:00Z", now: "2026-06-02T04:00:00Z", deadline: None, due: Some("2026-06-02T03:00:00Z"), missed: None },
+            Case { name: "within the deadline", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:09:00Z", deadline: Some(600), due: Some("2026-06-02T03:00:00Z"), missed: None },
+            Case { name: "past the deadline", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:11:00Z", deadline: Some(600), due: None, missed: Some("2026-06-02T03:00:00Z") },
+            Case { name: "a last time in the future is taken as now", last: "2036-06-01T03:00:00Z", now: "2026-06-02T03:11:00Z", deadline: None, due: None, missed: None },
+        ];
+        let slots = slots("0 3 * * *", "Etc/UTC");
+        for case in cases {
+            let deadline = case.deadline.map(SignedDuration::from_secs);
+            let decision = slots.decide(at(case.last), at(case.now), deadline);
+            assert_eq!(decision.due, case.due.map(at), "{}", case.name);
+            assert_eq!(decision.missed, case.missed.map(at), "{}", case.name);
+            assert!(decision.next.is_some_and(|next| next > at(case.now)), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_the_field_and_what_to_write() {
+        for (schedule, zone, field, advice) in [
+            ("15 3 * *", "Etc/UTC", "spec.schedule", "five"),
+            ("0 15 3 * * *", "Etc/UTC", "spec.schedule", "seconds"),
+            ("61 3 * * *", "Etc/UTC", "spec.schedule", "@daily"),
+            ("0 0 30 2 *", "Etc/UTC", "spec.schedule", "no day"),
+            ("@reboot", "Etc/UTC", "spec.schedule", "@daily"),
+            ("15 3 * * *", "Europe/Atlantis", "spec.timeZone", "Europe/Berlin"),
+        ] {
+            let error = Slots::parse(schedule, zone).unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains(advice), "{schedule}: {error}");
+        }
+    }
+}
