@@ -4,14 +4,23 @@
 
 # Prints a line for each thing that stayed.
 list_leftovers() {
-  grep -lzE "^(/var/lib/cluster/|$here/node/)" /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/process /' || true
+  list_node_processes
   awk -v state="$state" 'index($5, state) == 1 { print "mount " $5 }' /proc/self/mountinfo
   ! ip link show "$host_interface" >/dev/null 2>&1 || echo "interface $host_interface"
-  cgroup_folders | sed 's/^/cgroup /'
+  cgroup_folders | grep "/$cgroup$" | sed 's/^/cgroup /' || true
   [[ ! -e $state ]] || echo "folder $state"
   # Rules belong into the node's own network namespace.
   local table
   for table in filter nat mangle; do
     iptables -w -t "$table" -S 2>/dev/null | grep -E 'KUBE-|CNI-' | sed "s/^/iptables $table /" || true
+  done
+}
+
+# The first process of the node has the state's folder as an argument. While it
+# lives the others may; without it the kernel lets none of them.
+list_node_processes() {
+  local arguments
+  grep -lzFx -e "$state" /proc/[0-9]*/cmdline 2>/dev/null | while read -r arguments; do
+    ! grep -qzE '/node/init$' "$arguments" 2>/dev/null || echo "process ${arguments//[!0-9]/}"
   done
 }

@@ -5,7 +5,7 @@ local_up() {
   need_root "a cluster without a container engine"
   exec 9>"$cache/cluster.lock"
   flock 9
-  if cluster_is_healthy; then
+  if cluster_is_healthy || cluster_recovers; then
     say "the cluster is running already"
     return
   fi
@@ -17,7 +17,7 @@ local_up() {
   offer kubectl "$kubebox/kubebox" kubectl
 
   if [[ -e $state ]]; then
-    say "what is left of an earlier cluster is not healthy: removing it"
+    say "removing what is left of an earlier cluster"
     remove_cluster
   fi
   say "starting a node with Kubernetes $("$bin/kubectl" version --client | awk '/^Client/ { print $3 }')"
@@ -34,6 +34,14 @@ local_up() {
   wait_for_cluster
   run_logged "$state/manifests.log" kubectl apply -f "$here/manifests"
   say "the cluster is up"
+}
+
+# A component that died is started again within a second, and then needs some more.
+# That is not worth the loss of what people have in the cluster.
+cluster_recovers() {
+  node_process >/dev/null || return 1
+  say "the cluster is running, but not healthy; waiting for it to recover"
+  wait_until 30 cluster_is_healthy
 }
 
 local_down() {
