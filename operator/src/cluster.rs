@@ -4,9 +4,9 @@ use std::fmt::Debug;
 
 use dbbackup_contract::Failure;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Pod};
-use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::object::HasStatus;
 use kube::runtime::events::{Event, EventType};
@@ -40,7 +40,8 @@ pub async fn observe(
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     let job = jobs.get_opt(job_name).await.map_err(read("the Job"))?;
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let selector = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
+    let selector =
+        ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
     let pods = pods.list(&selector).await.map_err(read("the Job's pods"))?.items;
     let mut seen = Observation {
         job_name,
@@ -95,7 +96,8 @@ pub async fn ensure_job(context: &Context, job: &Job) -> Result<bool, ReconcileE
     let namespace = job.namespace().ok_or(ReconcileError::Incomplete("namespace"))?;
     let name = job.name_any();
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
-    let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+    let params =
+        PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
     let error = match jobs.create(&params, job).await {
         Ok(_) => return Ok(true),
         Err(error) => error,
@@ -103,10 +105,8 @@ pub async fn ensure_job(context: &Context, job: &Job) -> Result<bool, ReconcileE
     if !is_conflict(&error) {
         return Err(ReconcileError::Create(format!("the Job {name}"), Box::new(error)));
     }
-    let existing = jobs
-        .get(&name)
-        .await
-        .map_err(|error| ReconcileError::Read("the Job", Box::new(error)))?;
+    let existing =
+        jobs.get(&name).await.map_err(|error| ReconcileError::Read("the Job", Box::new(error)))?;
     let owner = |job: &Job| job.owner_references().first().map(|owner| owner.uid.clone());
     if owner(&existing) == owner(job) { Ok(false) } else { Err(ReconcileError::NotOurs(name)) }
 }
@@ -115,7 +115,11 @@ pub async fn ensure_job(context: &Context, job: &Job) -> Result<bool, ReconcileE
 ///
 /// # Errors
 /// The API server refuses.
-pub async fn delete_job(context: &Context, namespace: &str, name: &str) -> Result<(), ReconcileError> {
+pub async fn delete_job(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<(), ReconcileError> {
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     match jobs.delete(name, &DeleteParams::background()).await {
         Ok(_) => Ok(()),
@@ -128,7 +132,11 @@ pub async fn delete_job(context: &Context, namespace: &str, name: &str) -> Resul
 ///
 /// # Errors
 /// The API server refuses.
-pub async fn release_job(context: &Context, namespace: &str, name: &str) -> Result<(), ReconcileError> {
+pub async fn release_job(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<(), ReconcileError> {
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     let patch = json!({"spec": {"ttlSecondsAfterFinished": LOG_SECONDS}});
     match jobs.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
@@ -142,12 +150,21 @@ pub async fn release_job(context: &Context, namespace: &str, name: &str) -> Resu
 ///
 /// # Errors
 /// The API server cannot be read.
-pub async fn find<K>(context: &Context, namespace: &str, name: &str) -> Result<Option<K>, ReconcileError>
+pub async fn find<K>(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<K>, ReconcileError>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
-    api.get_opt(name).await.map_err(|error| ReconcileError::Read("an object of the spec", Box::new(error)))
+    api.get_opt(name)
+        .await
+        .map_err(|error| ReconcileError::Read("an object of the spec", Box::new(error)))
 }
 
 /// Writes a status where it differs. The object's version goes with it: what
@@ -176,7 +193,8 @@ where
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
     let mut changed = object.clone();
     *changed.status_mut() = Some(status);
-    let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+    let params =
+        PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
     api.replace_status(&object.name_any(), &params, &changed)
         .await
         .map_err(|error| ReconcileError::Status(Box::new(error)))

@@ -80,11 +80,15 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
     let repositories = scope.with_children(repositories);
     let of_repository = stores.schedules;
     let schedules = schedules
-        .watches(scope.api::<Guarded<BackupRepository>>(), watcher::Config::default(), move |found| {
-            waiting_for(&of_repository.state(), &found, |schedule: &BackupSchedule| {
-                Some(schedule.spec.repository_ref.name.clone())
-            })
-        })
+        .watches(
+            scope.api::<Guarded<BackupRepository>>(),
+            watcher::Config::default(),
+            move |found| {
+                waiting_for(&of_repository.state(), &found, |schedule: &BackupSchedule| {
+                    Some(schedule.spec.repository_ref.name.clone())
+                })
+            },
+        )
         .watches(scope.api::<Guarded<Backup>>(), watcher::Config::default(), |backup| {
             let namespace = backup.namespace()?;
             let schedule = backup.0.ok()?.spec.schedule_ref?.name;
@@ -196,15 +200,11 @@ impl Scope {
         let selector =
             format!("{}={},{}={}", labels::MANAGED_BY, labels::MANAGER, labels::KIND, K::kind(&()));
         let ours = watcher::Config::default().labels(&selector);
-        controller.owns(self.api::<Job>(), ours.clone()).watches(
-            self.api::<Pod>(),
-            ours,
-            |pod| {
-                let subject = pod.annotations().get(labels::SUBJECT).cloned();
-                let namespace = pod.namespace();
-                subject.zip(namespace).map(|(name, namespace)| ObjectRef::new(&name).within(&namespace))
-            },
-        )
+        controller.owns(self.api::<Job>(), ours.clone()).watches(self.api::<Pod>(), ours, |pod| {
+            let subject = pod.annotations().get(labels::SUBJECT).cloned();
+            let namespace = pod.namespace();
+            subject.zip(namespace).map(|(name, namespace)| ObjectRef::new(&name).within(&namespace))
+        })
     }
 }
 
@@ -263,7 +263,12 @@ async fn drive<K, F>(
                         }
                         Err(invalid) => {
                             // Written by a newer release, or by hand before the CRD said so.
-                            tracing::warn!(kind, name = invalid.metadata.name, error = invalid.error, "an object cannot be read");
+                            tracing::warn!(
+                                kind,
+                                name = invalid.metadata.name,
+                                error = invalid.error,
+                                "an object cannot be read"
+                            );
                             Ok(Action::await_change())
                         }
                     }

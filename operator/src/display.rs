@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn counts_mention_failures_only_where_there_are_some() {
-        let count = |succeeded, failed| DatabaseCount { total: succeeded + failed, succeeded, failed };
+        let count =
+            |succeeded, failed| DatabaseCount { total: succeeded + failed, succeeded, failed };
         assert_eq!(databases(count(3, 0)), "3 databases");
         assert_eq!(databases(count(1, 0)), "1 database");
         assert_eq!(databases(count(2, 1)), "2 of 3 databases");

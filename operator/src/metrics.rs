@@ -56,8 +56,11 @@ impl Metrics {
             counter("dbbackup_reconciliations_total", "Reconciles by kind.", "kind")?;
         let reconcile_errors =
             counter("dbbackup_reconcile_errors_total", "Reconciles that failed, by kind.", "kind")?;
-        let reports =
-            counter("dbbackup_reports_total", "Messages of runners, by what became of them.", "result")?;
+        let reports = counter(
+            "dbbackup_reports_total",
+            "Messages of runners, by what became of them.",
+            "result",
+        )?;
         let reconcile_seconds = HistogramVec::new(
             HistogramOpts::new("dbbackup_reconcile_duration_seconds", "Seconds of a reconcile."),
             &["kind"],
@@ -115,9 +118,14 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
         "dbbackup_backup_last_succeeded",
         "1 where the newest backup that ended has succeeded, 0 where it has not.",
     )?;
-    let seconds = gauge("dbbackup_backup_last_duration_seconds", "Seconds of the newest backup that ended.")?;
-    let read = gauge("dbbackup_backup_last_read_bytes", "Bytes that the newest backup that ended read.")?;
-    let stored = gauge("dbbackup_backup_last_stored_bytes", "Bytes that the newest backup that ended stored.")?;
+    let seconds =
+        gauge("dbbackup_backup_last_duration_seconds", "Seconds of the newest backup that ended.")?;
+    let read =
+        gauge("dbbackup_backup_last_read_bytes", "Bytes that the newest backup that ended read.")?;
+    let stored = gauge(
+        "dbbackup_backup_last_stored_bytes",
+        "Bytes that the newest backup that ended stored.",
+    )?;
     let flag = |value: bool| if value { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
     let float = |value: u64| value as f64;

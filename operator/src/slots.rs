@@ -158,10 +158,7 @@ mod tests {
     fn a_fixed_time_that_autumn_repeats_runs_once_that_day() {
         // 2026-10-25 03:00 → 02:00 in Berlin.
         let days = run("30 2 * * *", "Europe/Berlin", "2026-10-23T12:00:00Z", 3);
-        assert_eq!(
-            days,
-            ["Sat 24 02:30 +02:00", "Sun 25 02:30 +02:00", "Mon 26 02:30 +01:00"]
-        );
+        assert_eq!(days, ["Sat 24 02:30 +02:00", "Sun 25 02:30 +02:00", "Mon 26 02:30 +01:00"]);
     }
 
     #[test]
@@ -214,13 +211,62 @@ mod tests {
             missed: Option<&'static str>,
         }
         let cases = [
-            Case { name: "nothing has come", last: "2026-06-01T03:00:00Z", now: "2026-06-01T12:00:00Z", deadline: None, due: None, missed: None },
-            Case { name: "a slot has come", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:00:05Z", deadline: None, due: Some("2026-06-02T03:00:00Z"), missed: None },
-            Case { name: "the very second of a slot", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:00:00Z", deadline: None, due: Some("2026-06-02T03:00:00Z"), missed: None },
-            Case { name: "only the newest of many", last: "2026-01-01T03:00:00Z", now: "2026-06-02T04:00:00Z", deadline: None, due: Some("2026-06-02T03:00:00Z"), missed: None },
-            Case { name: "within the deadline", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:09:00Z", deadline: Some(600), due: Some("2026-06-02T03:00:00Z"), missed: None },
-            Case { name: "past the deadline", last: "2026-06-01T03:00:00Z", now: "2026-06-02T03:11:00Z", deadline: Some(600), due: None, missed: Some("2026-06-02T03:00:00Z") },
-            Case { name: "a last time in the future is taken as now", last: "2036-06-01T03:00:00Z", now: "2026-06-02T03:11:00Z", deadline: None, due: None, missed: None },
+            Case {
+                name: "nothing has come",
+                last: "2026-06-01T03:00:00Z",
+                now: "2026-06-01T12:00:00Z",
+                deadline: None,
+                due: None,
+                missed: None,
+            },
+            Case {
+                name: "a slot has come",
+                last: "2026-06-01T03:00:00Z",
+                now: "2026-06-02T03:00:05Z",
+                deadline: None,
+                due: Some("2026-06-02T03:00:00Z"),
+                missed: None,
+            },
+            Case {
+                name: "the very second of a slot",
+                last: "2026-06-01T03:00:00Z",
+                now: "2026-06-02T03:00:00Z",
+                deadline: None,
+                due: Some("2026-06-02T03:00:00Z"),
+                missed: None,
+            },
+            Case {
+                name: "only the newest of many",
+                last: "2026-01-01T03:00:00Z",
+                now: "2026-06-02T04:00:00Z",
+                deadline: None,
+                due: Some("2026-06-02T03:00:00Z"),
+                missed: None,
+            },
+            Case {
+                name: "within the deadline",
+                last: "2026-06-01T03:00:00Z",
+                now: "2026-06-02T03:09:00Z",
+                deadline: Some(600),
+                due: Some("2026-06-02T03:00:00Z"),
+                missed: None,
+            },
+            Case {
+                name: "past the deadline",
+                last: "2026-06-01T03:00:00Z",
+                now: "2026-06-02T03:11:00Z",
+                deadline: Some(600),
+                due: None,
+                missed: Some("2026-06-02T03:00:00Z"),
+            },
+            Case {
+                name: "a last time in the future is taken as now",
+                last: "2036-06-01T03:00:00Z",
+                now: "2026-06-02T03:11:00Z",
+                deadline: None,
+                due: None,
+                missed: None,
+            },
         ];
         let slots = slots("0 3 * * *", "Etc/UTC");
         for case in cases {

@@ -66,9 +66,7 @@ pub fn postgresql_access(target: &PostgresqlTarget, mounts: &mut Mounts) -> Post
         host: target.host.clone(),
         port: target.port,
         credentials: CredentialFiles {
-            username: UserName::File(
-                mounts.secret(&credentials.name, &credentials.keys.username),
-            ),
+            username: UserName::File(mounts.secret(&credentials.name, &credentials.keys.username)),
             password: Some(mounts.secret(&credentials.name, &credentials.keys.password)),
         },
         tls: tls_access(&target.tls, mounts),

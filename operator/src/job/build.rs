@@ -25,7 +25,7 @@ use crate::labels;
 use crate::names::{Purpose, kind_name};
 
 /// Name of the container that `podFailurePolicy` names.
-pub const CONTAINER: &str = "runner";
+pub(crate) const CONTAINER: &str = "runner";
 /// The user and the groups of a runner.
 const USER: i64 = 65532;
 /// Pods that may fail before the Job gives up; disruptions do not count.

@@ -1,9 +1,7 @@
 //! The secrets and config maps of a task, each mounted whole in a folder of its own.
 
 use dbbackup_contract::{SECRETS_DIR, SecretFile};
-use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, SecretVolumeSource, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, SecretVolumeSource, Volume, VolumeMount};
 
 /// What is mounted: each object once, however often it is named.
 #[derive(Clone, Debug, Default)]

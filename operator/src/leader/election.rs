@@ -106,7 +106,9 @@ impl Election {
         };
         let written = match decide(&seen, &self.me) {
             Decision::Wait => return Ok(false),
-            Decision::Create => self.api.create(&PostParams::default(), &self.lease(None, true)).await,
+            Decision::Create => {
+                self.api.create(&PostParams::default(), &self.lease(None, true)).await
+            }
             Decision::Take => {
                 let lease = self.lease(lease, true);
                 self.api.replace(&self.name, &PostParams::default(), &lease).await

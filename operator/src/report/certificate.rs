@@ -90,9 +90,7 @@ pub fn issue(
         ca_key_pem,
         certificate_pem: certificate.pem(),
         key_pem: key.serialize_pem(),
-        renew_after: now
-            .checked_add(SignedDuration::from_hours(24 * RENEW_DAYS))
-            .unwrap_or(now),
+        renew_after: now.checked_add(SignedDuration::from_hours(24 * RENEW_DAYS)).unwrap_or(now),
         hosts: hosts.join(","),
     })
 }
@@ -173,8 +171,8 @@ impl Material {
             CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes())
                 .collect::<Result<_, _>>()
                 .map_err(|error| load(&error))?;
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
-            .map_err(|error| load(&error))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|error| load(&error))?;
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
         ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -67,10 +67,7 @@ where
         return Ok(Stored::NotNeeded);
     };
     let Ok(patch) = serde_json::from_value(operations) else { return Ok(Stored::NotNeeded) };
-    match api
-        .patch_status(&caller.name, &PatchParams::default(), &Patch::Json::<()>(patch))
-        .await
-    {
+    match api.patch_status(&caller.name, &PatchParams::default(), &Patch::Json::<()>(patch)).await {
         Ok(_) => Ok(Stored::Yes),
         Err(error) if is_not_found(&error) => Ok(Stored::Gone),
         Err(error) => Err(error),
@@ -107,8 +104,7 @@ fn operations(
             ("report", serde_json::to_value(raw).ok()?)
         }
     };
-    let mut operations =
-        vec![json!({"op": "test", "path": "/metadata/uid", "value": caller.uid})];
+    let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": caller.uid})];
     if !status.is_object() {
         operations.push(json!({"op": "add", "path": "/status", "value": {}}));
     }

@@ -61,10 +61,7 @@ impl Channel {
         response
     }
 
-    async fn take(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<&'static str, (StatusCode, String)> {
+    async fn take(&self, request: Request<Incoming>) -> Result<&'static str, (StatusCode, String)> {
         if request.uri().path() != REPORT_PATH {
             return Err((StatusCode::NOT_FOUND, format!("the path is {REPORT_PATH}")));
         }
@@ -98,7 +95,11 @@ impl Channel {
         }
         match store(&self.client, &caller, &message, Timestamp::now()).await {
             Ok(Stored::Yes) => {
-                tracing::debug!(namespace = caller.namespace, name = caller.name, "a message was stored");
+                tracing::debug!(
+                    namespace = caller.namespace,
+                    name = caller.name,
+                    "a message was stored"
+                );
                 Ok("stored")
             }
             Ok(Stored::NotNeeded) => Ok("skipped"),

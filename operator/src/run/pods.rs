@@ -47,11 +47,13 @@ pub fn explain_end(pod: &Pod) -> Failure {
         reason
     {
         let detail = status.and_then(|status| status.message.as_deref()).unwrap_or_default();
-        return Failure::new(Reason::PodDisrupted, format!("the pod {name} ended ({why}): {detail}"));
+        return Failure::new(
+            Reason::PodDisrupted,
+            format!("the pod {name} ended ({why}): {detail}"),
+        );
     }
-    let terminated = containers(pod)
-        .iter()
-        .find_map(|container| container.state.as_ref()?.terminated.as_ref());
+    let terminated =
+        containers(pod).iter().find_map(|container| container.state.as_ref()?.terminated.as_ref());
     let Some(ended) = terminated else {
         return Failure::new(
             Reason::PodFailed,
@@ -77,10 +79,7 @@ pub fn explain_end(pod: &Pod) -> Failure {
 }
 
 fn containers(pod: &Pod) -> &[ContainerStatus] {
-    pod.status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_deref())
-        .unwrap_or_default()
+    pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
@@ -91,13 +90,13 @@ fn unschedulable(pod: &Pod) -> Option<Failure> {
     let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "False")?;
     let detail = scheduled.message.clone().unwrap_or_default();
     // The scheduler's own words; there is no other place that names the claim.
-    let reason = if detail.contains("persistentvolumeclaim") || detail.contains("PersistentVolumeClaim")
-    {
-        Reason::ClaimNotFound
-    } else {
-        Reason::Unschedulable
-    };
-    Some(Failure::new(reason, format!("the pod waits for a node: {detail}")))
+    let (reason, what) =
+        if detail.contains("persistentvolumeclaim") || detail.contains("PersistentVolumeClaim") {
+            (Reason::ClaimNotFound, "its volume claim")
+        } else {
+            (Reason::Unschedulable, "a node")
+        };
+    Some(Failure::new(reason, format!("the pod waits for {what}: {detail}")))
 }
 
 fn waiting(container: &ContainerStatus) -> Option<Failure> {
@@ -105,8 +104,12 @@ fn waiting(container: &ContainerStatus) -> Option<Failure> {
     let detail = waiting.message.as_deref().unwrap_or_default();
     let image = &container.image;
     match waiting.reason.as_deref()? {
-        why @ ("ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull"
-        | "ImageInspectError" | "RegistryUnavailable") => Some(Failure::new(
+        why @ ("ImagePullBackOff"
+        | "ErrImagePull"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable") => Some(Failure::new(
             Reason::ImagePullFailed,
             format!("the image {image} cannot be pulled ({why}): {detail}"),
         )),

@@ -99,8 +99,7 @@ pub fn view(seen: &Observation<'_>) -> RunView {
 
 /// A report that no further attempt will change.
 fn is_final(report: &Report) -> bool {
-    report.outcome() != Outcome::Failed
-        || report.error().is_some_and(|error| !error.is_retryable())
+    report.outcome() != Outcome::Failed || report.error().is_some_and(|error| !error.is_retryable())
 }
 
 fn report_of_channel(seen: &Observation<'_>) -> Option<(Report, String)> {
@@ -136,9 +135,9 @@ fn ended(seen: &Observation<'_>, channel: Option<(Report, String)>, attempts: u3
 /// The summary that the runner left in the pod's status.
 fn termination_report(pod: &Pod) -> Option<Report> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let message = statuses.iter().find_map(|container| {
-        container.state.as_ref()?.terminated.as_ref()?.message.as_deref()
-    })?;
+    let message = statuses
+        .iter()
+        .find_map(|container| container.state.as_ref()?.terminated.as_ref()?.message.as_deref())?;
     serde_json::from_str(message).ok()
 }
 
@@ -178,9 +177,8 @@ fn waiting(seen: &Observation<'_>, job: &Job, pod: Option<&Pod>, attempts: u32) 
 /// Pods that were begun, those that are gone included.
 fn attempts(seen: &Observation<'_>) -> u32 {
     let counted = seen.job.and_then(|job| job.status.as_ref()).map_or(0, |status| {
-        let sum = status.failed.unwrap_or(0)
-            + status.succeeded.unwrap_or(0)
-            + status.active.unwrap_or(0);
+        let sum =
+            status.failed.unwrap_or(0) + status.succeeded.unwrap_or(0) + status.active.unwrap_or(0);
         u32::try_from(sum).unwrap_or(0)
     });
     counted.max(u32::try_from(seen.pods.len()).unwrap_or(0))

@@ -1,1 +1,250 @@
+use dbbackup_contract::{
+    BackupReport, ByteCounts, DatabaseCount, ErrorClass, Outcome, Reason, Report,
+};
+use serde_json::{Value, json};
 
+use super::*;
+
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn job(status: Value) -> Job {
+    serde_json::from_value(json!({
+        "metadata": {"name": "j", "creationTimestamp": "2026-11-23T11:59:00Z"},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn pod(name: &str, status: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "uid": format!("uid-{name}"), "creationTimestamp": "2026-11-23T11:59:00Z"},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn terminated(code: i32, reason: &str, message: Option<String>) -> Value {
+    json!({"phase": "Failed", "containerStatuses": [{
+        "name": "runner", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": code, "reason": reason, "message": message}},
+    }]})
+}
+
+fn container_waits(reason: &str) -> Value {
+    json!({"phase": "Pending", "containerStatuses": [{
+        "name": "runner", "image": "localhost/x:dev", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": reason, "message": "the kubelet's words"}},
+    }]})
+}
+
+fn running() -> Value {
+    json!({"phase": "Running", "containerStatuses": [{
+        "name": "runner", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+        "state": {"running": {"startedAt": "2026-11-23T11:59:30Z"}},
+    }]})
+}
+
+fn failed_job() -> Job {
+    job(json!({"failed": 1, "conditions": [{"type": "Failed", "status": "True"}]}))
+}
+
+fn report(outcome: Outcome, error: Option<Failure>) -> Report {
+    Report::Backup(BackupReport {
+        outcome,
+        snapshot_id: (outcome != Outcome::Failed).then(|| "s".to_owned()),
+        repository_id: None,
+        start_time: now(),
+        consistent_time: None,
+        completion_time: now(),
+        attempt: 0,
+        method: None,
+        server: None,
+        position: None,
+        bytes: ByteCounts::default(),
+        database_count: DatabaseCount::default(),
+        databases: Vec::new(),
+        verification: None,
+        error,
+    })
+}
+
+fn raw(report: &Report, job: &str, pod: &str) -> RawReport {
+    RawReport {
+        job_name: job.into(),
+        pod_name: pod.into(),
+        pod_uid: format!("uid-{pod}"),
+        received_time: now(),
+        content: serde_json::to_value(report).unwrap(),
+    }
+}
+
+fn seen<'a>(
+    job: Option<&'a Job>,
+    pods: &'a [Pod],
+    report: Option<&'a RawReport>,
+) -> Observation<'a> {
+    Observation {
+        job_name: "j",
+        job,
+        pods,
+        report,
+        rejection: None,
+        start_timeout: SignedDuration::from_mins(15),
+        now: now(),
+    }
+}
+
+fn retryable() -> Option<Failure> {
+    Some(Failure::new(Reason::ServerGoneAway, "gone"))
+}
+
+#[test]
+fn a_final_report_ends_the_run_whatever_its_job_and_pods_look_like() {
+    let success = raw(&report(Outcome::Succeeded, None), "j", "p");
+    let refusal = report(Outcome::Failed, Some(Failure::new(Reason::WrongPassword, "no")));
+    let refusal = raw(&refusal, "j", "p");
+    let oom = [pod("p", terminated(137, "OOMKilled", None))];
+    let (active, failed) = (job(json!({"active": 1})), failed_job());
+    for raw in [&success, &refusal] {
+        for (job, pods) in [(None, &[][..]), (Some(&active), &oom[..]), (Some(&failed), &[][..])] {
+            assert!(matches!(view(&seen(job, pods, Some(raw))), RunView::Reported(..)));
+        }
+    }
+}
+
+#[test]
+fn a_report_of_another_job_says_nothing() {
+    let old = raw(&report(Outcome::Succeeded, None), "inspection", "p");
+    assert!(matches!(view(&seen(None, &[], Some(&old))), RunView::Unknown(..)));
+}
+
+#[test]
+fn a_failure_that_may_pass_ends_nothing_while_the_job_goes_on() {
+    let early = raw(&report(Outcome::Failed, retryable()), "j", "first");
+    let pods = [pod("first", terminated(1, "Error", None)), pod("second", running())];
+    let active = job(json!({"active": 1, "failed": 1}));
+    let RunView::Running { attempts, last_failure } =
+        view(&seen(Some(&active), &pods, Some(&early)))
+    else {
+        panic!("the Job goes on")
+    };
+    assert_eq!(attempts, 2);
+    assert_eq!(last_failure.unwrap().reason, Reason::ServerGoneAway);
+}
+
+#[test]
+fn a_report_of_an_earlier_attempt_does_not_speak_for_the_last_one() {
+    let early = raw(&report(Outcome::Failed, retryable()), "j", "first");
+    let mut last = pod("second", terminated(137, "OOMKilled", None));
+    last.metadata.creation_timestamp = Some(dbbackup_crds::Time(now()));
+    let pods = [pod("first", terminated(1, "Error", None)), last];
+    let judged = view(&seen(Some(&failed_job()), &pods, Some(&early)));
+    let RunView::Unknown(cause, _) = judged else { panic!("{judged:?}") };
+    assert_eq!(cause.reason, Reason::OutOfMemory);
+    // The report of the last one does.
+    let own = raw(&report(Outcome::Failed, retryable()), "j", "second");
+    let judged = view(&seen(Some(&failed_job()), &pods, Some(&own)));
+    assert!(matches!(judged, RunView::Reported(..)));
+}
+
+#[test]
+fn the_summary_in_the_pods_status_stands_in_for_a_lost_report() {
+    let summary = serde_json::to_string(&report(Outcome::Succeeded, None)).unwrap();
+    let pods = [pod("p", terminated(0, "Completed", Some(summary)))];
+    let complete =
+        job(json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}));
+    assert!(matches!(view(&seen(Some(&complete), &pods, None)), RunView::Reported(..)));
+}
+
+#[test]
+fn a_job_that_is_complete_and_says_nothing_is_no_success() {
+    let complete =
+        job(json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}));
+    for pods in [vec![], vec![pod("p", terminated(0, "Completed", None))]] {
+        assert!(matches!(view(&seen(Some(&complete), &pods, None)), RunView::Unknown(..)));
+    }
+}
+
+#[test]
+fn what_ended_a_pod_is_named() {
+    let disrupted = json!({"phase": "Failed", "conditions": [
+        {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drain"}]});
+    let evicted =
+        json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"});
+    for (status, reason, words) in [
+        (terminated(137, "OOMKilled", None), Reason::OutOfMemory, "want of memory"),
+        (terminated(137, "Error", None), Reason::PodFailed, "SIGKILL"),
+        (terminated(67, "Error", None), Reason::PodFailed, "67 (Denied)"),
+        (terminated(0, "Completed", Some("not json".into())), Reason::PodFailed, "no report"),
+        (disrupted, Reason::PodDisrupted, "drain"),
+        (evicted, Reason::PodDisrupted, "low on memory"),
+    ] {
+        let failure = explain_end(&pod("p", status));
+        assert_eq!(failure.reason, reason);
+        assert!(failure.message.contains(words), "{}", failure.message);
+    }
+}
+
+#[test]
+fn a_pod_that_does_not_start_waits_with_its_reason_and_is_given_up_in_time() {
+    let unschedulable = |message: &str| {
+        json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]})
+    };
+    let active = job(json!({"active": 1}));
+    for (status, reason) in [
+        (container_waits("ImagePullBackOff"), Reason::ImagePullFailed),
+        (container_waits("CreateContainerConfigError"), Reason::PodRejected),
+        (unschedulable("0/1 nodes are available: 1 Insufficient memory"), Reason::Unschedulable),
+        (unschedulable("persistentvolumeclaim \"backups\" not found"), Reason::ClaimNotFound),
+    ] {
+        let pods = [pod("p", status)];
+        let mut seen = seen(Some(&active), &pods, None);
+        let RunView::Waiting(waiting) = view(&seen) else { panic!("{reason}") };
+        assert_eq!(waiting.cause.unwrap().reason, reason);
+        seen.now = waiting.until;
+        let RunView::NeverStarted(failure) = view(&seen) else { panic!("{reason}") };
+        assert_eq!(failure.reason, reason);
+    }
+    let pods = [pod("p", container_waits("ContainerCreating"))];
+    let mut seen = seen(Some(&active), &pods, None);
+    seen.now = now() + SignedDuration::from_hours(1);
+    let RunView::NeverStarted(failure) = view(&seen) else { panic!() };
+    assert_eq!(failure.reason, Reason::StartTimeout);
+}
+
+#[test]
+fn a_pod_that_could_not_be_created_tells_the_api_servers_words() {
+    let idle = job(json!({}));
+    let mut seen = seen(Some(&idle), &[], None);
+    seen.rejection = Some("exceeded quota: memory");
+    let RunView::Waiting(waiting) = view(&seen) else { panic!() };
+    let cause = waiting.cause.unwrap();
+    assert_eq!((cause.reason, cause.class), (Reason::PodRejected, ErrorClass::Fatal));
+    assert!(cause.message.contains("exceeded quota"));
+}
+
+#[test]
+fn a_pod_on_a_lost_node_is_not_waited_for_for_ever() {
+    let mut lost = pod("p", running());
+    let active = job(json!({"active": 1}));
+    for (minutes, expected_lost) in [(9, false), (11, true)] {
+        let told = now() - SignedDuration::from_mins(minutes);
+        lost.metadata.deletion_timestamp = Some(dbbackup_crds::Time(told));
+        let pods = [lost.clone()];
+        let judged = view(&seen(Some(&active), &pods, None));
+        let is_lost = matches!(&judged, RunView::Unknown(f, _) if f.reason == Reason::PodDisrupted);
+        assert_eq!(is_lost, expected_lost, "{judged:?}");
+    }
+}
+
+#[test]
+fn a_job_that_is_gone_without_a_report_leaves_the_outcome_unknown() {
+    let judged = view(&seen(None, &[], None));
+    let RunView::Unknown(cause, 0) = judged else { panic!("{judged:?}") };
+    assert_eq!(cause.reason, Reason::JobGone);
+}

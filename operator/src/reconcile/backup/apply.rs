@@ -50,11 +50,17 @@ pub(super) async fn apply(
             write_status(context, &seen.backup, status).await?;
             Ok(Action::requeue(WATCH_RUN))
         }
-        Step::Ask { cause, attempts, number } => ask(seen, cause, attempts, number, context, now).await,
+        Step::Ask { cause, attempts, number } => {
+            ask(seen, cause, attempts, number, context, now).await
+        }
         Step::Await { cause, trouble, again } => {
             let mut message = format!("{}; the repository is being asked", cause.message);
             if let Some(trouble) = &trouble {
-                message = format!("{}; the repository could not be asked: {}", cause.message, sentence(trouble));
+                message = format!(
+                    "{}; the repository could not be asked: {}",
+                    cause.message,
+                    sentence(trouble)
+                );
             }
             let reason = Reason::OutcomeUnknown.as_str();
             let verdict = Verdict::new(Standing::Reconciling, reason, message.clone());
@@ -110,7 +116,8 @@ async fn begin(
     status.next_inspection_time = None;
     status.error = None;
     status.report = None;
-    let verdict = Verdict::new(Standing::Reconciling, reasons::STARTING, "the Job's pod is starting");
+    let verdict =
+        Verdict::new(Standing::Reconciling, reasons::STARTING, "the Job's pod is starting");
     let status = status::running(status, &verdict, "starting".to_owned(), generation, now);
     write_status(context, &backup, status).await?;
     Ok(Action::requeue(LOOK_AGAIN))
@@ -186,9 +193,10 @@ async fn finish(
             publish(context, &backup, reasons::SUCCEEDED, "Backup", note).await;
         }
         Ok(report) => {
-            let failure = report.error.clone().unwrap_or_else(|| {
-                Failure::new(Reason::DatabaseFailed, display::backup(report))
-            });
+            let failure = report
+                .error
+                .clone()
+                .unwrap_or_else(|| Failure::new(Reason::DatabaseFailed, display::backup(report)));
             warn(context, &backup, "Backup", &failure).await;
         }
         Err(failure) => warn(context, &backup, "Backup", failure).await,
@@ -200,7 +208,11 @@ async fn finish(
 
 /// Lets the Jobs of a run that has ended go. Only for a while after the end: a
 /// restart of the operator does not look at every Backup there is.
-async fn tidy(seen: &Gathered, context: &Context, now: Timestamp) -> Result<Action, ReconcileError> {
+async fn tidy(
+    seen: &Gathered,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
     let ended = seen.status.completion_time.unwrap_or(Timestamp::MIN);
     if now.duration_since(ended).as_hours() >= 1 {
         return Ok(Action::await_change());

@@ -87,7 +87,8 @@ pub(super) async fn gather(
             .repository
             .as_ref()
             .map_or_else(|| start_timeout(&resolved.job), |found| start_timeout(&found.spec.job));
-        gathered.inspection = Some(observe(context, &namespace, &name, report, timeout, now).await?);
+        gathered.inspection =
+            Some(observe(context, &namespace, &name, report, timeout, now).await?);
     }
     Ok(gathered)
 }

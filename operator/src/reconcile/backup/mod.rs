@@ -13,8 +13,8 @@ use dbbackup_crds::Backup;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-pub use gather::Gathered;
 pub(crate) use apply::{starting, until};
+pub use gather::Gathered;
 pub(crate) use plan::repository_trouble as repository_trouble_of;
 pub use plan::{Step, plan};
 pub use status::{finished, running, waiting};

@@ -86,7 +86,8 @@ pub fn plan(seen: &Gathered, now: Timestamp) -> Step {
 }
 
 fn plan_unbegun(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) -> Step {
-    if let Some(failure) = repository_trouble(&resolved.repository_ref.name, seen.repository.as_ref())
+    if let Some(failure) =
+        repository_trouble(&resolved.repository_ref.name, seen.repository.as_ref())
     {
         return Step::Wait(failure);
     }
@@ -107,10 +108,7 @@ fn too_late(seen: &Gathered, now: Timestamp) -> Option<Failure> {
     (now.duration_since(slot) > limit).then(|| {
         Failure::new(
             Reason::DeadlineExceeded,
-            format!(
-                "the slot {slot} is longer ago than {}",
-                crate::display::duration(limit)
-            ),
+            format!("the slot {slot} is longer ago than {}", crate::display::duration(limit)),
         )
     })
 }
@@ -175,7 +173,9 @@ fn plan_inspected(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) ->
         None | Some(RunView::Waiting(_) | RunView::Running { .. }) => {
             Step::Await { cause, trouble: None, again: None }
         }
-        Some(RunView::NeverStarted(failure) | RunView::Unknown(failure, _)) => again(failure.clone()),
+        Some(RunView::NeverStarted(failure) | RunView::Unknown(failure, _)) => {
+            again(failure.clone())
+        }
         Some(RunView::Reported(report, _)) => match report.as_ref() {
             Report::Inspect(report) => match (report.state, &report.backup) {
                 (Some(RunState::Committed), Some(backup)) => {
@@ -219,7 +219,10 @@ fn not_committed(
 
 /// Why a repository cannot be used now.
 #[must_use]
-pub(crate) fn repository_trouble(name: &str, repository: Option<&BackupRepository>) -> Option<Failure> {
+pub(crate) fn repository_trouble(
+    name: &str,
+    repository: Option<&BackupRepository>,
+) -> Option<Failure> {
     let Some(repository) = repository else {
         return Some(Failure::new(
             Reason::ReferenceNotFound,
@@ -233,15 +236,13 @@ pub(crate) fn repository_trouble(name: &str, repository: Option<&BackupRepositor
     }
     let why = conditions
         .iter()
-        .find(|condition| condition.type_ == READY && !condition.message.is_empty())
-        .map_or_else(
-            || "it has not been opened yet".to_owned(),
-            |condition| format!("{} ({})", condition.message, condition.reason),
-        );
-    Some(Failure::new(
+        .find(|condition| condition.type_ == READY)
+        .map_or_else(String::new, |condition| format!(" ({})", condition.reason));
+    let failure = Failure::new(
         Reason::ReferenceNotReady,
-        format!("the BackupRepository {name} is not ready: {why}"),
-    ))
+        format!("the BackupRepository {name} is not ready{why}"),
+    );
+    Some(failure.with_hint(format!("See: kubectl describe backuprepository {name}.")))
 }
 
 #[cfg(test)]

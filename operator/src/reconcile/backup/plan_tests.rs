@@ -1,1 +1,215 @@
+use dbbackup_contract::{ByteCounts, DatabaseCount, InspectReport};
+use dbbackup_crds::{Backup, BackupPhase, BackupSpec, BackupStatus, JobSpec, LocalRef, SourceSpec};
+use serde_json::json;
 
+use super::*;
+use crate::context::Identity;
+
+fn now() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn resolved() -> ResolvedBackup {
+    ResolvedBackup {
+        repository_ref: LocalRef { name: "main".into() },
+        source: SourceSpec::default(),
+        job: JobSpec::default(),
+        schedule: Some("nightly".into()),
+        slot_time: now(),
+    }
+}
+
+fn ready_repository() -> BackupRepository {
+    serde_json::from_value(json!({
+        "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupRepository",
+        "metadata": {"name": "main", "namespace": "shop", "uid": "r", "generation": 2},
+        "spec": {"storage": {"volume": {"claimName": "c"}}, "encryption": {"none": {}}},
+        "status": {"id": "5d0c", "conditions": [{"type": "Ready", "status": "True", "reason": "Opened",
+            "message": "", "observedGeneration": 2, "lastTransitionTime": "2026-11-23T00:00:00Z"}]},
+    }))
+    .unwrap()
+}
+
+fn fresh() -> Gathered {
+    Gathered {
+        backup: Backup::new("b", BackupSpec { schedule_ref: None, template: None }),
+        identity: Identity { namespace: "shop".into(), name: "b".into(), uid: "u".into() },
+        status: BackupStatus::default(),
+        resolved: Resolution::Known(resolved()),
+        repository: Some(ready_repository()),
+        slot: None,
+        deadline_seconds: None,
+        run: None,
+        inspection: None,
+    }
+}
+
+fn begun(run: RunView) -> Gathered {
+    let mut seen = fresh();
+    seen.status.phase = Some(BackupPhase::Running);
+    seen.status.resolved = Some(resolved());
+    seen.status.job_name = Some("j".into());
+    seen.status.jobs = Some(1);
+    seen.run = Some(run);
+    seen
+}
+
+fn inspected(answer: RunView, cause: Reason) -> Gathered {
+    let mut seen = begun(RunView::Unknown(Failure::new(cause, "seen"), 1));
+    seen.status.inspections = Some(1);
+    seen.status.error = Some(Failure::new(cause, "seen"));
+    seen.inspection = Some(answer);
+    seen
+}
+
+fn answer(
+    state: Option<RunState>,
+    backup: Option<BackupReport>,
+    error: Option<Failure>,
+) -> RunView {
+    RunView::Reported(Box::new(Report::Inspect(InspectReport { state, backup, error })), 1)
+}
+
+fn report() -> BackupReport {
+    BackupReport {
+        outcome: Outcome::Succeeded,
+        snapshot_id: Some("s".into()),
+        repository_id: None,
+        start_time: now(),
+        consistent_time: None,
+        completion_time: now(),
+        attempt: 0,
+        method: None,
+        server: None,
+        position: None,
+        bytes: ByteCounts::default(),
+        database_count: DatabaseCount::default(),
+        databases: Vec::new(),
+        verification: None,
+        error: None,
+    }
+}
+
+#[test]
+fn a_new_backup_begins_when_its_repository_is_ready() {
+    assert!(matches!(plan(&fresh(), now()), Step::Begin(_)));
+}
+
+#[test]
+fn a_backup_waits_for_what_it_refers_to() {
+    let mut no_schedule = fresh();
+    no_schedule.resolved = Resolution::NoSchedule("nightly".into());
+    let mut no_repository = fresh();
+    no_repository.repository = None;
+    let mut old_generation = fresh();
+    if let Some(repository) = &mut old_generation.repository {
+        repository.metadata.generation = Some(3);
+    }
+    for (seen, reason) in [
+        (no_schedule, Reason::ReferenceNotFound),
+        (no_repository, Reason::ReferenceNotFound),
+        (old_generation, Reason::ReferenceNotReady),
+    ] {
+        let Step::Wait(failure) = plan(&seen, now()) else { panic!("{reason}") };
+        assert_eq!(failure.reason, reason);
+    }
+}
+
+#[test]
+fn a_terminal_phase_never_returns_to_running() {
+    for phase in [BackupPhase::Succeeded, BackupPhase::PartiallyFailed, BackupPhase::Failed] {
+        let mut seen = begun(RunView::Running { attempts: 1, last_failure: None });
+        seen.status.phase = Some(phase);
+        assert_eq!(plan(&seen, now()), Step::Nothing);
+    }
+}
+
+#[test]
+fn a_slot_of_long_ago_without_a_trace_is_looked_up_and_never_run() {
+    for (hours, deadline, begins) in
+        [(23, None, true), (25, None, false), (1, Some(600), false), (1, Some(7200), true)]
+    {
+        let mut seen = fresh();
+        seen.slot = Some(now() - SignedDuration::from_hours(hours));
+        seen.deadline_seconds = deadline;
+        let step = plan(&seen, now());
+        if begins {
+            assert!(matches!(step, Step::Begin(_)), "{step:?}");
+        } else {
+            let Step::Ask { cause, .. } = step else { panic!("{step:?}") };
+            assert_eq!(cause.reason, Reason::DeadlineExceeded);
+        }
+    }
+    // One that was looked at in time goes on, however long its repository took.
+    let mut seen = fresh();
+    seen.slot = Some(now() - SignedDuration::from_hours(99));
+    seen.status.resolved = Some(resolved());
+    assert!(matches!(plan(&seen, now()), Step::Begin(_)));
+}
+
+#[test]
+fn an_unknown_outcome_asks_the_repository() {
+    for reason in [Reason::JobGone, Reason::OutOfMemory, Reason::PodDisrupted, Reason::PodFailed] {
+        let seen = begun(RunView::Unknown(Failure::new(reason, "seen"), 2));
+        let Step::Ask { cause, attempts: 2, number: 1 } = plan(&seen, now()) else {
+            panic!("{reason}")
+        };
+        assert_eq!(cause.reason, reason);
+    }
+}
+
+#[test]
+fn what_the_repository_holds_is_a_success_even_if_everything_else_is_lost() {
+    let seen = inspected(answer(Some(RunState::Committed), Some(report()), None), Reason::JobGone);
+    let Step::Finish(found, _) = plan(&seen, now()) else { panic!() };
+    assert_eq!(*found, report());
+}
+
+#[test]
+fn what_the_repository_does_not_hold_has_failed_for_the_reason_that_was_seen() {
+    let seen = inspected(answer(Some(RunState::NotCommitted), None, None), Reason::OutOfMemory);
+    let Step::Fail(failure, _) = plan(&seen, now()) else { panic!() };
+    assert_eq!((failure.reason, failure.class), (Reason::OutOfMemory, ErrorClass::Fatal));
+    assert!(failure.message.contains("no snapshot"));
+}
+
+#[test]
+fn a_lost_node_begins_the_run_again_but_not_for_ever() {
+    let mut seen =
+        inspected(answer(Some(RunState::NotCommitted), None, None), Reason::PodDisrupted);
+    assert!(matches!(plan(&seen, now()), Step::Begin(_)));
+    seen.status.jobs = Some(MAX_JOBS);
+    assert!(matches!(plan(&seen, now()), Step::Fail(..)));
+}
+
+#[test]
+fn a_repository_that_cannot_be_asked_is_asked_again_later() {
+    let unavailable = Failure::new(Reason::StorageUnavailable, "away");
+    for answer in [
+        answer(None, None, Some(unavailable.clone())),
+        RunView::NeverStarted(unavailable.clone()),
+        RunView::Unknown(unavailable, 1),
+    ] {
+        let mut seen = inspected(answer, Reason::JobGone);
+        let Step::Await { again: Some(again), trouble: Some(_), .. } = plan(&seen, now()) else {
+            panic!()
+        };
+        assert!(again > now());
+        seen.status.next_inspection_time = Some(again);
+        assert!(matches!(plan(&seen, now()), Step::Await { .. }));
+        assert!(matches!(plan(&seen, again), Step::Ask { number: 2, .. }));
+    }
+}
+
+#[test]
+fn a_report_that_comes_during_an_inspection_is_taken() {
+    let mut seen = inspected(RunView::Running { attempts: 1, last_failure: None }, Reason::JobGone);
+    seen.run = Some(RunView::Reported(Box::new(Report::Backup(report())), 1));
+    assert!(matches!(plan(&seen, now()), Step::Finish(..)));
+}
+
+#[test]
+fn a_pod_that_never_started_left_nothing_to_ask_for() {
+    let seen = begun(RunView::NeverStarted(Failure::new(Reason::ImagePullFailed, "no")));
+    assert!(matches!(plan(&seen, now()), Step::Fail(..)));
+}

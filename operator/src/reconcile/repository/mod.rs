@@ -125,8 +125,7 @@ fn judge(report: &Report, status: &BackupRepositoryStatus) -> Step {
 
 /// How long after attempt `attempts` the next one begins.
 fn rest(attempts: u32) -> SignedDuration {
-    let delay =
-        crate::backoff::delay(attempts, Duration::from_secs(15), Duration::from_secs(600));
+    let delay = crate::backoff::delay(attempts, Duration::from_secs(15), Duration::from_secs(600));
     SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_mins(10))
 }
 
@@ -147,7 +146,8 @@ async fn apply(
         Step::Watch(waiting) => {
             let status = opening(status, waiting.as_ref(), generation, now);
             write_status(context, repository, status).await?;
-            let again = waiting.map_or(LOOK_AGAIN, |waiting| super::backup::until(waiting.until, now));
+            let again =
+                waiting.map_or(LOOK_AGAIN, |waiting| super::backup::until(waiting.until, now));
             Ok(Action::requeue(again.min(LOOK_AGAIN)))
         }
         Step::Open(report) => {

@@ -94,8 +94,7 @@ pub fn failed(
     generation: Option<i64>,
     now: Timestamp,
 ) -> BackupRepositoryStatus {
-    let standing =
-        if failure.is_retryable() { Standing::Reconciling } else { Standing::Stalled };
+    let standing = if failure.is_retryable() { Standing::Reconciling } else { Standing::Stalled };
     let verdict = Verdict::of_failure(standing, failure);
     status.report = None;
     status.next_attempt_time = Some(next);

@@ -1,1 +1,96 @@
+use serde_json::json;
 
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn repository() -> BackupRepository {
+    serde_json::from_value(json!({
+        "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupRepository",
+        "metadata": {"name": "main", "namespace": "shop", "uid": "r", "generation": 1},
+        "spec": {"storage": {"volume": {"claimName": "c"}}, "encryption": {"none": {}}},
+    }))
+    .unwrap()
+}
+
+fn report(id: Option<&str>, error: Option<Failure>) -> InitReport {
+    InitReport {
+        outcome: if id.is_some() { Outcome::Succeeded } else { Outcome::Failed },
+        repository_id: id.map(str::to_owned),
+        created: true,
+        key_slots: Vec::new(),
+        snapshot_count: 2,
+        logical_bytes: 3_000_000_000,
+        stored_bytes: 1_000_000_000,
+        error,
+    }
+}
+
+fn reported(report: InitReport) -> RunView {
+    RunView::Reported(Box::new(Report::Init(report)), 1)
+}
+
+fn tried() -> BackupRepositoryStatus {
+    BackupRepositoryStatus {
+        observed_generation: Some(1),
+        attempts: Some(1),
+        job_name: Some("j".into()),
+        ..BackupRepositoryStatus::default()
+    }
+}
+
+#[test]
+fn each_generation_is_opened_once_and_then_left_alone() {
+    let mut repository = repository();
+    let fresh = BackupRepositoryStatus::default();
+    assert_eq!(plan(&repository, &fresh, None, now()), Step::Begin(1));
+    let report = report(Some("5d0c"), None);
+    let run = reported(report.clone());
+    let Step::Open(_) = plan(&repository, &tried(), Some(&run), now()) else { panic!() };
+    let open = opened(tried(), &report, Some(1), now());
+    assert_eq!(open.id.as_deref(), Some("5d0c"));
+    assert_eq!(open.display.as_deref(), Some("2 snapshots, 1.0 GB stored of 3.0 GB"));
+    assert_eq!(plan(&repository, &open, Some(&run), now()), Step::Nothing);
+    repository.metadata.generation = Some(2);
+    assert_eq!(plan(&repository, &open, None, now()), Step::Begin(1));
+}
+
+#[test]
+fn another_repository_at_the_same_place_is_refused() {
+    let mut status = tried();
+    status.id = Some("5d0c".into());
+    let run = reported(report(Some("ffff"), None));
+    let Step::Fail(failure) = plan(&repository(), &status, Some(&run), now()) else { panic!() };
+    assert_eq!(failure.reason, Reason::RepositoryChanged);
+}
+
+#[test]
+fn what_fails_is_tried_again_later_and_stands_as_stalled_meanwhile() {
+    let wrong = Failure::new(Reason::SecretNotFound, "the secret backup-key does not exist");
+    let run = reported(report(None, Some(wrong.clone())));
+    let Step::Fail(failure) = plan(&repository(), &tried(), Some(&run), now()) else { panic!() };
+    let next = now() + rest(1);
+    let status = failed(tried(), &failure, next, Some(1), now());
+    assert!(holds(&status.conditions, crate::reasons::STALLED, Some(1)));
+    assert_eq!(plan(&repository(), &status, Some(&run), now()), Step::Rest(next));
+    assert_eq!(plan(&repository(), &status, Some(&run), next), Step::Begin(2));
+    // The second attempt does not flap.
+    let again = opening(status.clone(), None, Some(1), next);
+    assert_eq!(again.conditions, status.conditions);
+}
+
+#[test]
+fn a_success_without_an_id_is_none() {
+    let mut odd = report(None, None);
+    odd.outcome = Outcome::Succeeded;
+    let step = plan(&repository(), &tried(), Some(&reported(odd)), now());
+    assert!(matches!(step, Step::Fail(_)));
+}
+
+#[test]
+fn rests_grow_to_ten_minutes() {
+    let seconds: Vec<i64> = (1..8).map(|attempt| rest(attempt).as_secs()).collect();
+    assert_eq!(seconds, [15, 30, 60, 120, 240, 480, 600]);
+}

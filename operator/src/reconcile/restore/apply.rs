@@ -103,7 +103,8 @@ async fn begin(
     status.start_time = status.start_time.or(Some(now));
     status.error = None;
     status.report = None;
-    let verdict = Verdict::new(Standing::Reconciling, reasons::STARTING, "the Job's pod is starting");
+    let verdict =
+        Verdict::new(Standing::Reconciling, reasons::STARTING, "the Job's pod is starting");
     let status = status::running(status, &verdict, "starting".to_owned(), generation, now);
     write_status(context, &request, status).await?;
     Ok(Action::requeue(LOOK_AGAIN))
@@ -201,9 +202,10 @@ async fn finish(
             publish(context, &request, reasons::SUCCEEDED, "Restore", note).await;
         }
         Ok(report) => {
-            let failure = report.error.clone().unwrap_or_else(|| {
-                Failure::new(Reason::DatabaseFailed, display::restore(report))
-            });
+            let failure = report
+                .error
+                .clone()
+                .unwrap_or_else(|| Failure::new(Reason::DatabaseFailed, display::restore(report)));
             warn(context, &request, "Restore", &failure).await;
         }
         Err(failure) => warn(context, &request, "Restore", failure).await,
@@ -214,7 +216,11 @@ async fn finish(
 }
 
 /// Lets the Job of a restore that has ended go; see `backup`.
-async fn tidy(seen: &Gathered, context: &Context, now: Timestamp) -> Result<Action, ReconcileError> {
+async fn tidy(
+    seen: &Gathered,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
     let ended = seen.status.completion_time.unwrap_or(Timestamp::MIN);
     if now.duration_since(ended).as_hours() < 1
         && let Some(name) = &seen.status.job_name

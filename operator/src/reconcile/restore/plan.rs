@@ -79,8 +79,7 @@ pub fn plan(seen: &Gathered) -> Step {
 }
 
 fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts: u32) -> Step {
-    let trouble =
-        repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref());
+    let trouble = repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref());
     if seen.status.jobs.unwrap_or(0) < MAX_JOBS {
         return match trouble {
             Some(failure) => Step::Wait(failure),
@@ -93,7 +92,8 @@ fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts:
     );
     failure.class = ErrorClass::Fatal;
     if cause.reason == Reason::JobGone {
-        failure = failure.with_hint("Find out who deletes the Job, then create another RestoreRequest.");
+        failure =
+            failure.with_hint("Find out who deletes the Job, then create another RestoreRequest.");
     }
     Step::Fail(failure, attempts)
 }
@@ -105,5 +105,8 @@ fn name_given_twice(databases: &[RestoreDatabaseSpec]) -> Option<Failure> {
         databases.iter().enumerate().find(|(_, database)| !seen.insert(database.target_name()))?;
     let name = twice.target_name();
     let message = format!("spec.databases[{index}]: the name {name} is given to two databases");
-    Some(Failure::new(Reason::InvalidSpec, message).with_hint("Give one of them another name with `as`."))
+    Some(
+        Failure::new(Reason::InvalidSpec, message)
+            .with_hint("Give one of them another name with `as`."),
+    )
 }

@@ -181,10 +181,8 @@ async fn create_backup(
     context: &Context,
 ) -> Result<String, ReconcileError> {
     let name = backup_name(&identity.name, slot);
-    let spec = BackupSpec {
-        schedule_ref: Some(LocalRef { name: identity.name.clone() }),
-        template: None,
-    };
+    let spec =
+        BackupSpec { schedule_ref: Some(LocalRef { name: identity.name.clone() }), template: None };
     let mut backup = Backup::new(&name, spec);
     // No owner: a schedule that is deleted leaves its backups.
     backup.meta_mut().namespace = Some(identity.namespace.clone());

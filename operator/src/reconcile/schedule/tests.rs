@@ -1,1 +1,154 @@
+use dbbackup_crds::{BackupScheduleSpec, BackupStatus, JobSpec, SourceSpec};
+use jiff::tz::TimeZone;
 
+use super::*;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    at("2026-11-23T12:00:00Z")
+}
+
+fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
+    let mut spec = BackupScheduleSpec {
+        repository_ref: LocalRef { name: "main".into() },
+        source: SourceSpec::default(),
+        schedule: "15 3 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+        suspend: false,
+        concurrency_policy: ConcurrencyPolicy::Forbid,
+        starting_deadline_seconds: None,
+        job: JobSpec::default(),
+    };
+    change(&mut spec);
+    let mut schedule = BackupSchedule::new("nightly", spec);
+    schedule.metadata.generation = Some(1);
+    schedule.metadata.creation_timestamp = Some(dbbackup_crds::Time(at("2026-11-01T00:00:00Z")));
+    schedule
+}
+
+fn due() -> SlotDecision {
+    SlotDecision { due: Some(at("2026-11-23T02:15:00Z")), missed: None, next: None }
+}
+
+#[test]
+fn a_due_slot_is_created_unless_another_backup_runs_and_the_spec_forbids_two() {
+    let slot = at("2026-11-23T02:15:00Z");
+    let idle = Children::default();
+    let busy = Children { active: vec!["nightly-1".into()], ..Children::default() };
+    let allow = |spec: &mut BackupScheduleSpec| spec.concurrency_policy = ConcurrencyPolicy::Allow;
+    for (schedule, children, expected) in [
+        (schedule(|_| ()), &idle, Step::Create(slot)),
+        (schedule(|_| ()), &busy, Step::Hold(slot)),
+        (schedule(allow), &busy, Step::Create(slot)),
+        (schedule(|spec| spec.suspend = true), &idle, Step::Rest),
+    ] {
+        assert_eq!(plan(&schedule, &due(), children), expected);
+    }
+    let missed = SlotDecision { due: None, missed: Some(slot), next: None };
+    assert_eq!(plan(&schedule(|_| ()), &missed, &idle), Step::Skip(slot));
+}
+
+#[test]
+fn slots_count_from_the_creation_of_a_new_schedule() {
+    let schedule = schedule(|_| ());
+    let baseline = baseline(&schedule, &BackupScheduleStatus::default(), now()).unwrap();
+    assert_eq!(baseline.time, at("2026-11-01T00:00:00Z"));
+}
+
+#[test]
+fn a_changed_line_or_zone_or_the_end_of_a_suspension_starts_nothing_of_the_past() {
+    let mut status = BackupScheduleStatus::default();
+    let original = schedule(|_| ());
+    status.slots_since = baseline(&original, &status, now());
+    let children = Children::default();
+    let zone = TimeZone::UTC;
+    let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
+    status = standing(status, &original, &children, &outlook, now());
+    assert_eq!(baseline(&original, &status, now()), status.slots_since, "nothing has changed");
+
+    let later = at("2026-11-24T00:00:00Z");
+    for changed in [
+        schedule(|spec| spec.schedule = "0 23 * * *".into()),
+        schedule(|spec| spec.time_zone = "Etc/UTC".into()),
+    ] {
+        assert_eq!(baseline(&changed, &status, later).unwrap().time, later);
+    }
+    let suspended = schedule(|spec| spec.suspend = true);
+    status.slots_since = baseline(&suspended, &status, now());
+    assert_eq!(status.slots_since, None);
+    assert_eq!(baseline(&original, &status, later).unwrap().time, later);
+}
+
+#[test]
+fn a_last_time_in_the_future_does_not_silence_a_schedule() {
+    let schedule = schedule(|_| ());
+    let mut status = BackupScheduleStatus::default();
+    status.slots_since = baseline(&schedule, &status, now());
+    status.last_schedule_time = Some(at("2036-01-01T00:00:00Z"));
+    assert_eq!(last_slot(&status, now()), at("2026-11-01T00:00:00Z"));
+    status.last_schedule_time = Some(at("2026-11-23T02:15:00Z"));
+    assert_eq!(last_slot(&status, now()), at("2026-11-23T02:15:00Z"));
+}
+
+#[test]
+fn the_status_says_in_words_how_the_schedule_stands() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let next = Some(at("2026-11-24T02:15:00Z"));
+    let outlook = |held, trouble| Outlook { next, zone: &zone, held, repository_trouble: trouble };
+    let well = Children {
+        last_success: Some(at("2026-11-23T04:30:00Z")),
+        newest: Some((now(), "nightly-1".into(), BackupPhase::Succeeded)),
+        ..Children::default()
+    };
+    let ill = Children {
+        newest: Some((now(), "nightly-1".into(), BackupPhase::Failed)),
+        ..Children::default()
+    };
+    let busy = Children { active: vec!["by-hand".into()], ..Children::default() };
+    let trouble = Failure::new(Reason::ReferenceNotFound, "the BackupRepository main does not exist");
+    let words = |schedule: &BackupSchedule, children: &Children, outlook: &Outlook<'_>| {
+        let status = BackupScheduleStatus::default();
+        standing(status, schedule, children, outlook, now()).display.unwrap()
+    };
+    let plain = schedule(|_| ());
+    let suspended = schedule(|spec| spec.suspend = true);
+    for (found, expected) in [
+        (words(&plain, &well, &outlook(None, None)), "next 03:15, last ok 7h ago"),
+        (words(&plain, &ill, &outlook(None, None)), "next 03:15, never succeeded, nightly-1 Failed"),
+        (words(&plain, &busy, &outlook(next, None)), "a slot waits for by-hand, never succeeded"),
+        (words(&suspended, &well, &outlook(None, None)), "suspended, last ok 7h ago"),
+        (
+            words(&plain, &well, &outlook(None, Some(trouble))),
+            "the BackupRepository main does not exist, next 03:15, last ok 7h ago",
+        ),
+    ] {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn only_backups_with_a_slot_are_the_newest_but_those_by_hand_count_as_active_and_as_success() {
+    let backup = |name: &str, slot: bool, phase: BackupPhase| {
+        let mut backup = Backup::new(name, BackupSpec { schedule_ref: None, template: None });
+        backup.metadata.creation_timestamp = Some(dbbackup_crds::Time(now()));
+        if slot {
+            backup.annotations_mut().insert(labels::SLOT.into(), now().to_string());
+        }
+        backup.status = Some(BackupStatus {
+            phase: Some(phase),
+            completion_time: Some(now()),
+            ..BackupStatus::default()
+        });
+        backup
+    };
+    let mut children = Children::default();
+    children.add(&backup("by-hand", false, BackupPhase::Succeeded));
+    assert_eq!((children.newest.clone(), children.last_success), (None, Some(now())));
+    children.add(&backup("running", false, BackupPhase::Running));
+    children.add(&backup("nightly-1", true, BackupPhase::Failed));
+    assert_eq!(children.active, ["running"]);
+    assert_eq!(children.newest.unwrap().1, "nightly-1");
+}
