@@ -13,7 +13,7 @@ list_leftovers() {
   local table
   for table in filter nat mangle; do
     iptables -w -t "$table" -S 2>/dev/null | grep -E 'KUBE-|CNI-' | sed "s/^/iptables $table /" || true
-  done
+  done || true
 }
 
 # The first process of the node has the state's folder as an argument. While it
@@ -22,5 +22,5 @@ list_node_processes() {
   local arguments
   grep -lzFx -e "$state" /proc/[0-9]*/cmdline 2>/dev/null | while read -r arguments; do
     ! grep -qzE '/node/init$' "$arguments" 2>/dev/null || echo "process ${arguments//[!0-9]/}"
-  done
+  done || true
 }
