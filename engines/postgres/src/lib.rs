@@ -4,6 +4,7 @@
 //! new databases from such streams, and [`settle`] ends it once its outcome is
 //! known to whoever asked. `docs/postgresql.md` says what streams there are.
 
+mod archive;
 mod clients;
 mod options;
 

@@ -1,0 +1,48 @@
+//! The custom format of `pg_dump`, taken apart and joined again as it streams.
+//!
+//! [`Splitter`] takes the bytes of an archive in pieces of any size and gives
+//! them back sorted by what they belong to: a prelude (header and table of
+//! contents, without the date) and one stream for each block of data. [`join`]
+//! is its inverse, byte for byte. Formats 1.14 (PostgreSQL 12–15), 1.15 (16)
+//! and 1.16 (17, 18) are known; any other is refused.
+//!
+//! Source of the format: `src/bin/pg_dump/pg_backup_archiver.c` and
+//! `pg_backup_custom.c`.
+
+mod block;
+pub(crate) mod join;
+mod layout;
+mod prelude;
+mod split;
+mod stream_names;
+mod wire;
+
+pub(crate) use layout::{BlockKind, BlockLayout, Layout};
+pub(crate) use split::{Piece, Splitter, Target};
+pub(crate) use stream_names::{database_prefix, encoded};
+
+use dbbackup_contract::{Failure, Reason};
+
+/// What is wrong with an archive.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    /// It is of a kind that we do not read.
+    #[error("the archive is {0}")]
+    Unsupported(String),
+    /// It holds what `pg_dump` never writes.
+    #[error("the archive is damaged: {0}")]
+    Damaged(String),
+    /// It ends too early.
+    #[error("the archive is cut: {0}")]
+    Cut(String),
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        let reason = match &error {
+            ArchiveError::Unsupported(_) => Reason::ArchiveUnsupported,
+            ArchiveError::Damaged(_) | ArchiveError::Cut(_) => Reason::ArchiveDamaged,
+        };
+        Failure::new(reason, error.to_string())
+    }
+}

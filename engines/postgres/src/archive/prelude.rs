@@ -1,0 +1,189 @@
+//! Header and table of contents: what they hold, read as they arrive.
+
+use std::collections::BTreeSet;
+
+use super::ArchiveError;
+use super::layout::{BlockKind, Needs};
+use super::wire::{Cursor, Unread};
+
+/// Most bytes of a header; real ones have about a hundred.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Numbers of the creation date: seconds to year, and daylight saving.
+const DATE_NUMBERS: usize = 7;
+/// `archCustom`.
+const FORMAT_CUSTOM: u8 = 1;
+
+/// What stands before the table of contents.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    pub(super) version: (u8, u8, u8),
+    pub(super) int_size: usize,
+    pub(super) offset_size: usize,
+    /// Where the creation date stands.
+    pub(super) date: std::ops::Range<usize>,
+    pub(super) server_version: String,
+    pub(super) client_version: String,
+    /// Entries of the table of contents.
+    pub(super) entries: u64,
+    /// Its bytes, the number of entries included.
+    pub(super) length: usize,
+}
+
+/// Reads the header at the start of `bytes`.
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, Unread> {
+    let mut cursor = Cursor::new(bytes, 4);
+    let header = read_header_fields(&mut cursor);
+    if matches!(header, Err(Unread::Short)) && bytes.len() > MAX_HEADER_BYTES {
+        return Err(Unread::Bad(ArchiveError::Damaged("its header has no end".to_owned())));
+    }
+    header
+}
+
+fn read_header_fields(cursor: &mut Cursor<'_>) -> Result<Header, Unread> {
+    let unsupported = |what: String| Unread::Bad(ArchiveError::Unsupported(what));
+    if cursor.take(5)? != b"PGDMP" {
+        return Err(unsupported("not in pg_dump's custom format".to_owned()));
+    }
+    let version = (cursor.byte()?, cursor.byte()?, cursor.byte()?);
+    if version.0 != 1 || !(14..=16).contains(&version.1) {
+        let (major, minor, revision) = version;
+        return Err(unsupported(format!(
+            "of format {major}.{minor}.{revision}; known are 1.14 to 1.16"
+        )));
+    }
+    let (int_size, offset_size) = (usize::from(cursor.byte()?), usize::from(cursor.byte()?));
+    if !(int_size == 4 || int_size == 8) || !(offset_size == 4 || offset_size == 8) {
+        return Err(unsupported(format!("of a machine with numbers of {int_size} bytes")));
+    }
+    cursor.set_int_size(int_size);
+    if cursor.byte()? != FORMAT_CUSTOM {
+        return Err(unsupported("not in pg_dump's custom format".to_owned()));
+    }
+    // 1.15 replaced a level by an algorithm; both write nothing as zero.
+    let compression = if version.1 >= 15 { i64::from(cursor.byte()?) } else { cursor.int()? };
+    if compression != 0 {
+        return Err(unsupported("compressed by pg_dump itself".to_owned()));
+    }
+    let start = cursor.position();
+    for _ in 0..DATE_NUMBERS {
+        cursor.int()?;
+    }
+    let date = start..cursor.position();
+    cursor.string()?;
+    let server_version = cursor.text()?.unwrap_or_default();
+    let client_version = cursor.text()?.unwrap_or_default();
+    let entries = u64::try_from(cursor.int()?)
+        .map_err(|_| ArchiveError::Damaged("a negative number of entries".to_owned()))?;
+    let length = cursor.position();
+    Ok(Header {
+        version,
+        int_size,
+        offset_size,
+        date,
+        server_version,
+        client_version,
+        entries,
+        length,
+    })
+}
+
+/// One entry of the table of contents, as far as it matters here.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) dump_id: i64,
+    /// A block of data belongs to it.
+    pub(super) has_data: bool,
+    pub(super) tag: String,
+    pub(super) description: String,
+    pub(super) namespace: Option<String>,
+    tablespace: Option<String>,
+    owner: Option<String>,
+    /// Its bytes.
+    pub(super) length: usize,
+}
+
+/// Reads the entry at the start of `bytes`.
+pub(super) fn read_entry(bytes: &[u8], header: &Header) -> Result<Entry, Unread> {
+    let mut cursor = Cursor::new(bytes, header.int_size);
+    let dump_id = cursor.int()?;
+    let has_data = cursor.int()? != 0;
+    // Table's and object's OID.
+    cursor.string()?;
+    cursor.string()?;
+    let tag = cursor.text()?.unwrap_or_default();
+    let description = cursor.text()?.unwrap_or_default();
+    // Section, definition, drop statement, copy statement.
+    cursor.int()?;
+    cursor.string()?;
+    cursor.string()?;
+    cursor.string()?;
+    let namespace = cursor.text()?;
+    let tablespace = cursor.text()?;
+    // Table access method.
+    cursor.string()?;
+    if header.version.1 >= 16 {
+        // Kind of relation.
+        cursor.int()?;
+    }
+    let owner = cursor.text()?;
+    // Whether it has OIDs: from older times.
+    cursor.string()?;
+    // Dependencies end with no string.
+    while cursor.string()?.is_some() {}
+    // Where its data lies: a state and an offset, unset in a stream.
+    cursor.take(1 + header.offset_size)?;
+    let length = cursor.position();
+    Ok(Entry { dump_id, has_data, tag, description, namespace, tablespace, owner, length })
+}
+
+impl Entry {
+    /// What kind of block holds its data.
+    pub(super) fn block_kind(&self) -> BlockKind {
+        match self.description.as_str() {
+            "BLOBS" => BlockKind::LargeObjects,
+            _ => BlockKind::Table,
+        }
+    }
+
+    /// Whether it speaks of the database itself, or of how the archive is read.
+    fn is_of_database(&self) -> bool {
+        match self.description.as_str() {
+            "ENCODING" | "STDSTRINGS" | "SEARCHPATH" | "DATABASE" | "DATABASE PROPERTIES" => true,
+            "ACL" | "COMMENT" | "SECURITY LABEL" => self.tag.starts_with("DATABASE "),
+            _ => false,
+        }
+    }
+}
+
+/// Collects what a target must have.
+#[derive(Debug, Default)]
+pub(super) struct NeedsCollector {
+    owners: BTreeSet<String>,
+    tablespaces: BTreeSet<String>,
+    extensions: BTreeSet<String>,
+    objects: u64,
+}
+
+impl NeedsCollector {
+    pub(super) fn add(&mut self, entry: &Entry) {
+        if entry.is_of_database() {
+            return;
+        }
+        self.objects += 1;
+        if entry.description == "EXTENSION" {
+            self.extensions.insert(entry.tag.clone());
+        }
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        self.owners.extend(named(&entry.owner));
+        self.tablespaces.extend(named(&entry.tablespace));
+    }
+
+    pub(super) fn finish(self) -> Needs {
+        Needs {
+            owners: self.owners.into_iter().collect(),
+            tablespaces: self.tablespaces.into_iter().collect(),
+            extensions: self.extensions.into_iter().collect(),
+            objects: self.objects,
+        }
+    }
+}
