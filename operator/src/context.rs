@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dbbackup_contract::{ReportEndpoint, Task};
+use dbbackup_contract::ReportEndpoint;
 use dbbackup_crds::{Backup, BackupSchedule};
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Recorder;
@@ -16,6 +16,17 @@ use crate::metrics::Metrics;
 
 /// A kind as it is watched: an object that cannot be read stops no watch.
 pub type Guarded<K> = DeserializeGuard<K>;
+
+/// What every Job is built with, besides its object.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The runner's image.
+    pub runner: RunnerImage,
+    /// Where runners report to.
+    pub endpoint: ReportEndpoint,
+}
 
 /// What every reconciler has at hand.
 pub struct Context {
@@ -40,10 +51,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// The report channel, for a task.
+    /// What Jobs are built with now.
     #[must_use]
-    pub fn report_endpoint(&self) -> ReportEndpoint {
-        self.endpoint.borrow().clone()
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            cluster: self.cluster.clone(),
+            runner: self.runner.clone(),
+            endpoint: self.endpoint.borrow().clone(),
+        }
     }
 }
 
@@ -121,15 +136,4 @@ pub(crate) const fn task_defaults() -> (u32, u32) {
 #[must_use]
 pub fn claim_of(spec: &dbbackup_crds::BackupRepositorySpec) -> Option<String> {
     spec.storage.volume.as_ref().map(|volume| volume.claim_name.clone())
-}
-
-/// Only for messages: what a task does.
-#[must_use]
-pub fn verb(task: &Task) -> &'static str {
-    match task.action {
-        dbbackup_contract::Action::Init(_) => "opens the repository",
-        dbbackup_contract::Action::Backup(_) => "makes the backup",
-        dbbackup_contract::Action::Restore(_) => "restores",
-        dbbackup_contract::Action::Inspect(_) => "asks the repository what became of the run",
-    }
 }

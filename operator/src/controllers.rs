@@ -127,32 +127,38 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
     );
 }
 
+/// The time in milliseconds: finer ones only make statuses hard to read.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
 async fn reconcile_repository(
     object: Arc<BackupRepository>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    reconcile::repository::reconcile(&object, &context, Timestamp::now()).await
+    reconcile::repository::reconcile(&object, &context, now()).await
 }
 
 async fn reconcile_schedule(
     object: Arc<BackupSchedule>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    reconcile::schedule::reconcile(&object, &context, Timestamp::now()).await
+    reconcile::schedule::reconcile(&object, &context, now()).await
 }
 
 async fn reconcile_backup(
     object: Arc<Backup>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    reconcile::backup::reconcile(&object, &context, Timestamp::now()).await
+    reconcile::backup::reconcile(&object, &context, now()).await
 }
 
 async fn reconcile_request(
     object: Arc<RestoreRequest>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    reconcile::restore::reconcile(&object, &context, Timestamp::now()).await
+    reconcile::restore::reconcile(&object, &context, now()).await
 }
 
 /// What the operator looks after.

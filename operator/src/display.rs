@@ -73,14 +73,14 @@ pub fn failure(failure: &Failure) -> String {
     shortened(format!("{}: {}", failure.reason, failure.message))
 }
 
-/// A line for a column: no line breaks, at most 160 characters.
+/// A line for a column: no line breaks, at most 120 characters.
 #[must_use]
 pub fn shortened(text: String) -> String {
     let line = text.replace(['\n', '\r', '\t'], " ");
-    if line.chars().count() <= 160 {
+    if line.chars().count() <= 120 {
         return line;
     }
-    line.chars().take(159).chain(['…']).collect()
+    line.chars().take(119).chain(['…']).collect()
 }
 
 /// A backup that has ended.

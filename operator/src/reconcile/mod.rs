@@ -4,3 +4,6 @@ pub mod backup;
 pub mod repository;
 pub mod restore;
 pub mod schedule;
+
+#[cfg(test)]
+mod fixtures;

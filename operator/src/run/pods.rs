@@ -104,15 +104,20 @@ fn waiting(container: &ContainerStatus) -> Option<Failure> {
     let detail = waiting.message.as_deref().unwrap_or_default();
     let image = &container.image;
     match waiting.reason.as_deref()? {
-        why @ ("ImagePullBackOff"
+        "ImagePullBackOff"
         | "ErrImagePull"
         | "InvalidImageName"
         | "ErrImageNeverPull"
         | "ImageInspectError"
-        | "RegistryUnavailable") => Some(Failure::new(
-            Reason::ImagePullFailed,
-            format!("the image {image} cannot be pulled ({why}): {detail}"),
-        )),
+        | "RegistryUnavailable" => {
+            // The kubelet goes to and fro between the error and the wait for the next
+            // try, which quotes the error: the same words for both, or the status flaps.
+            let cause = detail.split_once("ErrImagePull: ").map_or(detail, |(_, cause)| cause);
+            Some(Failure::new(
+                Reason::ImagePullFailed,
+                format!("the image {image} cannot be pulled: {cause}"),
+            ))
+        }
         why @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
             Some(Failure::new(
                 Reason::PodRejected,

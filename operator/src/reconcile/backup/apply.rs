@@ -86,10 +86,11 @@ async fn begin(
     let generation = seen.backup.metadata.generation;
     let jobs = seen.status.jobs.unwrap_or(0).saturating_add(1);
     let name = job_name(&seen.identity.name, &seen.identity.uid, Purpose::Backup, jobs);
-    let job = match task::backup_job(context, seen, resolved, repository, name.clone()) {
-        Ok(job) => job,
-        Err(failure) => return finish(seen, Err(failure), 0, context, now).await,
-    };
+    let job =
+        match task::backup_job(&context.surroundings(), seen, resolved, repository, name.clone()) {
+            Ok(job) => job,
+            Err(failure) => return finish(seen, Err(failure), 0, context, now).await,
+        };
     let mut status = seen.status.clone();
     status.phase = Some(status.phase.unwrap_or(BackupPhase::Pending));
     status.resolved = Some(resolved.clone());
@@ -146,7 +147,13 @@ async fn ask(
         delete_job(context, &seen.identity.namespace, job).await?;
     }
     let name = inspection_name(&seen.identity, seen.status.jobs.unwrap_or(0), number);
-    let job = match task::inspect_job(context, seen, resolved, repository, name.clone()) {
+    let job = match task::inspect_job(
+        &context.surroundings(),
+        seen,
+        resolved,
+        repository,
+        name.clone(),
+    ) {
         Ok(job) => job,
         Err(failure) => return finish(seen, Err(failure), attempts, context, now).await,
     };

@@ -1,6 +1,6 @@
 //! The status of a `Backup`, from what was done and seen.
 
-use dbbackup_contract::{BackupReport, ErrorClass, Failure, Outcome, Reason};
+use dbbackup_contract::{BackupReport, ErrorClass, Failure, Outcome, ProgressPhase, Reason};
 use dbbackup_crds::{BackupPhase, BackupStatus, RepositoryStatusRef};
 use jiff::Timestamp;
 
@@ -128,6 +128,7 @@ fn take_over(status: &mut BackupStatus, report: &BackupReport) {
     if report.outcome == Outcome::Failed {
         status.progress = None;
     } else if let Some(progress) = &mut status.progress {
+        progress.phase = ProgressPhase::Finishing;
         progress.percent = Some(100);
         progress.remaining_seconds = None;
         progress.current = None;

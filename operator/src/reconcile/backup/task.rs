@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::Resource;
 
 use super::gather::Gathered;
-use crate::context::{Context, claim_of, stall_seconds, task_defaults};
+use crate::context::{Surroundings, claim_of, stall_seconds, task_defaults};
 use crate::job::{JobRequest, Mounts, build_job, repository_access, source_access};
 use crate::names::{Purpose, schedule_series, single_series};
 
@@ -23,7 +23,7 @@ pub(super) fn series(cluster: &str, seen: &Gathered, resolved: &ResolvedBackup) 
 
 /// The Job that makes the backup.
 pub(super) fn backup_job(
-    context: &Context,
+    around: &Surroundings,
     seen: &Gathered,
     resolved: &ResolvedBackup,
     repository: &BackupRepository,
@@ -33,11 +33,11 @@ pub(super) fn backup_job(
     let source = source_access(&resolved.source, &mut mounts)
         .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.source names no server"))?;
     let action = Action::Backup(BackupAction {
-        series: series(&context.cluster, seen, resolved),
+        series: series(&around.cluster, seen, resolved),
         run_id: seen.identity.uid.clone(),
         slot_time: resolved.slot_time,
         origin: Origin {
-            cluster: context.cluster.clone(),
+            cluster: around.cluster.clone(),
             namespace: seen.identity.namespace.clone(),
             backup: seen.identity.name.clone(),
             schedule: resolved.schedule.clone(),
@@ -45,28 +45,28 @@ pub(super) fn backup_job(
         source,
     });
     let job = &resolved.job;
-    finish(context, seen, repository, mounts, (Purpose::Backup, action, job, name))
+    finish(around, seen, repository, mounts, (Purpose::Backup, action, job, name))
 }
 
 /// The Job that asks the repository.
 pub(super) fn inspect_job(
-    context: &Context,
+    around: &Surroundings,
     seen: &Gathered,
     resolved: &ResolvedBackup,
     repository: &BackupRepository,
     name: String,
 ) -> Result<Job, Failure> {
     let action = Action::Inspect(InspectAction {
-        series: series(&context.cluster, seen, resolved),
+        series: series(&around.cluster, seen, resolved),
         run_id: seen.identity.uid.clone(),
         slot_time: resolved.slot_time,
     });
     let job = &repository.spec.job;
-    finish(context, seen, repository, Mounts::default(), (Purpose::Inspect, action, job, name))
+    finish(around, seen, repository, Mounts::default(), (Purpose::Inspect, action, job, name))
 }
 
 fn finish(
-    context: &Context,
+    around: &Surroundings,
     seen: &Gathered,
     repository: &BackupRepository,
     mut mounts: Mounts,
@@ -86,7 +86,7 @@ fn finish(
             name: seen.identity.name.clone(),
             uid: seen.identity.uid.clone(),
         },
-        report: Some(context.report_endpoint()),
+        report: Some(around.endpoint.clone()),
         repository: access,
         action,
         stall_timeout_seconds: stall_seconds(job),
@@ -103,5 +103,65 @@ fn finish(
         claim: claim_of(&repository.spec),
         job,
     };
-    build_job(&request, &context.runner).map_err(|error| invalid(error.to_string()))
+    build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use dbbackup_crds::BackupStatus;
+
+    use super::*;
+    use crate::reconcile::backup::gather::Resolution;
+    use crate::reconcile::fixtures;
+
+    fn seen() -> Gathered {
+        Gathered {
+            backup: fixtures::backup(),
+            identity: fixtures::identity("shop-nightly-29391435"),
+            status: BackupStatus::default(),
+            resolved: Resolution::Known(fixtures::resolved_backup()),
+            repository: Some(fixtures::repository()),
+            slot: None,
+            deadline_seconds: None,
+            run: None,
+            inspection: None,
+        }
+    }
+
+    #[test]
+    fn the_job_of_a_backup() {
+        let (around, resolved) = (fixtures::surroundings(), fixtures::resolved_backup());
+        let repository = fixtures::repository();
+        let job = backup_job(&around, &seen(), &resolved, &repository, "b".into()).unwrap();
+        insta::assert_yaml_snapshot!(fixtures::readable(&job));
+    }
+
+    #[test]
+    fn the_job_of_an_inspection() {
+        let (around, resolved) = (fixtures::surroundings(), fixtures::resolved_backup());
+        let repository = fixtures::repository();
+        let job = inspect_job(&around, &seen(), &resolved, &repository, "i".into()).unwrap();
+        insta::assert_yaml_snapshot!(fixtures::readable(&job));
+    }
+
+    #[test]
+    fn a_task_that_is_too_large_is_refused_with_advice() {
+        let (around, mut resolved) = (fixtures::surroundings(), fixtures::resolved_backup());
+        if let Some(postgresql) = &mut resolved.source.postgresql {
+            let databases = postgresql.databases.get_or_insert_default();
+            databases.include = (0..256).map(|n| format!("{n:0256}")).collect();
+        }
+        let repository = fixtures::repository();
+        let failure = backup_job(&around, &seen(), &resolved, &repository, "b".into()).unwrap_err();
+        assert_eq!(failure.reason, Reason::InvalidSpec);
+        assert!(failure.message.contains("globs"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_backup_without_a_schedule_has_a_series_that_no_schedule_can_have() {
+        let mut resolved = fixtures::resolved_backup();
+        assert_eq!(series("3f6c", &seen(), &resolved), "3f6c/shop/shop-nightly");
+        resolved.schedule = None;
+        assert_eq!(series("3f6c", &seen(), &resolved), "3f6c/shop/~shop-nightly-29391435");
+    }
 }

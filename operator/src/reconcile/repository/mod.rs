@@ -22,7 +22,8 @@ use super::backup::LOOK_AGAIN;
 use crate::cluster::{delete_job, ensure_job, observe, publish, release_job, warn, write_status};
 use crate::conditions::holds;
 use crate::context::{
-    Context, Identity, ReconcileError, claim_of, stall_seconds, start_timeout, task_defaults,
+    Context, Identity, ReconcileError, Surroundings, claim_of, stall_seconds, start_timeout,
+    task_defaults,
 };
 use crate::job::{JobRequest, Mounts, build_job, repository_access};
 use crate::names::{Purpose, job_name};
@@ -198,7 +199,8 @@ async fn begin(
     let part = u32::try_from(generation.unwrap_or(0)).unwrap_or(u32::MAX);
     let number = part.saturating_mul(100_000).saturating_add(attempt);
     let name = job_name(&identity.name, &identity.uid, Purpose::Init, number);
-    let job = match init_job(repository, identity, status.id.as_deref(), name.clone(), context) {
+    let around = context.surroundings();
+    let job = match init_job(repository, identity, status.id.as_deref(), name.clone(), &around) {
         Ok(job) => job,
         Err(failure) => {
             let next = now.checked_add(SignedDuration::from_hours(24)).unwrap_or(now);
@@ -222,7 +224,7 @@ fn init_job(
     identity: &Identity,
     pinned: Option<&str>,
     name: String,
-    context: &Context,
+    around: &Surroundings,
 ) -> Result<Job, Failure> {
     let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
     let mut mounts = Mounts::default();
@@ -237,7 +239,7 @@ fn init_job(
             name: identity.name.clone(),
             uid: identity.uid.clone(),
         },
-        report: Some(context.report_endpoint()),
+        report: Some(around.endpoint.clone()),
         repository: access,
         action: TaskAction::Init(InitAction { initialize: repository.spec.initialize }),
         stall_timeout_seconds: stall_seconds(&repository.spec.job),
@@ -255,7 +257,7 @@ fn init_job(
         claim: claim_of(&repository.spec),
         job: &repository.spec.job,
     };
-    build_job(&request, &context.runner).map_err(|error| invalid(error.to_string()))
+    build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
 }
 
 #[cfg(test)]

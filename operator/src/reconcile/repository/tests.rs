@@ -94,3 +94,12 @@ fn rests_grow_to_ten_minutes() {
     let seconds: Vec<i64> = (1..8).map(|attempt| rest(attempt).as_secs()).collect();
     assert_eq!(seconds, [15, 30, 60, 120, 240, 480, 600]);
 }
+
+#[test]
+fn the_job_that_opens_a_repository() {
+    use crate::reconcile::fixtures;
+    let (repository, identity) = (fixtures::repository(), fixtures::identity("main"));
+    let around = fixtures::surroundings();
+    let job = init_job(&repository, &identity, Some("5d0c"), "i".into(), &around).unwrap();
+    insta::assert_yaml_snapshot!(fixtures::readable(&job));
+}

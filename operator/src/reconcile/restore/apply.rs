@@ -16,7 +16,9 @@ use super::gather::Gathered;
 use super::{Step, status};
 use crate::cluster::{delete_job, ensure_job, publish, release_job, warn, write_status};
 use crate::conditions::{Standing, Verdict};
-use crate::context::{Context, ReconcileError, claim_of, stall_seconds, task_defaults};
+use crate::context::{
+    Context, ReconcileError, Surroundings, claim_of, stall_seconds, task_defaults,
+};
 use crate::display;
 use crate::job::{JobRequest, Mounts, build_job, postgresql_access, repository_access};
 use crate::names::{Purpose, job_name};
@@ -80,7 +82,7 @@ async fn begin(
     }
     let jobs = seen.status.jobs.unwrap_or(0).saturating_add(1);
     let name = job_name(&seen.identity.name, &seen.identity.uid, Purpose::Restore, jobs);
-    let job = match restore_job(context, seen, resolved, repository, name.clone()) {
+    let job = match restore_job(&context.surroundings(), seen, resolved, repository, name.clone()) {
         Ok(job) => job,
         Err(failure) => return finish(seen, Err(failure), 0, context, now).await,
     };
@@ -110,8 +112,8 @@ async fn begin(
     Ok(Action::requeue(LOOK_AGAIN))
 }
 
-fn restore_job(
-    context: &Context,
+pub(super) fn restore_job(
+    around: &Surroundings,
     seen: &Gathered,
     resolved: &ResolvedRestore,
     repository: &BackupRepository,
@@ -146,7 +148,7 @@ fn restore_job(
             name: seen.identity.name.clone(),
             uid: seen.identity.uid.clone(),
         },
-        report: Some(context.report_endpoint()),
+        report: Some(around.endpoint.clone()),
         repository: access,
         action: TaskAction::Restore(RestoreAction {
             request_uid: seen.identity.uid.clone(),
@@ -179,7 +181,7 @@ fn restore_job(
         claim: claim_of(&repository.spec),
         job: &spec.job,
     };
-    build_job(&request, &context.runner).map_err(|error| invalid(error.to_string()))
+    build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
 }
 
 async fn finish(
@@ -229,3 +231,7 @@ async fn tidy(
     }
     Ok(Action::await_change())
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

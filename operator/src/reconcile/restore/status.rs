@@ -1,6 +1,6 @@
 //! The status of a `RestoreRequest`, from what was done and seen.
 
-use dbbackup_contract::{ErrorClass, Failure, Outcome, Reason, RestoreReport};
+use dbbackup_contract::{ErrorClass, Failure, Outcome, ProgressPhase, Reason, RestoreReport};
 use dbbackup_crds::{RestorePhase, RestoreRequestStatus};
 use jiff::Timestamp;
 
@@ -118,6 +118,7 @@ fn take_over(status: &mut RestoreRequestStatus, report: &RestoreReport) {
     if report.outcome == Outcome::Failed {
         status.progress = None;
     } else if let Some(progress) = &mut status.progress {
+        progress.phase = ProgressPhase::Finishing;
         progress.percent = Some(100);
         progress.remaining_seconds = None;
         progress.current = None;

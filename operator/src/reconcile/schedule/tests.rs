@@ -108,7 +108,8 @@ fn the_status_says_in_words_how_the_schedule_stands() {
         ..Children::default()
     };
     let busy = Children { active: vec!["by-hand".into()], ..Children::default() };
-    let trouble = Failure::new(Reason::ReferenceNotFound, "the BackupRepository main does not exist");
+    let trouble =
+        Failure::new(Reason::ReferenceNotFound, "the BackupRepository main does not exist");
     let words = |schedule: &BackupSchedule, children: &Children, outlook: &Outlook<'_>| {
         let status = BackupScheduleStatus::default();
         standing(status, schedule, children, outlook, now()).display.unwrap()
@@ -117,7 +118,10 @@ fn the_status_says_in_words_how_the_schedule_stands() {
     let suspended = schedule(|spec| spec.suspend = true);
     for (found, expected) in [
         (words(&plain, &well, &outlook(None, None)), "next 03:15, last ok 7h ago"),
-        (words(&plain, &ill, &outlook(None, None)), "next 03:15, never succeeded, nightly-1 Failed"),
+        (
+            words(&plain, &ill, &outlook(None, None)),
+            "next 03:15, never succeeded, nightly-1 Failed",
+        ),
         (words(&plain, &busy, &outlook(next, None)), "a slot waits for by-hand, never succeeded"),
         (words(&suspended, &well, &outlook(None, None)), "suspended, last ok 7h ago"),
         (
