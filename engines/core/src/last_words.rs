@@ -20,6 +20,15 @@ pub struct LastWords {
 }
 
 impl LastWords {
+    /// As if `text` had been said.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let mut words = Self::default();
+        words.push(text.as_bytes());
+        words.finish();
+        words
+    }
+
     /// Lines in order; those in the middle may be missing.
     pub fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.first.iter().chain(&self.last).map(String::as_str)

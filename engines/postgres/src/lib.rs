@@ -5,8 +5,13 @@
 //! known to whoever asked. `docs/postgresql.md` says what streams there are.
 
 mod archive;
+mod client_files;
 mod clients;
+mod connection;
+mod credentials;
+mod errors;
 mod options;
+mod tls;
 
 pub use clients::ClientFolders;
 pub use options::{

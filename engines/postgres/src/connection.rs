@@ -1,0 +1,189 @@
+//! Connections of our own to a server.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dbbackup_contract::{Failure, Reason, TlsMode};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio_postgres::config::SslMode;
+
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::sync::CancellationToken;
+
+use crate::ServerConnection;
+use crate::credentials::Credentials;
+use crate::errors::{Attempt, connect_failure, query_failure};
+use crate::tls::{TlsMaterial, client_config};
+
+/// What the server's list of sessions calls ours.
+pub(crate) const APPLICATION_NAME: &str = "dbbackup";
+
+/// For our session only: limits that the server's owner set for applications
+/// must not cut a backup short, names are never looked up in a foreign schema,
+/// and we never wait long for a lock.
+const SESSION_SETTINGS: &str = "
+    SET statement_timeout = 0;
+    SET lock_timeout = '30s';
+    SET idle_in_transaction_session_timeout = 0;
+    SET client_min_messages = error;
+    SET search_path = pg_catalog;
+    SET standard_conforming_strings = on;
+    SELECT set_config(name, '0', false) FROM pg_settings
+        WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+
+/// A connection, and when it is lost.
+pub(crate) struct Session {
+    client: Client,
+    lost: CancellationToken,
+}
+
+impl std::ops::Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Session {
+    /// Connects to `database`.
+    pub(crate) async fn open(server: &ServerConnection, database: &str) -> Result<Self, Failure> {
+        let (host, port) = (&server.access.host, server.access.port);
+        let opening = open(server, database);
+        match tokio::time::timeout(server.connect_timeout * 2, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Failure::new(
+                Reason::ServerUnreachable,
+                format!("{host}:{port} accepts connections and then does not answer"),
+            )),
+        }
+    }
+
+    /// Ends when the connection is lost.
+    pub(crate) async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Runs statements that give no rows.
+    pub(crate) async fn run(&self, sql: &str, doing: &str) -> Result<(), Failure> {
+        self.client.batch_execute(sql).await.map_err(|error| query_failure(&error, doing))
+    }
+}
+
+async fn open(server: &ServerConnection, database: &str) -> Result<Session, Failure> {
+    let access = &server.access;
+    let credentials = Credentials::read(&access.credentials)?;
+    let material = TlsMaterial::read(&access.tls)?;
+    let mut config = Config::new();
+    config.user(&credentials.user).dbname(database).application_name(APPLICATION_NAME);
+    if let Some(password) = &credentials.password {
+        config.password(password.expose());
+    }
+    config.ssl_mode(match access.tls.mode {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Prefer => SslMode::Prefer,
+        TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+    });
+    let tls = MakeRustlsConnect::new(client_config(&access.tls, &material)?);
+    let mut last = None;
+    for address in addresses(&access.host, access.port).await? {
+        let stream = match connect_tcp(address, server.connect_timeout).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                last = Some(Failure::new(
+                    Reason::ServerUnreachable,
+                    format!("{}:{} ({address}): {error}", access.host, access.port),
+                ));
+                continue;
+            }
+        };
+        let attempt = Attempt {
+            host: &access.host,
+            port: access.port,
+            user: &credentials.user,
+            database,
+            mode: access.tls.mode,
+            own_address: stream.local_addr().ok().map(|own| own.ip()),
+        };
+        let failure = match start(stream, &config, tls.clone(), &attempt).await {
+            Ok(session) => return Ok(session),
+            Err(failure) => failure,
+        };
+        // As libpq: where TLS is only preferred, a server that refuses it (by
+        // pg_hba.conf, or in the handshake) is asked again without.
+        let plain_may_help = access.tls.mode == TlsMode::Prefer
+            && matches!(
+                failure.reason,
+                Reason::NoPgHbaEntry | Reason::TlsRefused | Reason::TlsVerificationFailed
+            );
+        if plain_may_help && let Ok(stream) = connect_tcp(address, server.connect_timeout).await {
+            config.ssl_mode(SslMode::Disable);
+            if let Ok(session) = start(stream, &config, tls.clone(), &attempt).await {
+                return Ok(session);
+            }
+        }
+        return Err(failure);
+    }
+    Err(last.unwrap_or_else(|| host_not_found(&access.host, "it has no address")))
+}
+
+async fn start(
+    stream: TcpStream,
+    config: &Config,
+    mut tls: MakeRustlsConnect,
+    attempt: &Attempt<'_>,
+) -> Result<Session, Failure> {
+    let lost = CancellationToken::new();
+    let connector = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::make_tls_connect(
+        &mut tls,
+        attempt.host,
+    )
+    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+    let guard = lost.clone().drop_guard();
+    let client = if config.get_ssl_mode() == SslMode::Disable {
+        let (client, connection) =
+            config.connect_raw(stream, NoTls).await.map_err(|error| connect_failure(&error, attempt))?;
+        tokio::spawn(async move {
+            let _guard = guard;
+            // How it ended is told to whoever waits for an answer.
+            let _ = connection.await;
+        });
+        client
+    } else {
+        let (client, connection) = config
+            .connect_raw(stream, connector)
+            .await
+            .map_err(|error| connect_failure(&error, attempt))?;
+        tokio::spawn(async move {
+            let _guard = guard;
+            let _ = connection.await;
+        });
+        client
+    };
+    let session = Session { client, lost };
+    session.run(SESSION_SETTINGS, "setting up the session").await?;
+    Ok(session)
+}
+
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    match lookup_host((host, port)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) => Err(host_not_found(host, &error.to_string())),
+    }
+}
+
+fn host_not_found(host: &str, why: &str) -> Failure {
+    Failure::new(Reason::HostNotFound, format!("host {host} is not known: {why}"))
+}
+
+async fn connect_tcp(address: SocketAddr, limit: Duration) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A peer that vanished must be noticed, however long nothing is said.
+    socket.set_keepalive(true)?;
+    socket.set_nodelay(true)?;
+    match tokio::time::timeout(limit, socket.connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}

@@ -1,0 +1,153 @@
+//! What the client programs say on stderr, in the words of the table of reasons.
+//!
+//! `psql` is run with `VERBOSITY=verbose` and gives SQLSTATEs. `pg_dump` gives
+//! only text, in the server's language where the server speaks.
+
+use dbbackup_contract::{Failure, Reason};
+use dbbackup_engine::ChildExit;
+
+use super::failure_of_code;
+
+/// Patterns of `pg_dump` and `pg_restore`, and the reason that each stands for.
+const PATTERNS: &[(&str, Reason)] = &[
+    ("due to lock timeout", Reason::LockTimeout),
+    ("could not obtain lock", Reason::LockTimeout),
+    ("permission denied for", Reason::PermissionDenied),
+    ("must be owner of", Reason::PermissionDenied),
+    ("query would be affected by row-level security policy", Reason::PermissionDenied),
+    ("no pg_hba.conf entry", Reason::NoPgHbaEntry),
+    ("password authentication failed", Reason::WrongPassword),
+    ("too many clients already", Reason::TooManyConnections),
+    ("remaining connection slots are reserved", Reason::TooManyConnections),
+    ("aborting because of server version mismatch", Reason::VersionUnsupported),
+    ("invalid page in block", Reason::DataCorrupted),
+    ("could not read block", Reason::DataCorrupted),
+    ("missing chunk number", Reason::DataCorrupted),
+    ("unexpected chunk number", Reason::DataCorrupted),
+    ("cache lookup failed", Reason::DataCorrupted),
+    ("No space left on device", Reason::DiskFull),
+    ("out of shared memory", Reason::OutOfSharedMemory),
+    ("the database system is starting up", Reason::ServerNotReady),
+    ("the database system is shutting down", Reason::ServerNotReady),
+    ("the database system is in recovery mode", Reason::ServerNotReady),
+    ("server closed the connection", Reason::ServerGoneAway),
+    ("terminating connection", Reason::ServerGoneAway),
+    ("SSL connection has been closed unexpectedly", Reason::ServerGoneAway),
+    ("could not receive data from server", Reason::ServerGoneAway),
+    ("lost synchronization with server", Reason::ServerGoneAway),
+    ("connection to server at", Reason::ServerUnreachable),
+    ("no connection to the server", Reason::ServerGoneAway),
+];
+
+/// What a failed `pg_dump` means.
+pub(crate) fn failure_of_dump(exit: &ChildExit) -> Failure {
+    exit.killed().unwrap_or_else(|| by_pattern(exit))
+}
+
+/// What a failed `pg_restore -f -` means.
+pub(crate) fn failure_of_restore(exit: &ChildExit) -> Failure {
+    if let Some(killed) = exit.killed() {
+        return killed;
+    }
+    let failure = by_pattern(exit);
+    let damaged = exit.stderr.lines().any(|line| {
+        line.contains("unexpected end of file") || line.contains("did not find magic string")
+    });
+    if damaged { Failure::new(Reason::ArchiveDamaged, failure.message) } else { failure }
+}
+
+fn by_pattern(exit: &ChildExit) -> Failure {
+    let said = sayings(exit);
+    let first = said.first().cloned().unwrap_or_else(|| format!("{:?}", exit.ended));
+    let message = format!("{}: {first}", exit.name);
+    let found = PATTERNS.iter().find(|(pattern, _)| said.iter().any(|line| line.contains(pattern)));
+    match found {
+        Some((_, reason)) => Failure::new(*reason, message),
+        None => Failure::new(Reason::ClientFailed, message),
+    }
+}
+
+/// The lines that say what is wrong, their prefixes cut off. What may hold rows
+/// (DETAIL, CONTEXT, statements) is left out.
+fn sayings(exit: &ChildExit) -> Vec<String> {
+    let prefix = format!("{}: ", exit.name);
+    let mut said = Vec::new();
+    for line in exit.stderr.lines() {
+        let Some(text) = line.strip_prefix(&prefix) else { continue };
+        let Some(text) = text.strip_prefix("error: ") else { continue };
+        let text = text.strip_prefix("query failed: ").unwrap_or(text);
+        let text = text.strip_prefix("Error message from server: ").unwrap_or(text);
+        let text = text.strip_prefix("ERROR:  ").unwrap_or(text);
+        said.push(text.to_owned());
+    }
+    // "pg_dump: detail: Error message from server: ERROR:  …" is the cause of a
+    // COPY that failed; what stands after it may be anything.
+    let cause = format!("{prefix}detail: Error message from server: ");
+    for line in exit.stderr.lines() {
+        if let Some(text) = line.strip_prefix(&cause) {
+            said.insert(0, text.strip_prefix("ERROR:  ").unwrap_or(text).to_owned());
+        }
+    }
+    said
+}
+
+/// What a failed `psql` means: its first error, by SQLSTATE.
+pub(crate) fn failure_of_psql(exit: &ChildExit) -> Failure {
+    if let Some(killed) = exit.killed() {
+        return killed;
+    }
+    let error = exit.stderr.lines().find_map(|line| {
+        let at = line.find("ERROR:  ").or_else(|| line.find("FATAL:  "))?;
+        let (code, text) = line[at + 8..].split_once(": ")?;
+        Some((line_number(&line[..at]), code, text))
+    });
+    match error {
+        Some((number, code, text)) => {
+            let place = number.map(|n| format!(" (line {n} of the script)")).unwrap_or_default();
+            failure_of_code(code, text, format!("psql: {text}{place}"))
+        }
+        None => by_pattern(exit),
+    }
+}
+
+/// The line's number in `psql:<stdin>:123: `.
+fn line_number(prefix: &str) -> Option<u64> {
+    prefix.trim_end().trim_end_matches(':').rsplit(':').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dbbackup_engine::{Ended, LastWords};
+
+    fn exit(name: &'static str, text: &str) -> ChildExit {
+        ChildExit { name, ended: Ended::Code(1), stderr: LastWords::from_text(text) }
+    }
+
+    #[test]
+    fn a_dump_that_fails_says_why_without_rows() {
+        let failure = failure_of_dump(&exit(
+            "pg_dump",
+            "pg_dump: error: Dumping the contents of table \"t\" failed: PQgetResult() failed.\n\
+             pg_dump: detail: Error message from server: ERROR:  invalid page in block 3 of relation base/5/16385\n\
+             DETAIL:  row (secret)\n\
+             pg_dump: detail: Command was: COPY public.t (id) TO stdout;\n",
+        ));
+        assert_eq!(failure.reason, Reason::DataCorrupted);
+        assert_eq!(failure.message, "pg_dump: invalid page in block 3 of relation base/5/16385");
+    }
+
+    #[test]
+    fn psql_is_judged_by_its_state() {
+        let failure = failure_of_psql(&exit(
+            "psql",
+            "psql:<stdin>:42: ERROR:  23505: duplicate key value violates unique constraint \"t_pkey\"\n\
+             DETAIL:  Key (id)=(secret) already exists.\nLOCATION:  x\n",
+        ));
+        assert_eq!(failure.reason, Reason::StatementFailed);
+        assert_eq!(
+            failure.message,
+            "psql: duplicate key value violates unique constraint \"t_pkey\" (line 42 of the script)"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Why a connection cannot be made.
+
+use dbbackup_contract::{Failure, Reason, TlsMode};
+
+use super::failure_of_code;
+
+/// Where and as whom a connection was tried.
+pub(crate) struct Attempt<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) mode: TlsMode,
+    /// Our own address, as the server sees it unless something translates addresses.
+    pub(crate) own_address: Option<std::net::IpAddr>,
+}
+
+/// The failure of a handshake, once the address had answered.
+pub(crate) fn connect_failure(error: &tokio_postgres::Error, attempt: &Attempt<'_>) -> Failure {
+    let Attempt { host, port, .. } = attempt;
+    if let Some(db) = error.as_db_error() {
+        let message = format!("{host}:{port}: {}", db.message());
+        let failure = failure_of_code(db.code().code(), db.message(), message);
+        return match failure.reason {
+            Reason::NoPgHbaEntry => {
+                let hint = format!(
+                    "Add this line to pg_hba.conf and reload the server: {}",
+                    pg_hba_line(db.message(), attempt)
+                );
+                failure.with_hint(hint)
+            }
+            _ => failure,
+        };
+    }
+    let causes = causes(error);
+    if causes.contains("server does not support TLS") {
+        return Failure::new(
+            Reason::TlsRefused,
+            format!("{host}:{port}: the server does not speak TLS, and the mode is {:?}", attempt.mode),
+        );
+    }
+    if let Some(tls) = tls_cause(error) {
+        let reason = match tls {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                Reason::TlsVerificationFailed
+            }
+            _ => Reason::TlsRefused,
+        };
+        return Failure::new(reason, format!("{host}:{port}: {tls}"));
+    }
+    if causes.contains("password missing") {
+        return Failure::new(
+            Reason::WrongPassword,
+            format!("{host}:{port}: the server asks {} for a password, and there is none", attempt.user),
+        );
+    }
+    Failure::new(Reason::ServerGoneAway, format!("{host}:{port}: {causes}"))
+}
+
+/// The line that would have let this connection in.
+///
+/// The server's message names the address that it saw; ours may have been
+/// translated on the way.
+fn pg_hba_line(message: &str, attempt: &Attempt<'_>) -> String {
+    let seen = message
+        .split(['"', '»', '«', '“', '”', '\''])
+        .find_map(|part| part.parse::<std::net::IpAddr>().ok());
+    let address = match seen.or(attempt.own_address) {
+        Some(address @ std::net::IpAddr::V4(_)) => format!("{address}/32"),
+        Some(address) => format!("{address}/128"),
+        None => "0.0.0.0/0".to_owned(),
+    };
+    let kind = if attempt.mode == TlsMode::Disable { "host" } else { "hostssl" };
+    // Without TLS the server would only be reached by a line that allows both.
+    let kind = if attempt.mode == TlsMode::Prefer { "host" } else { kind };
+    format!(
+        "{kind} {} {} {address} scram-sha-256",
+        hba_name(attempt.database),
+        hba_name(attempt.user)
+    )
+}
+
+/// A name as `pg_hba.conf` wants it: in quotes where it is not a plain word.
+fn hba_name(name: &str) -> String {
+    let plain = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && !matches!(name, "all" | "sameuser" | "samerole" | "samegroup" | "replication");
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn tls_cause(error: &tokio_postgres::Error) -> Option<rustls::Error> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return Some(tls.clone());
+        }
+        // An I/O error hides what it wraps from `source`.
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(tls) = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Some(tls.clone());
+        }
+        source = cause.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_names_what_the_server_saw() {
+        let attempt = Attempt {
+            host: "db",
+            port: 5432,
+            user: "backup user",
+            database: "shop",
+            mode: TlsMode::Prefer,
+            own_address: None,
+        };
+        let message = "no pg_hba.conf entry for host \"10.1.2.3\", user \"backup user\", …";
+        assert_eq!(
+            pg_hba_line(message, &attempt),
+            "host shop \"backup user\" 10.1.2.3/32 scram-sha-256"
+        );
+    }
+}

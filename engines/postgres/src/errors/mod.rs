@@ -1,0 +1,41 @@
+//! What went wrong, in the words of the table of reasons.
+//!
+//! An error number (SQLSTATE) decides before a pattern in the text does: a
+//! server may speak another language. A server's DETAIL, CONTEXT and HINT never
+//! get into a message: they may hold rows.
+
+mod client_output;
+mod connect;
+mod sqlstate;
+
+pub(crate) use client_output::{failure_of_dump, failure_of_psql, failure_of_restore};
+pub(crate) use connect::{Attempt, connect_failure};
+pub(crate) use sqlstate::{failure_of_code, is_server_lost};
+
+use dbbackup_contract::{Failure, Reason};
+
+/// A statement of ours that failed; `doing` says what for.
+pub(crate) fn query_failure(error: &tokio_postgres::Error, doing: &str) -> Failure {
+    match error.as_db_error() {
+        Some(db) => {
+            let message = format!("{doing}: {}", db.message());
+            failure_of_code(db.code().code(), db.message(), message)
+        }
+        None if error.is_closed() || is_io(error) => Failure::new(
+            Reason::ServerGoneAway,
+            format!("{doing}: the connection to the server was lost"),
+        ),
+        None => Failure::new(Reason::StatementFailed, format!("{doing}: {error}")),
+    }
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<std::io::Error>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
