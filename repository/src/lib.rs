@@ -1,1 +1,61 @@
-//! dbbackup-repository
+//! The repository: a deduplicating, compressing, encrypting store of named byte
+//! streams. `docs/format.md` describes every byte that it keeps.
+//!
+//! [`Repository::create_or_open`] gives a repository; [`Repository::begin`] a
+//! [`SnapshotWriter`] whose [`StreamWriter`]s take bytes from several tasks at
+//! once; [`SnapshotWriter::commit`] the [`Snapshot`], whose streams a
+//! [`StreamReader`] gives back. Nothing is a snapshot before its commit, and
+//! everything after it can be restored.
+
+mod access;
+mod check;
+mod chunker;
+mod condemned;
+mod config;
+mod envelope;
+mod environment;
+mod error;
+mod footers;
+mod head;
+mod key_slot;
+mod keyring;
+mod names;
+mod open;
+mod pack;
+mod padme;
+mod piece;
+mod recipe;
+mod repository;
+mod session;
+mod snapshot;
+mod spans;
+mod stream_reader;
+mod tables;
+mod usage;
+mod wire;
+mod writer;
+
+pub use access::{Encryption, KeySource};
+pub use check::{CheckLevel, CheckReport, Problem};
+pub use chunker::Cutting;
+pub use environment::{Environment, SystemEnvironment};
+pub use error::{Error, Result};
+pub use head::{About, MAX_REPORT_BYTES, PredecessorRef, TombstoneReason};
+pub use keyring::RepositoryId;
+pub use names::{MAX_STREAM_NAME_BYTES, SnapshotId};
+pub use open::{OpenOptions, Opened};
+pub use repository::Repository;
+pub use session::{ReadSession, RunState};
+pub use snapshot::{Snapshot, SnapshotList, StreamInfo};
+pub use stream_reader::StreamReader;
+pub use usage::Usage;
+pub use writer::{
+    Begun, CommitFacts, CommitInfo, DEFAULT_COMPRESSION_LEVEL, SessionOptions, SnapshotWriter,
+    StreamSummary, StreamWriter, writer_memory_bytes,
+};
+
+/// SHA-256 of `bytes`, as hexadecimal digits.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&keyring::sha256(bytes))
+}

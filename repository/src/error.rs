@@ -1,0 +1,139 @@
+//! What can go wrong with a repository, and the stable reason of each.
+
+use std::sync::Arc;
+
+use dbbackup_contract::{Failure, Reason};
+
+/// Result of a repository's operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failed operation of a repository.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The store could not do it.
+    #[error(transparent)]
+    Storage(#[from] dbbackup_storage::Error),
+    /// There is no repository at this place.
+    #[error("there is no repository here")]
+    RepositoryNotFound,
+    /// The place holds other things than a repository.
+    #[error("there is no repository here, but other things: {0}")]
+    RepositoryNotEmpty(String),
+    /// The format, or a feature of it, is unknown to this release.
+    #[error("{0}")]
+    VersionUnsupported(String),
+    /// No key that was given opens the repository.
+    #[error("none of the {0} keys that were given opens the repository")]
+    WrongKey(usize),
+    /// No key that was given opens the repository, and a slot is damaged.
+    #[error("key slot {0} is damaged, and no other opens with the keys that were given")]
+    KeySlotDamaged(String),
+    /// The content of a key's file is no key.
+    #[error("key {name}: {detail}")]
+    KeyInvalid {
+        /// The key's name in the spec.
+        name: String,
+        /// What is wrong; shows nothing of the key.
+        detail: String,
+    },
+    /// A key was given for an unencrypted repository.
+    #[error("the repository is not encrypted, but keys were given")]
+    NotEncrypted,
+    /// No key was given for an encrypted repository.
+    #[error("the repository is encrypted, but encryption none was given")]
+    Encrypted,
+    /// An object was changed, cut or swapped.
+    #[error("{name} is damaged: {detail}")]
+    Damaged {
+        /// The object, or what it should hold.
+        name: String,
+        /// What does not fit.
+        detail: String,
+    },
+    /// An object that is needed is gone.
+    #[error("{0} is gone")]
+    Missing(String),
+    /// No snapshot's id begins so.
+    #[error("no snapshot has an id that begins with {0:?}")]
+    SnapshotNotFound(String),
+    /// Several snapshots' ids begin so.
+    #[error("{count} snapshots have an id that begins with {prefix:?}")]
+    SnapshotAmbiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many fit.
+        count: usize,
+    },
+    /// The snapshot has no such stream.
+    #[error("snapshot {snapshot} has no stream {name:?}")]
+    StreamNotFound {
+        /// The snapshot.
+        snapshot: String,
+        /// The stream's name.
+        name: String,
+    },
+    /// A later attempt or maintenance has given this one up.
+    #[error("session {0} was given up before it could commit")]
+    Fenced(String),
+    /// The caller asked for what cannot be.
+    #[error("{0}")]
+    Misuse(String),
+    /// The caller cancelled.
+    #[error("the work was cancelled")]
+    Cancelled,
+    /// An earlier step of the same backup has failed.
+    #[error("the backup has failed already: {0}")]
+    Failed(Arc<Error>),
+    /// The system gives no random numbers, a thread died, or memory is short.
+    #[error("{0}")]
+    System(String),
+}
+
+impl Error {
+    pub(crate) fn damaged(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Damaged { name: name.into(), detail: detail.into() }
+    }
+
+    /// What `error` means where an object was expected to be there.
+    pub(crate) fn needed(error: dbbackup_storage::Error) -> Self {
+        use dbbackup_storage::ErrorKind;
+        match error.kind {
+            ErrorKind::NotFound => Self::Missing(error.name),
+            ErrorKind::Truncated => Self::Damaged { name: error.name, detail: error.detail },
+            _ => Self::Storage(error),
+        }
+    }
+
+    /// The stable reason.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Storage(error) => Failure::from(error.clone()).reason,
+            Self::RepositoryNotFound => Reason::RepositoryNotFound,
+            Self::RepositoryNotEmpty(_) => Reason::RepositoryNotEmpty,
+            Self::VersionUnsupported(_) => Reason::RepositoryVersionUnsupported,
+            Self::WrongKey(_) | Self::KeyInvalid { .. } => Reason::WrongKey,
+            Self::KeySlotDamaged(_) => Reason::KeySlotDamaged,
+            Self::NotEncrypted | Self::Encrypted => Reason::EncryptionMismatch,
+            Self::Damaged { .. } => Reason::RepositoryDamaged,
+            Self::Missing(_) => Reason::ObjectMissing,
+            Self::SnapshotNotFound(_) => Reason::SnapshotNotFound,
+            Self::SnapshotAmbiguous { .. } => Reason::SnapshotAmbiguous,
+            Self::StreamNotFound { .. } => Reason::StreamNotFound,
+            Self::Fenced(_) => Reason::Fenced,
+            Self::Cancelled => Reason::Interrupted,
+            Self::Failed(error) => error.reason(),
+            Self::Misuse(_) | Self::System(_) => Reason::Internal,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Storage(error) => error.into(),
+            Error::Failed(error) => (*error).clone().into(),
+            other => Self::new(other.reason(), other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Footers of packs, read once and kept within a bound in bytes. One cache
+//! serves all streams of all snapshots of an open repository.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use crate::names::PartName;
+use crate::pack::{BlockInfo, Footer, PackEntry};
+use crate::repository::Inner;
+use crate::{Error, Result};
+
+/// Bytes of footers that are kept: about a hundred packs', or 6 GB of a dump.
+pub(crate) const FOOTER_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of block tables alone that are kept: about a thousand packs'.
+pub(crate) const BLOCK_CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// What an entry weighs besides its content.
+const ENTRY_BYTES: usize = 256;
+
+/// Footers that were read.
+pub(crate) struct Footers {
+    whole: Cache<PartName, Arc<Footer>>,
+    blocks: Cache<PartName, Arc<[BlockInfo]>>,
+}
+
+impl fmt::Debug for Footers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Footers")
+    }
+}
+
+impl Footers {
+    pub(crate) fn new() -> Self {
+        Self { whole: Cache::new(FOOTER_CACHE_BYTES), blocks: Cache::new(BLOCK_CACHE_BYTES) }
+    }
+
+    /// Blocks and chunks of a pack: one range read, unless they are known.
+    pub(crate) async fn whole(&self, inner: &Inner, entry: &PackEntry) -> Result<Arc<Footer>> {
+        let weigh = |footer: &Arc<Footer>| footer.weight() + ENTRY_BYTES;
+        let load = || async {
+            let start = u64::from(entry.block_table_at);
+            let bytes = u64::from(entry.block_table_bytes) + u64::from(entry.chunk_table_bytes);
+            let name = entry.name.pack_object();
+            let footer =
+                inner.store.get_range(&name, start..start + bytes).await.map_err(Error::needed)?;
+            entry.open_footer(&inner.keys, &footer).map(Arc::new)
+        };
+        self.whole.get(&entry.name, weigh, load).await
+    }
+
+    /// Blocks of a pack: one small range read, unless they are known.
+    pub(crate) async fn blocks(
+        &self,
+        inner: &Inner,
+        entry: &PackEntry,
+    ) -> Result<Arc<[BlockInfo]>> {
+        let weigh =
+            |blocks: &Arc<[BlockInfo]>| size_of_val::<[BlockInfo]>(&blocks[..]) + ENTRY_BYTES;
+        let load = || async {
+            let start = u64::from(entry.block_table_at);
+            let end = start + u64::from(entry.block_table_bytes);
+            let name = entry.name.pack_object();
+            let frame = inner.store.get_range(&name, start..end).await.map_err(Error::needed)?;
+            entry.open_block_table(&inner.keys, &frame).map(Arc::from)
+        };
+        self.blocks.get(&entry.name, weigh, load).await
+    }
+}
+
+/// Values that are loaded once, the longest unused ones forgotten first.
+struct Cache<K, V> {
+    budget: usize,
+    state: Mutex<State<K, V>>,
+}
+
+struct State<K, V> {
+    slots: HashMap<K, Slot<V>>,
+    bytes: usize,
+    tick: u64,
+}
+
+struct Slot<V> {
+    cell: Arc<OnceCell<V>>,
+    bytes: usize,
+    used: u64,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
+    fn new(budget: usize) -> Self {
+        Self { budget, state: Mutex::new(State { slots: HashMap::new(), bytes: 0, tick: 0 }) }
+    }
+
+    /// The value of `key`. Who asks while another loads it waits for that.
+    async fn get<L, F>(&self, key: &K, weigh: impl Fn(&V) -> usize, load: L) -> Result<V>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<V>>,
+    {
+        let cell = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.tick += 1;
+            let tick = state.tick;
+            let slot = state.slots.entry(key.clone()).or_insert_with(|| Slot {
+                cell: Arc::new(OnceCell::new()),
+                bytes: 0,
+                used: tick,
+            });
+            slot.used = tick;
+            Arc::clone(&slot.cell)
+        };
+        let loaded = cell.get_or_try_init(load).await.cloned();
+        self.account(key, loaded.as_ref().ok().map(weigh));
+        loaded
+    }
+
+    /// Books the weight of a value, and forgets others until all fit. A value
+    /// that could not be loaded is not kept.
+    fn account(&self, key: &K, weight: Option<usize>) {
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
+        let Some(weight) = weight else {
+            if state.slots.get(key).is_some_and(|slot| slot.bytes == 0) {
+                state.slots.remove(key);
+            }
+            return;
+        };
+        let Some(slot) = state.slots.get_mut(key).filter(|slot| slot.bytes == 0) else { return };
+        slot.bytes = weight;
+        state.bytes += weight;
+        while state.bytes > self.budget {
+            // Few slots: a scan costs less than a list that is kept in order.
+            let oldest = state
+                .slots
+                .iter()
+                .filter(|(_, slot)| slot.bytes > 0)
+                .min_by_key(|(_, slot)| slot.used)
+                .map(|(key, slot)| (key.clone(), slot.bytes));
+            let Some((oldest, bytes)) = oldest else { return };
+            state.slots.remove(&oldest);
+            state.bytes -= bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cache_loads_once_and_stays_within_its_budget() {
+        let cache: Cache<u32, u32> = Cache::new(100);
+        let loads = std::sync::atomic::AtomicU32::new(0);
+        for key in [1, 1, 2, 3, 1, 4, 2] {
+            let load = || async {
+                loads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(key * 10)
+            };
+            assert_eq!(cache.get(&key, |_| 34, load).await.unwrap(), key * 10);
+            assert!(cache.state.lock().unwrap().bytes <= 100);
+        }
+        assert!(cache.get(&9, |_| 1, || async { Err(Error::Cancelled) }).await.is_err());
+        assert_eq!(cache.get(&9, |_| 1, || async { Ok(5) }).await.unwrap(), 5);
+        // 1, 2, 3 (2 is forgotten), 1 again known, 4 (3 is forgotten), 2 again.
+        assert_eq!(loads.load(std::sync::atomic::Ordering::Relaxed), 5);
+    }
+}

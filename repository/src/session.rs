@@ -1,0 +1,271 @@
+//! Sessions, attempts of a run, and what has become of them (`docs/format.md`,
+//! "The life of a run").
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbbackup_storage::{ErrorKind, collect_listing};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::envelope::{Kind, open_object};
+use crate::environment::random;
+use crate::head::{HeadObject, Tombstone, TombstoneReason, encode_tombstone};
+use crate::names::{RunName, SnapshotId, parse_number};
+use crate::repository::{Inner, Repository};
+use crate::snapshot::Snapshot;
+use crate::{Error, Result};
+
+/// Time between two heartbeats: six of them fit the hour after which a session
+/// without one may be fenced.
+pub(crate) const BEAT_INTERVAL: Duration = Duration::from_secs(600);
+/// No run has more attempts; a listing that says otherwise is hostile.
+const MAX_ATTEMPTS: u32 = 10_000;
+
+/// What has become of a run.
+#[derive(Clone, Debug)]
+pub enum RunState {
+    /// It has committed this snapshot.
+    Committed(Snapshot),
+    /// It has not, and no earlier attempt can any more.
+    Free {
+        /// The number of the next attempt.
+        next_attempt: u32,
+    },
+    /// An earlier attempt may still commit; it was not to be fenced.
+    Unresolved {
+        /// The attempt.
+        attempt: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SessionKind {
+    Writer,
+    Reader,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionJson {
+    kind: SessionKind,
+    series: String,
+    run_id: String,
+    attempt: u32,
+    time: Timestamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BeatJson {
+    time: Timestamp,
+    ended: bool,
+}
+
+impl Repository {
+    /// Finds out what became of a run. With `fence`, attempts that have neither
+    /// committed nor ended are given up: they cannot commit any more.
+    ///
+    /// # Errors
+    /// What the store says; `RepositoryDamaged` if an attempt cannot be read.
+    pub async fn resolve_run(
+        &self,
+        series: &str,
+        run_id: &str,
+        slot_time: Timestamp,
+        fence: Option<TombstoneReason>,
+    ) -> Result<RunState> {
+        let inner = &self.inner;
+        let run = RunName::new(&inner.keys, series, slot_time, run_id)?;
+        // Listings may lag, so they only say how far to look at least.
+        let listed = highest_attempt(inner, &run).await?;
+        for attempt in 0..MAX_ATTEMPTS {
+            let id = SnapshotId::of_attempt(&run, attempt);
+            let mut found = self.inner.head_object(&id).await?;
+            if found.is_none() {
+                let began = match inner.store.head(&id.session_name()).await {
+                    Ok(_) => true,
+                    Err(error) if error.kind == ErrorKind::NotFound => false,
+                    Err(error) => return Err(error.into()),
+                };
+                if !began {
+                    if listed.is_some_and(|listed| attempt <= listed) {
+                        continue;
+                    }
+                    return Ok(RunState::Free { next_attempt: attempt });
+                }
+                let Some(reason) = fence else { return Ok(RunState::Unresolved { attempt }) };
+                found = Some(inner.fence(&id, reason).await?);
+            }
+            match found {
+                Some((HeadObject::Head(head), digest)) => {
+                    return Ok(RunState::Committed(Snapshot::new(self, id, *head, digest)));
+                }
+                Some((HeadObject::Tombstone, _)) | None => {}
+            }
+        }
+        Err(Error::Misuse(format!("the run {run_id} has more than {MAX_ATTEMPTS} attempts")))
+    }
+}
+
+async fn highest_attempt(inner: &Inner, run: &RunName) -> Result<Option<u32>> {
+    let prefix = run.prefix();
+    let mut highest = None;
+    for folder in [crate::names::SNAPSHOTS, crate::names::SESSIONS] {
+        let prefix = format!("{folder}{prefix}");
+        for object in collect_listing(inner.store.list(&prefix)).await? {
+            let attempt = object.name.strip_prefix(&prefix).and_then(parse_number);
+            highest = highest.max(attempt.filter(|attempt| *attempt < MAX_ATTEMPTS));
+        }
+    }
+    Ok(highest)
+}
+
+impl Inner {
+    /// What stands in a snapshot's place, with the digest of the stored object.
+    pub(crate) async fn head_object(
+        &self,
+        id: &SnapshotId,
+    ) -> Result<Option<(HeadObject, String)>> {
+        let name = id.head_name();
+        let Some(object) = self.find(&name).await? else { return Ok(None) };
+        let content = open_object(&self.keys, Kind::Snapshot, &name, &object)?;
+        let digest = crate::envelope::object_digest(&object);
+        Ok(Some((HeadObject::parse(&name, &content)?, digest)))
+    }
+
+    /// Gives an attempt up. Returns what stands in its place then: the
+    /// tombstone, or a head that was quicker.
+    async fn fence(
+        &self,
+        id: &SnapshotId,
+        reason: TombstoneReason,
+    ) -> Result<(HeadObject, String)> {
+        self.may_write()?;
+        let tombstone = Tombstone { session: id.to_string(), reason, time: self.environment.now() };
+        let name = id.head_name();
+        let put = self.put(Kind::Snapshot, &name, &encode_tombstone(&tombstone)?).await?;
+        if put.created {
+            let digest = crate::envelope::object_digest(&put.object);
+            return Ok((HeadObject::Tombstone, digest));
+        }
+        self.head_object(id).await?.ok_or(Error::Missing(name))
+    }
+
+    /// Refuses to write where a feature forbids it.
+    pub(crate) fn may_write(&self) -> Result<()> {
+        if self.read_only {
+            let detail = "a newer release has written this repository; this one may only read it";
+            return Err(Error::VersionUnsupported(detail.into()));
+        }
+        Ok(())
+    }
+
+    /// Creates the session of `id`; false if somebody else began this attempt.
+    pub(crate) async fn create_session(
+        &self,
+        id: &SnapshotId,
+        kind: SessionKind,
+        series: &str,
+        run_id: &str,
+    ) -> Result<bool> {
+        let session = SessionJson {
+            kind,
+            series: series.to_owned(),
+            run_id: run_id.to_owned(),
+            attempt: id.attempt(),
+            time: self.environment.now(),
+        };
+        let json =
+            serde_json::to_vec(&session).map_err(|error| Error::Misuse(error.to_string()))?;
+        Ok(self.put(Kind::Session, &id.session_name(), &json).await?.created)
+    }
+
+    async fn beat(&self, id: &SnapshotId, n: u32, ended: bool) -> Result<()> {
+        let beat = BeatJson { time: self.environment.now(), ended };
+        let json = serde_json::to_vec(&beat).map_err(|error| Error::Misuse(error.to_string()))?;
+        self.put(Kind::Beat, &id.beat_name(n), &json).await?;
+        Ok(())
+    }
+}
+
+/// Beats while a session is open, and stops when dropped.
+#[derive(Debug)]
+pub(crate) struct Heart {
+    _stop: DropGuard,
+    beats: Arc<std::sync::atomic::AtomicU32>,
+}
+
+impl Heart {
+    /// Begins to beat. A writer that finds its tombstone cancels `fenced`: what
+    /// it still writes is in vain.
+    pub(crate) fn start(
+        inner: Arc<Inner>,
+        id: SnapshotId,
+        fenced: Option<CancellationToken>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let beats = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let (stopped, count) = (stop.clone(), Arc::clone(&beats));
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    () = tokio::time::sleep(BEAT_INTERVAL) => {}
+                }
+                let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                if let Err(error) = inner.beat(&id, n, false).await {
+                    tracing::warn!(%error, session = %id, "a heartbeat could not be written");
+                }
+                if let Some(fenced) = &fenced
+                    && inner.store.head(&id.head_name()).await.is_ok()
+                {
+                    fenced.cancel();
+                    return;
+                }
+            }
+        });
+        Self { _stop: stop.drop_guard(), beats }
+    }
+}
+
+/// A reader's session: while it is open, the collector deletes nothing that was
+/// there when it began.
+#[derive(Debug)]
+pub struct ReadSession {
+    inner: Arc<Inner>,
+    id: SnapshotId,
+    heart: Heart,
+}
+
+impl Repository {
+    /// Begins to read. Hold it as long as snapshots are read, and end it with
+    /// [`ReadSession::end`].
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn begin_reading(&self) -> Result<ReadSession> {
+        let inner = Arc::clone(&self.inner);
+        inner.may_write()?;
+        let run: [u8; 16] = random(&*inner.environment)?;
+        let run_id = data_encoding::HEXLOWER.encode(&run);
+        let name = RunName::new(&inner.keys, "", inner.environment.now(), &run_id)?;
+        let id = SnapshotId::of_attempt(&name, 0);
+        if !inner.create_session(&id, SessionKind::Reader, "", &run_id).await? {
+            return Err(Error::System(format!("the session {id} exists")));
+        }
+        let heart = Heart::start(Arc::clone(&inner), id.clone(), None);
+        Ok(ReadSession { inner, id, heart })
+    }
+}
+
+impl ReadSession {
+    /// Says that reading is over, so that the collector need not wait.
+    ///
+    /// # Errors
+    /// What the store says; nothing is lost by it.
+    pub async fn end(self) -> Result<()> {
+        let n = self.heart.beats.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.inner.beat(&self.id, n, true).await
+    }
+}

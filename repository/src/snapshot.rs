@@ -1,0 +1,279 @@
+//! Snapshots: what they are, which streams they hold, and where these are.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dbbackup_storage::collect_listing;
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+
+use crate::head::{About, Head, HeadObject, MetaEntry};
+use crate::names::{SNAPSHOTS, SnapshotId, series_prefix};
+use crate::repository::{Inner, Repository};
+use crate::stream_reader::StreamReader;
+use crate::tables::{StreamEntry, UsedPack, parse_packs, parse_streams};
+use crate::{Error, Result};
+
+/// A committed snapshot. Clones share what was read of it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    inner: Arc<Inner>,
+    id: SnapshotId,
+    head: Arc<Head>,
+    digest: Arc<str>,
+    packs: Arc<OnceCell<Arc<Vec<UsedPack>>>>,
+    page: Arc<Mutex<Option<(usize, StreamPageEntries)>>>,
+}
+
+type StreamPageEntries = Arc<Vec<StreamEntry>>;
+
+/// A stream of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Its name.
+    pub name: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its keyed digest, as hexadecimal digits.
+    pub digest: String,
+}
+
+/// The snapshots of a repository or a series.
+#[derive(Debug, Default)]
+pub struct SnapshotList {
+    /// Those that can be read, sorted by series and time.
+    pub snapshots: Vec<Snapshot>,
+    /// Those whose head cannot be read, and why.
+    pub unreadable: Vec<(SnapshotId, Error)>,
+}
+
+impl Repository {
+    /// All snapshots, or those of a series.
+    ///
+    /// # Errors
+    /// What the store says. A damaged head is no error, but listed as such.
+    pub async fn snapshots(&self, series: Option<&str>) -> Result<SnapshotList> {
+        let series = series.map(|series| series_prefix(&self.inner.keys, series));
+        self.heads(&series.unwrap_or_default()).await
+    }
+
+    async fn heads(&self, prefix: &str) -> Result<SnapshotList> {
+        let mut list = SnapshotList::default();
+        let listing = self.inner.store.list(&format!("{SNAPSHOTS}{prefix}"));
+        for object in collect_listing(listing).await? {
+            let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
+            let Ok(id) = SnapshotId::parse(name) else { continue };
+            match self.inner.head_object(&id).await {
+                Ok(Some((HeadObject::Head(head), digest))) => {
+                    list.snapshots.push(Snapshot::new(self, id, *head, digest));
+                }
+                Ok(Some((HeadObject::Tombstone, _)) | None) => {}
+                Err(error @ Error::Storage(_)) => return Err(error),
+                Err(error) => list.unreadable.push((id, error)),
+            }
+        }
+        Ok(list)
+    }
+
+    /// The one snapshot whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// `SnapshotNotFound`, `SnapshotAmbiguous`, or why it cannot be read.
+    pub async fn find(&self, prefix: &str) -> Result<Snapshot> {
+        let not_found = || Error::SnapshotNotFound(prefix.to_owned());
+        let plausible = prefix.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        if !plausible || prefix.is_empty() {
+            return Err(not_found());
+        }
+        let mut list = self.heads(prefix).await?;
+        // A whole id is not ambiguous because another one goes on after it.
+        if let Some(exact) = list.snapshots.iter().find(|found| found.id.as_str() == prefix) {
+            return Ok(exact.clone());
+        }
+        match (list.snapshots.len(), list.unreadable.len()) {
+            (0, 0) => Err(not_found()),
+            (1, 0) => list.snapshots.pop().ok_or_else(not_found),
+            (0, 1) => Err(list.unreadable.pop().map_or_else(not_found, |(_, error)| error)),
+            (readable, unreadable) => Err(Error::SnapshotAmbiguous {
+                prefix: prefix.to_owned(),
+                count: readable + unreadable,
+            }),
+        }
+    }
+
+    /// The newest snapshot of a series whose slot lies before `before`.
+    ///
+    /// # Errors
+    /// `SnapshotNotFound`, or what the store says.
+    pub async fn latest(&self, series: &str, before: Option<Timestamp>) -> Result<Snapshot> {
+        self.newest(series, before)
+            .await?
+            .ok_or_else(|| Error::SnapshotNotFound(format!("(the newest of {series})")))
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(repository: &Repository, id: SnapshotId, head: Head, digest: String) -> Self {
+        Self {
+            inner: Arc::clone(&repository.inner),
+            id,
+            head: Arc::new(head),
+            digest: Arc::from(digest),
+            packs: Arc::default(),
+            page: Arc::default(),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &SnapshotId {
+        &self.id
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn about(&self) -> &About {
+        &self.head.about
+    }
+
+    /// The report of the run that made it.
+    #[must_use]
+    pub fn report(&self) -> &serde_json::Value {
+        &self.head.report
+    }
+
+    /// SHA-256 of the stored head, as hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub(crate) fn metas(&self) -> &[MetaEntry] {
+        &self.head.metas
+    }
+
+    fn damaged(&self, error: impl std::fmt::Display) -> Error {
+        Error::damaged(self.id.head_name(), error.to_string())
+    }
+
+    /// The table of packs, read once: 150 bytes a pack and two bits a block.
+    pub(crate) async fn packs(&self) -> Result<Arc<Vec<UsedPack>>> {
+        let load = async {
+            let mut packs = Vec::new();
+            for page in &self.head.pack_pages {
+                let bytes = self.inner.piece(&page.place, self.metas()).await?;
+                let parsed = parse_packs(&bytes, page.entries, &self.head.sessions);
+                packs.extend(parsed.map_err(|error| self.damaged(error))?);
+            }
+            Ok(Arc::new(packs))
+        };
+        self.packs.get_or_try_init(|| load).await.cloned()
+    }
+
+    async fn stream_page(&self, number: usize) -> Result<StreamPageEntries> {
+        let lock = || self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, entries)) = &*lock()
+            && *known == number
+        {
+            return Ok(Arc::clone(entries));
+        }
+        let page = self
+            .head
+            .stream_pages
+            .get(number)
+            .ok_or_else(|| self.damaged("a page of its streams is missing"))?;
+        let bytes = self.inner.piece(&page.place, self.metas()).await?;
+        let entries = parse_streams(&bytes, page.entries).map_err(|error| self.damaged(error))?;
+        if entries.first().map(|entry| &entry.name) != Some(&page.first) {
+            return Err(self.damaged("a page of its streams begins with another name"));
+        }
+        let entries = Arc::new(entries);
+        *lock() = Some((number, Arc::clone(&entries)));
+        Ok(entries)
+    }
+
+    pub(crate) async fn entry(&self, name: &str) -> Result<StreamEntry> {
+        let not_found =
+            || Error::StreamNotFound { snapshot: self.id.to_string(), name: name.to_owned() };
+        let behind = self.head.stream_pages.partition_point(|page| page.first.as_str() <= name);
+        let page = self.stream_page(behind.checked_sub(1).ok_or_else(not_found)?).await?;
+        let found = page.binary_search_by(|entry| entry.name.as_str().cmp(name));
+        Ok(page[found.map_err(|_| not_found())?].clone())
+    }
+
+    /// All entries whose name begins with `prefix`, page by page.
+    pub(crate) async fn for_each_entry(
+        &self,
+        prefix: &str,
+        mut each: impl FnMut(&StreamEntry),
+    ) -> Result<()> {
+        for (number, page) in self.head.stream_pages.iter().enumerate() {
+            // A page behind the prefix holds none of it, nor do those after.
+            if page.first.as_str() > prefix && !page.first.starts_with(prefix) {
+                break;
+            }
+            for entry in &*self.stream_page(number).await? {
+                if entry.name.starts_with(prefix) {
+                    each(entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams whose name begins with `prefix`, sorted by name.
+    ///
+    /// # Errors
+    /// `RepositoryDamaged`, `ObjectMissing`, or what the store says.
+    pub async fn streams(&self, prefix: &str) -> Result<Vec<StreamInfo>> {
+        let mut streams = Vec::new();
+        self.for_each_entry(prefix, |entry| {
+            streams.push(StreamInfo {
+                name: entry.name.clone(),
+                length: entry.length,
+                digest: data_encoding::HEXLOWER.encode(&entry.digest),
+            });
+        })
+        .await?;
+        Ok(streams)
+    }
+
+    /// Opens a stream from its beginning. Several may be open at the same time.
+    ///
+    /// # Errors
+    /// `StreamNotFound`, or why it cannot be read.
+    pub async fn stream(&self, name: &str) -> Result<StreamReader> {
+        let entry = self.entry(name).await?;
+        let packs = self.packs().await?;
+        Ok(StreamReader::open(Arc::clone(&self.inner), self.head.metas.clone(), packs, entry))
+    }
+
+    /// Checks that the head can be read back, and that every pack and meta
+    /// object that it needs is there with the right size.
+    ///
+    /// # Errors
+    /// `ObjectMissing` or `RepositoryDamaged` for the first that is not.
+    pub async fn verify_manifest(&self) -> Result<()> {
+        match self.inner.head_object(&self.id).await? {
+            Some((HeadObject::Head(_), digest)) if *digest == *self.digest => {}
+            Some(_) => return Err(self.damaged("it is not the head that was read before")),
+            None => return Err(Error::Missing(self.id.head_name())),
+        }
+        for meta in self.metas() {
+            self.verify_size(&meta.name.meta_object(), meta.size).await?;
+        }
+        let packs = self.packs().await?;
+        for pack in packs.iter().filter(|pack| pack.is_used()) {
+            self.verify_size(&pack.entry.name.pack_object(), pack.entry.size).await?;
+        }
+        Ok(())
+    }
+
+    async fn verify_size(&self, name: &str, size: u32) -> Result<()> {
+        let found = self.inner.store.head(name).await.map_err(Error::needed)?;
+        if found.size != u64::from(size) {
+            let detail = format!("it has {} bytes instead of {size}", found.size);
+            return Err(Error::damaged(name, detail));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! Pages of a head's two tables: the packs, and the streams (`docs/format.md`,
+//! "Snapshots").
+
+use std::sync::Arc;
+
+use crate::chunker::Cutting;
+use crate::head::parse_part_name;
+use crate::names::MAX_STREAM_NAME_BYTES;
+use crate::pack::PackEntry;
+use crate::piece::Place;
+use crate::wire::{Malformed, Reader, put_bytes, put_varint};
+
+/// Plain bytes of a page; one that holds a single long entry may have more.
+pub(crate) const PAGE_BYTES: usize = 64 * 1024;
+
+type Parsed<T> = Result<T, Malformed>;
+
+/// How much of a block a snapshot uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Usage {
+    Unused = 0,
+    /// Less than a quarter: a chunk in it is better stored again.
+    Sparse = 1,
+    Used = 2,
+    Whole = 3,
+}
+
+/// A pack, and how its blocks are used: two bits each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UsedPack {
+    pub(crate) entry: PackEntry,
+    pub(crate) usage: Vec<u8>,
+}
+
+impl UsedPack {
+    /// How block `n` is used.
+    pub(crate) fn usage(&self, n: u32) -> Usage {
+        let byte = self.usage.get(n as usize / 4).copied().unwrap_or(0);
+        match byte >> (n % 4 * 2) & 3 {
+            0 => Usage::Unused,
+            1 => Usage::Sparse,
+            2 => Usage::Used,
+            _ => Usage::Whole,
+        }
+    }
+
+    /// Whether any block is used.
+    pub(crate) fn is_used(&self) -> bool {
+        self.usage.iter().any(|byte| *byte != 0)
+    }
+}
+
+/// Two bits for each block.
+pub(crate) fn pack_usage(blocks: impl ExactSizeIterator<Item = Usage>) -> Vec<u8> {
+    let mut bytes = vec![0; blocks.len().div_ceil(4)];
+    for (n, usage) in blocks.enumerate() {
+        bytes[n / 4] |= (usage as u8) << (n % 4 * 2);
+    }
+    bytes
+}
+
+/// Codes an entry of the pack table.
+pub(crate) fn put_pack(out: &mut Vec<u8>, session: u32, pack: &UsedPack) {
+    let entry = &pack.entry;
+    for number in [
+        session,
+        entry.name.n,
+        entry.size,
+        entry.block_table_at,
+        entry.block_table_bytes,
+        entry.chunk_table_bytes,
+        entry.blocks,
+    ] {
+        put_varint(out, u64::from(number));
+    }
+    out.extend_from_slice(&entry.salt);
+    out.extend_from_slice(&entry.block_table_tag);
+    out.extend_from_slice(&entry.chunk_table_tag);
+    out.extend_from_slice(&pack.usage);
+}
+
+/// Reads a page of the pack table.
+pub(crate) fn parse_packs(
+    page: &[u8],
+    entries: u32,
+    sessions: &[Arc<str>],
+) -> Parsed<Vec<UsedPack>> {
+    let mut reader = Reader::new(page);
+    let mut packs = Vec::new();
+    for _ in 0..entries {
+        let entry = PackEntry {
+            name: parse_part_name(&mut reader, sessions)?,
+            size: reader.small()?,
+            block_table_at: reader.small()?,
+            block_table_bytes: reader.small()?,
+            chunk_table_bytes: reader.small()?,
+            blocks: reader.small()?,
+            salt: reader.array()?,
+            block_table_tag: reader.array()?,
+            chunk_table_tag: reader.array()?,
+        };
+        let footer_end = u64::from(entry.block_table_at)
+            + u64::from(entry.block_table_bytes)
+            + u64::from(entry.chunk_table_bytes);
+        if footer_end > u64::from(entry.size) {
+            return Err(Malformed("a pack's footer lies outside of it"));
+        }
+        let usage = reader.take((entry.blocks as usize).div_ceil(4))?.to_vec();
+        packs.push(UsedPack { entry, usage });
+    }
+    reader.end()?;
+    Ok(packs)
+}
+
+/// A part of a stream's recipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Bytes of the stream that it covers.
+    pub(crate) covers: u64,
+    pub(crate) place: Place,
+}
+
+/// A stream of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamEntry {
+    pub(crate) name: String,
+    pub(crate) length: u64,
+    pub(crate) digest: [u8; 32],
+    pub(crate) cutting: Cutting,
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// Codes an entry of the stream table; `before` is the name before it in the page.
+pub(crate) fn put_stream(out: &mut Vec<u8>, before: &str, stream: &StreamEntry) {
+    let shared =
+        before.bytes().zip(stream.name.bytes()).take_while(|(left, right)| left == right).count();
+    put_varint(out, shared as u64);
+    put_bytes(out, &stream.name.as_bytes()[shared..]);
+    put_varint(out, stream.length);
+    out.extend_from_slice(&stream.digest);
+    out.extend_from_slice(&stream.cutting.to_bytes());
+    put_varint(out, stream.segments.len() as u64);
+    for segment in &stream.segments {
+        put_varint(out, segment.covers);
+        segment.place.put(out);
+    }
+}
+
+/// Reads a page of the stream table.
+pub(crate) fn parse_streams(page: &[u8], entries: u32) -> Parsed<Vec<StreamEntry>> {
+    let mut reader = Reader::new(page);
+    let mut streams: Vec<StreamEntry> = Vec::new();
+    for _ in 0..entries {
+        let before = streams.last().map_or(&[][..], |stream| stream.name.as_bytes());
+        let shared = reader.count(before.len())?;
+        let rest = reader.bytes(MAX_STREAM_NAME_BYTES - shared.min(MAX_STREAM_NAME_BYTES))?;
+        let name = String::from_utf8([&before[..shared], rest].concat())
+            .map_err(|_| Malformed("a stream's name is not UTF-8"))?;
+        if !streams.is_empty() && name.as_bytes() <= before {
+            return Err(Malformed("streams are not in order"));
+        }
+        let length = reader.varint()?;
+        let digest = reader.array()?;
+        let cutting = Cutting::from_bytes(reader.array()?)?;
+        let count = reader.count(page.len())?;
+        let mut segments = Vec::new();
+        let mut covered = 0_u64;
+        for _ in 0..count {
+            let covers = reader.varint()?;
+            covered =
+                covered.checked_add(covers).ok_or(Malformed("a stream is longer than possible"))?;
+            segments.push(Segment { covers, place: Place::parse(&mut reader)? });
+        }
+        if covered != length {
+            return Err(Malformed("a stream's segments do not add up"));
+        }
+        streams.push(StreamEntry { name, length, digest, cutting, segments });
+    }
+    reader.end()?;
+    Ok(streams)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::PartName;
+    use proptest::prelude::*;
+
+    const SESSION: &str = "aaaaaaaa-20260101t000000z-aaaaaaaaaaaaaaaa-0";
+
+    proptest! {
+        #[test]
+        fn streams_survive(
+            names in prop::collection::btree_set("[a-cé/]{0,12}", 0..20), length: u32,
+        ) {
+            let streams: Vec<_> = names
+                .into_iter()
+                .map(|name| StreamEntry {
+                    name,
+                    length: u64::from(length),
+                    digest: [7; 32],
+                    cutting: Cutting::default(),
+                    segments: vec![Segment {
+                        covers: u64::from(length),
+                        place: Place::Meta { object: 1, counter: 2, at: 3, stored: 4 },
+                    }],
+                })
+                .collect();
+            let mut page = Vec::new();
+            let mut before = "";
+            for stream in &streams {
+                put_stream(&mut page, before, stream);
+                before = &stream.name;
+            }
+            prop_assert_eq!(parse_streams(&page, streams.len() as u32).unwrap(), streams);
+        }
+
+        #[test]
+        fn packs_survive(n: u32, usages in prop::collection::vec(0..4_u8, 0..40)) {
+            let kinds = [Usage::Unused, Usage::Sparse, Usage::Used, Usage::Whole];
+            let session: Arc<str> = Arc::from(SESSION);
+            let pack = UsedPack {
+                entry: PackEntry {
+                    name: PartName::new(session.clone(), n),
+                    size: 300,
+                    block_table_at: 100,
+                    block_table_bytes: 50,
+                    chunk_table_bytes: 60,
+                    blocks: usages.len() as u32,
+                    salt: [1; 32],
+                    block_table_tag: [2; 16],
+                    chunk_table_tag: [3; 16],
+                },
+                usage: pack_usage(usages.iter().map(|u| kinds[*u as usize])),
+            };
+            let mut page = Vec::new();
+            put_pack(&mut page, 0, &pack);
+            let read = parse_packs(&page, 1, &[session]).unwrap();
+            for (n, usage) in usages.iter().enumerate() {
+                prop_assert_eq!(read[0].usage(n as u32), kinds[*usage as usize]);
+            }
+            prop_assert_eq!(&read[0], &pack);
+        }
+
+        #[test]
+        fn hostile_pages_are_refused(page: Vec<u8>, entries: u32) {
+            let _ = parse_streams(&page, entries);
+            let _ = parse_packs(&page, entries, &[Arc::from(SESSION)]);
+        }
+    }
+}

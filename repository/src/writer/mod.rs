@@ -1,0 +1,263 @@
+//! Writing a snapshot: streams in, packs and a head out.
+//!
+//! ```text
+//! StreamWriter: cut ─▶ hash (workers) ─▶ look up ─▶ block ─▶ compress (workers)
+//!                                            │                   │
+//!                                            ▼                   ▼
+//!                                          recipe            pack ─▶ upload
+//! ```
+//!
+//! Every arrow is bounded. What that sums up to is computed by
+//! [`writer_memory_bytes`], and `contract::runner_memory_bytes` covers it.
+
+mod block;
+mod commit;
+mod finder;
+mod finished;
+mod memory;
+mod meta;
+mod pack_use;
+mod packer;
+mod recent;
+mod recipe_builder;
+mod shared;
+mod stream;
+mod walker;
+mod workers;
+
+use std::sync::Arc;
+
+use dbbackup_contract::ByteCounts;
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use self::commit::{CommitFacts, CommitInfo};
+pub use self::memory::writer_memory_bytes;
+use self::packer::Packer;
+use self::shared::{Parts, Shared};
+pub use self::stream::{StreamSummary, StreamWriter};
+use crate::chunker::Cutting;
+use crate::head::{HeadObject, TombstoneReason};
+use crate::names::{MAX_STREAM_NAME_BYTES, SNAPSHOTS, SnapshotId, series_prefix};
+use crate::repository::{Inner, Repository};
+use crate::session::{Heart, RunState, SessionKind};
+use crate::snapshot::Snapshot;
+use crate::{Error, Result};
+
+/// Compression level of blocks where nothing else is said: zstd's fastest
+/// regular one, which stores 3 % more than level 3 at twice its speed.
+pub const DEFAULT_COMPRESSION_LEVEL: i32 = 1;
+/// Most worker threads.
+const MAX_WORKERS: u32 = 64;
+
+/// What a run is, and how it is written.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// The series: its newest snapshot is the predecessor.
+    pub series: String,
+    /// The run: the same in every attempt.
+    pub run_id: String,
+    /// The run's slot: the same in every attempt.
+    pub slot_time: Timestamp,
+    /// Threads that hash and compress, at least 1.
+    pub workers: u32,
+    /// zstd's level, 1 to 19.
+    pub compression_level: i32,
+    /// Stops the writer when cancelled.
+    pub cancel: CancellationToken,
+}
+
+impl SessionOptions {
+    /// Options with the usual number of workers and level.
+    #[must_use]
+    pub fn new(series: impl Into<String>, run_id: impl Into<String>, slot_time: Timestamp) -> Self {
+        Self {
+            series: series.into(),
+            run_id: run_id.into(),
+            slot_time,
+            workers: dbbackup_contract::DEFAULT_WORKERS,
+            compression_level: DEFAULT_COMPRESSION_LEVEL,
+            cancel: CancellationToken::new(),
+        }
+    }
+}
+
+/// How a run begins.
+#[derive(Debug)]
+pub enum Begun {
+    /// An earlier attempt of the run has committed this snapshot: nothing is to do.
+    Committed(Snapshot),
+    /// A new attempt; every earlier one is fenced.
+    Started(SnapshotWriter),
+}
+
+/// An attempt of a run. Dropped without [`SnapshotWriter::commit`] it leaves
+/// garbage for the collector, and no snapshot.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    repository: Repository,
+    shared: Arc<Shared>,
+    options: SessionOptions,
+    start_time: Timestamp,
+    heart: Heart,
+    _stop: DropGuard,
+}
+
+impl Repository {
+    /// Begins an attempt of a run, after giving up every earlier one.
+    ///
+    /// # Errors
+    /// What the store says; `RepositoryDamaged` if an earlier attempt, or what
+    /// the collector condemned, cannot be read.
+    pub async fn begin(&self, options: SessionOptions) -> Result<Begun> {
+        self.inner.may_write()?;
+        let id = loop {
+            let SessionOptions { series, run_id, slot_time, .. } = &options;
+            let fence = Some(TombstoneReason::Retry);
+            match self.resolve_run(series, run_id, *slot_time, fence).await? {
+                RunState::Committed(snapshot) => return Ok(Begun::Committed(snapshot)),
+                // Cannot be with a fence, but for an attempt that began just now.
+                RunState::Unresolved { .. } => {}
+                RunState::Free { next_attempt } => {
+                    let keys = &self.inner.keys;
+                    let run = crate::names::RunName::new(keys, series, *slot_time, run_id)?;
+                    let id = SnapshotId::of_attempt(&run, next_attempt);
+                    let kind = SessionKind::Writer;
+                    if self.inner.create_session(&id, kind, series, run_id).await? {
+                        break id;
+                    }
+                }
+            }
+        };
+        // W2: what is condemned is read after the session exists, and before the
+        // predecessor is.
+        let absent = self.inner.absent_packs().await?;
+        let predecessor = self.newest(&options.series, None).await?;
+        Ok(Begun::Started(SnapshotWriter::start(self, options, id, absent, predecessor)?))
+    }
+
+    /// The newest snapshot of a series that can be read; `before` leaves out
+    /// those whose slot is not before it.
+    pub(crate) async fn newest(
+        &self,
+        series: &str,
+        before: Option<Timestamp>,
+    ) -> Result<Option<Snapshot>> {
+        let inner: &Inner = &self.inner;
+        let prefix = format!("{SNAPSHOTS}{}", series_prefix(&inner.keys, series));
+        let listed = dbbackup_storage::collect_listing(inner.store.list(&prefix)).await?;
+        for object in listed.iter().rev() {
+            let Some(Ok(id)) = object.name.strip_prefix(SNAPSHOTS).map(SnapshotId::parse) else {
+                continue;
+            };
+            match inner.head_object(&id).await {
+                Ok(Some((HeadObject::Head(head), digest))) => {
+                    if before.is_none_or(|before| head.about.slot_time < before) {
+                        return Ok(Some(Snapshot::new(self, id, *head, digest)));
+                    }
+                }
+                Ok(Some((HeadObject::Tombstone, _)) | None) => {}
+                Err(error @ Error::Storage(_)) => return Err(error),
+                Err(error) => tracing::warn!(%error, snapshot = %id, "passed over"),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl SnapshotWriter {
+    fn start(
+        repository: &Repository,
+        options: SessionOptions,
+        id: SnapshotId,
+        absent: std::collections::HashSet<String>,
+        predecessor: Option<Snapshot>,
+    ) -> Result<Self> {
+        let workers = options.workers.clamp(1, MAX_WORKERS) as usize;
+        let runtime = Handle::current();
+        let stop = options.cancel.child_token();
+        let (jobs, queue) = mpsc::channel(workers * workers::JOBS_PER_WORKER);
+        let inner = Arc::clone(&repository.inner);
+        let session: Arc<str> = Arc::from(id.as_str());
+        let shared = Arc::new(Shared::new(Parts {
+            inner: Arc::clone(&inner),
+            id: id.clone(),
+            stop: stop.clone(),
+            fenced: CancellationToken::new(),
+            jobs,
+            packer: Packer::new(session, runtime.clone()),
+            depth: memory::segments_ahead(workers),
+            segments: memory::segments_of_all(workers),
+            level: options.compression_level.clamp(1, 19),
+            absent,
+            predecessor,
+        }));
+        workers::start(&shared, queue, workers, &runtime)?;
+        let fenced = shared.fenced.clone();
+        let (watched, stopped) = (fenced.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = watched.cancelled() => stopped.cancel(),
+                () = stopped.cancelled() => {}
+            }
+        });
+        let start_time = inner.environment.now();
+        let heart = Heart::start(inner, id, Some(fenced));
+        let repository = repository.clone();
+        Ok(Self { repository, shared, options, start_time, heart, _stop: stop.drop_guard() })
+    }
+
+    /// The id that the snapshot will have.
+    #[must_use]
+    pub fn id(&self) -> &SnapshotId {
+        &self.shared.id
+    }
+
+    /// The snapshot whose chunks are known.
+    #[must_use]
+    pub fn predecessor(&self) -> Option<&Snapshot> {
+        self.shared.predecessor.as_ref()
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn totals(&self) -> ByteCounts {
+        self.shared.totals.get()
+    }
+
+    /// Begins a stream. Several may be open at the same time, in any tasks.
+    ///
+    /// # Errors
+    /// When the name was used before, or is no stream's name.
+    pub async fn stream(&self, name: &str, cutting: Cutting) -> Result<StreamWriter> {
+        self.shared.check()?;
+        if name.is_empty() || name.len() > MAX_STREAM_NAME_BYTES {
+            return Err(Error::Misuse(format!(
+                "a stream's name has 1 to {MAX_STREAM_NAME_BYTES} bytes, not {}",
+                name.len()
+            )));
+        }
+        {
+            let mut streams = self.shared.lock(&self.shared.streams);
+            if streams.finished.contains_key(name) || !streams.open.insert(name.to_owned()) {
+                return Err(Error::Misuse(format!("the stream {name:?} was written already")));
+            }
+        }
+        Ok(StreamWriter::open(Arc::clone(&self.shared), name.to_owned(), cutting).await)
+    }
+
+    /// Takes back every finished stream whose name begins with `prefix`.
+    ///
+    /// # Errors
+    /// When a stream with that prefix is still open.
+    pub fn discard_streams(&self, prefix: &str) -> Result<()> {
+        let mut streams = self.shared.lock(&self.shared.streams);
+        if let Some(open) = streams.open.iter().find(|name| name.starts_with(prefix)) {
+            return Err(Error::Misuse(format!("the stream {open:?} is still open")));
+        }
+        streams.finished.retain(|name, _| !name.starts_with(prefix));
+        Ok(())
+    }
+}

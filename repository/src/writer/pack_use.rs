@@ -1,0 +1,91 @@
+//! The packs that the new snapshot uses, and how much of each block.
+
+use std::collections::HashMap;
+
+use crate::names::PartName;
+use crate::pack::PackEntry;
+use crate::tables::{Usage, UsedPack, pack_usage};
+
+/// A block that is used whole has this many parts.
+const PARTS: u64 = 200;
+/// Rounding may lose some of them.
+const WHOLE: u8 = 190;
+const QUARTER: u8 = 50;
+
+#[derive(Debug)]
+enum Packed {
+    /// Made by this run, once it is durable: all of it is new.
+    Own(Option<PackEntry>),
+    /// Of an earlier run: parts of each block that are used.
+    Inherited { entry: Box<PackEntry>, parts: Vec<u8> },
+}
+
+/// The table of packs as it grows. A pack takes about 250 bytes and one for
+/// each of its blocks: 64 MB for a tebibyte of packs that are all inherited.
+#[derive(Debug, Default)]
+pub(super) struct PackUses {
+    packs: Vec<(PartName, Packed)>,
+    by_name: HashMap<PartName, u32>,
+}
+
+impl PackUses {
+    /// Gives a new pack its place in the table.
+    pub(super) fn add_own(&mut self, name: PartName) -> u32 {
+        let index = self.packs.len() as u32;
+        self.by_name.insert(name.clone(), index);
+        self.packs.push((name, Packed::Own(None)));
+        index
+    }
+
+    /// A new pack is durable.
+    pub(super) fn settle_own(&mut self, index: u32, entry: PackEntry) {
+        if let Some((_, packed)) = self.packs.get_mut(index as usize) {
+            *packed = Packed::Own(Some(entry));
+        }
+    }
+
+    /// The place in the table of a pack of an earlier run.
+    pub(super) fn inherited(&mut self, entry: &PackEntry) -> u32 {
+        if let Some(index) = self.by_name.get(&entry.name) {
+            return *index;
+        }
+        let index = self.packs.len() as u32;
+        self.by_name.insert(entry.name.clone(), index);
+        let parts = vec![0; entry.blocks as usize];
+        let packed = Packed::Inherited { entry: Box::new(entry.clone()), parts };
+        self.packs.push((entry.name.clone(), packed));
+        index
+    }
+
+    /// Notes that `length` bytes of a block of `plain` bytes are used.
+    pub(super) fn mark(&mut self, index: u32, block: u32, length: u32, plain: u32) {
+        if let Some((_, Packed::Inherited { parts, .. })) = self.packs.get_mut(index as usize)
+            && let Some(part) = parts.get_mut(block as usize)
+        {
+            let added = (u64::from(length) * PARTS).div_ceil(u64::from(plain.max(1)));
+            *part = part.saturating_add(u8::try_from(added).unwrap_or(u8::MAX));
+        }
+    }
+
+    /// The finished table; `None` if a pack never became durable.
+    pub(super) fn into_table(self) -> Option<Vec<UsedPack>> {
+        self.packs
+            .into_iter()
+            .map(|(_, packed)| match packed {
+                Packed::Own(entry) => entry.map(|entry| UsedPack {
+                    usage: pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole)),
+                    entry,
+                }),
+                Packed::Inherited { entry, parts } => Some(UsedPack {
+                    usage: pack_usage(parts.iter().map(|parts| match *parts {
+                        0 => Usage::Unused,
+                        parts if parts < QUARTER => Usage::Sparse,
+                        parts if parts < WHOLE => Usage::Used,
+                        _ => Usage::Whole,
+                    })),
+                    entry: *entry,
+                }),
+            })
+            .collect()
+    }
+}

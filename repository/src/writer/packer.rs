@@ -1,0 +1,118 @@
+//! Blocks into packs, packs into the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::block::{BlockAddress, BlockSlot};
+use super::shared::Shared;
+use crate::envelope::{Kind, ObjectSeal};
+use crate::keyring::ChunkId;
+use crate::names::PartName;
+use crate::pack::{FinishedPack, OpenPack};
+use crate::{Error, Result};
+
+/// Finished packs that are not durable yet. With the one that is being filled
+/// they are the largest part of a writer's memory: 3 × 21 MiB.
+pub(crate) const PACKS_UNDER_WAY: usize = 2;
+
+/// A block that was compressed, or did not get smaller by it.
+#[derive(Debug)]
+pub(super) struct PackableBlock {
+    pub(super) content: Vec<u8>,
+    pub(super) zstd: bool,
+    pub(super) plain: u32,
+    pub(super) chunks: Vec<(ChunkId, u32)>,
+    pub(super) slot: Arc<BlockSlot>,
+}
+
+/// Fills packs and hands them to the store.
+#[derive(Debug)]
+pub(super) struct Packer {
+    session: Arc<str>,
+    next: u32,
+    open: Option<(u32, OpenPack)>,
+    under_way: Arc<Semaphore>,
+    pub(super) uploads: TaskTracker,
+    runtime: Handle,
+}
+
+impl Packer {
+    pub(super) fn new(session: Arc<str>, runtime: Handle) -> Self {
+        Self {
+            session,
+            next: 0,
+            open: None,
+            under_way: Arc::new(Semaphore::new(PACKS_UNDER_WAY)),
+            uploads: TaskTracker::new(),
+            runtime,
+        }
+    }
+
+    /// Adds blocks behind each other. Waits while too many packs are under way,
+    /// so it must not be called on a thread of the runtime.
+    pub(super) fn push(&mut self, shared: &Arc<Shared>, blocks: &[PackableBlock]) -> Result<()> {
+        for block in blocks {
+            let (index, pack) = match &mut self.open {
+                Some(open) => open,
+                None => {
+                    let name = PartName::new(Arc::clone(&self.session), self.next);
+                    self.next += 1;
+                    let inner = &shared.inner;
+                    let seal = ObjectSeal::fresh(
+                        &inner.keys,
+                        &*inner.environment,
+                        Kind::Pack,
+                        name.pack_object(),
+                    )?;
+                    let index = shared.lock(&shared.packs).add_own(name.clone());
+                    let pack = OpenPack::new(&inner.keys, name, seal, Vec::new());
+                    self.open.insert((index, pack))
+                }
+            };
+            let number = pack.push(&block.content, block.zstd, &block.chunks)?;
+            let address = BlockAddress { pack: *index, block: number, plain: block.plain };
+            block.slot.settle(address);
+            if pack.is_full() {
+                self.finish_open(shared, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the pack that is being filled and sends it off.
+    pub(super) fn finish_open(&mut self, shared: &Arc<Shared>, last: bool) -> Result<()> {
+        let Some((index, pack)) = self.open.take() else { return Ok(()) };
+        let pack = pack.finish(last)?;
+        let permit = self
+            .runtime
+            .block_on(shared.unless_stopped(Arc::clone(&self.under_way).acquire_owned()))?
+            .map_err(|_| Error::Cancelled)?;
+        let shared = Arc::clone(shared);
+        self.uploads.spawn_on(
+            async move {
+                if let Err(error) = upload(&shared, index, pack).await {
+                    shared.fail(error);
+                }
+                drop(permit);
+            },
+            &self.runtime,
+        );
+        Ok(())
+    }
+}
+
+async fn upload(shared: &Arc<Shared>, index: u32, pack: FinishedPack) -> Result<()> {
+    let FinishedPack { entry, object } = pack;
+    let (name, size) = (entry.name.pack_object(), object.len() as u64);
+    let created = shared.unless_stopped(shared.inner.create(&name, Bytes::from(object))).await??;
+    if !created {
+        return Err(Error::System(format!("{name} exists already")));
+    }
+    shared.totals.add_stored(size);
+    shared.lock(&shared.packs).settle_own(index, entry);
+    Ok(())
+}

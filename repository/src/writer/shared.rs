@@ -1,0 +1,194 @@
+//! What all parts of one writer share: keys, tables, totals, and the first failure.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use dbbackup_contract::ByteCounts;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::block::OpenBlock;
+use super::finished::FinishedStream;
+use super::meta::MetaWriter;
+use super::pack_use::PackUses;
+use super::packer::Packer;
+use super::recent::RecentChunks;
+use super::workers::Job;
+use crate::names::SnapshotId;
+use crate::repository::Inner;
+use crate::snapshot::Snapshot;
+use crate::{Error, Result};
+
+/// Bytes of recipes that stand in the head.
+pub(super) const INLINE_RECIPE_BYTES: u64 = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) inner: Arc<Inner>,
+    pub(super) id: SnapshotId,
+    /// Cancelled by the caller, by a failure, or by the writer's end.
+    pub(super) stop: CancellationToken,
+    failure: OnceLock<Arc<Error>>,
+    pub(super) fenced: CancellationToken,
+    pub(super) jobs: mpsc::Sender<Job>,
+    pub(super) packer: Mutex<Packer>,
+    pub(super) packs: Mutex<PackUses>,
+    pub(super) recent: Mutex<RecentChunks>,
+    pub(super) tail: Mutex<OpenBlock>,
+    /// Blocks of streams that were dropped: others may refer to their chunks.
+    pub(super) abandoned: Mutex<Vec<OpenBlock>>,
+    /// Blocks on their way into a pack.
+    pub(super) sealing: TaskTracker,
+    pub(super) meta: tokio::sync::Mutex<MetaWriter>,
+    pub(super) streams: Mutex<Streams>,
+    /// Segments of streams between cutting and their place in a block.
+    pub(super) segments: Arc<Semaphore>,
+    pub(super) depth: usize,
+    pub(super) level: i32,
+    pub(super) absent: HashSet<String>,
+    pub(super) predecessor: Option<Snapshot>,
+    pub(super) totals: Totals,
+    pub(super) inline_recipe_bytes: AtomicU64,
+}
+
+/// The streams of a writer, open and finished.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    pub(super) open: HashSet<String>,
+    /// About 200 bytes a stream and its name.
+    pub(super) finished: BTreeMap<String, FinishedStream>,
+}
+
+/// Bytes so far, for progress.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    read: AtomicU64,
+    new: AtomicU64,
+    stored: AtomicU64,
+}
+
+impl Totals {
+    pub(super) fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_new(&self, bytes: u64) {
+        self.new.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_stored(&self, bytes: u64) {
+        self.stored.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> ByteCounts {
+        ByteCounts {
+            read: self.read.load(Ordering::Relaxed),
+            new: self.new.load(Ordering::Relaxed),
+            stored: self.stored.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What a writer is made of.
+pub(super) struct Parts {
+    pub(super) inner: Arc<Inner>,
+    pub(super) id: SnapshotId,
+    pub(super) stop: CancellationToken,
+    pub(super) fenced: CancellationToken,
+    pub(super) jobs: mpsc::Sender<Job>,
+    pub(super) packer: Packer,
+    pub(super) depth: usize,
+    pub(super) segments: usize,
+    pub(super) level: i32,
+    pub(super) absent: HashSet<String>,
+    pub(super) predecessor: Option<Snapshot>,
+}
+
+impl Shared {
+    pub(super) fn new(parts: Parts) -> Self {
+        let session: Arc<str> = Arc::from(parts.id.as_str());
+        Self {
+            inner: parts.inner,
+            id: parts.id,
+            stop: parts.stop,
+            failure: OnceLock::new(),
+            fenced: parts.fenced,
+            jobs: parts.jobs,
+            packer: Mutex::new(parts.packer),
+            packs: Mutex::default(),
+            recent: Mutex::default(),
+            tail: Mutex::default(),
+            abandoned: Mutex::default(),
+            sealing: TaskTracker::new(),
+            meta: tokio::sync::Mutex::new(MetaWriter::new(session)),
+            streams: Mutex::default(),
+            segments: Arc::new(Semaphore::new(parts.segments)),
+            depth: parts.depth,
+            level: parts.level,
+            absent: parts.absent,
+            predecessor: parts.predecessor,
+            totals: Totals::default(),
+            inline_recipe_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// A thread that panicked with a lock has failed the writer; what the lock
+    /// guards is not used for a snapshot any more.
+    pub(super) fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first failure counts, and stops everything.
+    pub(super) fn fail(&self, error: Error) {
+        if !matches!(error, Error::Cancelled | Error::Failed(_)) {
+            tracing::debug!(%error, "the writer has failed");
+            let _ = self.failure.set(Arc::new(error));
+        }
+        self.stop.cancel();
+    }
+
+    /// Why nothing goes on.
+    pub(super) fn stopped(&self) -> Error {
+        match self.failure.get() {
+            Some(error) => Error::Failed(Arc::clone(error)),
+            None if self.fenced.is_cancelled() => Error::Fenced(self.id.to_string()),
+            None => Error::Cancelled,
+        }
+    }
+
+    /// An error if the writer was stopped.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.stop.is_cancelled() { Err(self.stopped()) } else { Ok(()) }
+    }
+
+    /// Waits for `work`, unless the writer is stopped.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(self.stopped()),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Hands a job to the workers; waits while all are busy.
+    pub(super) async fn submit(&self, job: Job) -> Result<()> {
+        self.unless_stopped(self.jobs.send(job)).await?.map_err(|_| self.stopped())
+    }
+
+    /// Sends blocks to be compressed and packed.
+    pub(super) async fn submit_blocks(&self, blocks: Vec<OpenBlock>) -> Result<()> {
+        let token = self.sealing.token();
+        self.submit(Job::Seal(blocks, token)).await
+    }
+
+    /// Takes the first `bytes` of the room for recipes in the head.
+    pub(super) fn take_inline(&self, bytes: u64) -> bool {
+        self.inline_recipe_bytes
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                Some(used + bytes).filter(|used| *used <= INLINE_RECIPE_BYTES)
+            })
+            .is_ok()
+    }
+}

@@ -1,0 +1,291 @@
+//! One stream on its way into the repository: cut, identified, looked up, and
+//! the new chunks collected into blocks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::block::{BlockAddress, OpenBlock};
+use super::finder::Finder;
+use super::finished::{FinishedStream, settle, store};
+use super::recipe_builder::{RecipeBuilder, Source};
+use super::shared::Shared;
+use super::walker::OldStream;
+use super::workers::{Job, SEAL_JOB_BYTES};
+use crate::Result;
+use crate::chunker::Cutting;
+use crate::keyring::ChunkId;
+use crate::pack::BLOCK_BYTES;
+use crate::tables::Segment;
+
+/// Bytes that are cut and identified at once.
+pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
+/// Share of a stream that may be stored again to keep blocks well used.
+const REWRITE_PERCENT: u64 = 5;
+
+/// What became of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSummary {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Bytes of it that were not known.
+    pub new: u64,
+    /// Its keyed digest, as hexadecimal digits.
+    pub digest: String,
+}
+
+/// Takes the bytes of one stream. Dropped without [`StreamWriter::finish`] it
+/// leaves no stream behind.
+#[derive(Debug)]
+pub struct StreamWriter {
+    shared: Arc<Shared>,
+    name: String,
+    cutting: Cutting,
+    buffer: BytesMut,
+    pending: VecDeque<Pending>,
+    finder: Option<Finder>,
+    block: OpenBlock,
+    closed: Vec<OpenBlock>,
+    builder: RecipeBuilder,
+    segments: Vec<Segment>,
+    hasher: Box<blake3::Hasher>,
+    length: u64,
+    new: u64,
+    rewritten: u64,
+}
+
+/// A segment whose chunks are being identified.
+#[derive(Debug)]
+struct Pending {
+    segment: Bytes,
+    lengths: Vec<u32>,
+    ids: oneshot::Receiver<Vec<ChunkId>>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl StreamWriter {
+    pub(super) async fn open(shared: Arc<Shared>, name: String, cutting: Cutting) -> Self {
+        let finder = OldStream::find(&shared, &name).await.map(|old| Finder::new(old, &shared));
+        let hasher = Box::new(shared.inner.keys.stream_hasher());
+        Self {
+            shared,
+            name,
+            cutting,
+            buffer: BytesMut::new(),
+            pending: VecDeque::new(),
+            finder,
+            block: OpenBlock::default(),
+            closed: Vec::new(),
+            builder: RecipeBuilder::default(),
+            segments: Vec::new(),
+            hasher,
+            length: 0,
+            new: 0,
+            rewritten: 0,
+        }
+    }
+
+    /// Appends bytes. Waits while the workers and the store are busy.
+    ///
+    /// # Errors
+    /// When they cannot be kept; the whole backup has failed then.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.shared.check()?;
+        self.hasher.update(&bytes);
+        self.length += bytes.len() as u64;
+        self.shared.totals.add_read(bytes.len() as u64);
+        let full = SEGMENT_BYTES + self.cutting.largest();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let taken = rest.split_to(rest.len().min(full - self.buffer.len()));
+            self.buffer.extend_from_slice(&taken);
+            if self.buffer.len() == full {
+                self.cut(false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the stream: from now on it is part of the backup.
+    ///
+    /// # Errors
+    /// When its last bytes cannot be kept; the whole backup has failed then.
+    pub async fn finish(mut self) -> Result<StreamSummary> {
+        self.shared.check()?;
+        if !self.buffer.is_empty() {
+            self.cut(true).await?;
+        }
+        while !self.pending.is_empty() {
+            self.place_next().await?;
+        }
+        self.close_last_block();
+        self.seal_closed().await?;
+        let mut builder = std::mem::take(&mut self.builder);
+        let mut segments = std::mem::take(&mut self.segments);
+        settle(&self.shared, &mut builder, &mut segments).await?;
+        let builder = (!builder.is_settled()).then(|| Box::new(builder));
+        let digest = *self.hasher.finalize().as_bytes();
+        let finished = FinishedStream {
+            length: self.length,
+            digest,
+            cutting: self.cutting,
+            segments,
+            builder,
+        };
+        let shared = Arc::clone(&self.shared);
+        let mut streams = shared.lock(&shared.streams);
+        streams.finished.insert(self.name.clone(), finished);
+        drop(streams);
+        Ok(StreamSummary {
+            bytes: self.length,
+            new: self.new,
+            digest: data_encoding::HEXLOWER.encode(&digest),
+        })
+    }
+
+    /// Cuts what is buffered and sends it to be identified.
+    async fn cut(&mut self, is_end: bool) -> Result<()> {
+        let mut lengths = Vec::new();
+        let cut = self.cutting.cut(&self.buffer, is_end, &mut lengths);
+        let segment = self.buffer.split_to(cut).freeze();
+        if !is_end {
+            // One buffer of the right size, instead of one that grows.
+            let mut next = BytesMut::with_capacity(SEGMENT_BYTES + self.cutting.largest());
+            next.extend_from_slice(&self.buffer);
+            self.buffer = next;
+        }
+        let permit = loop {
+            match Arc::clone(&self.shared.segments).try_acquire_owned() {
+                Ok(permit) => break Some(permit),
+                // Each stream may have one of its own, else streams that wait for
+                // each other's would wait for ever.
+                Err(_) if self.pending.is_empty() => break None,
+                Err(_) => self.place_next().await?,
+            }
+        };
+        let (reply, ids) = oneshot::channel();
+        let job = Job::Hash { segment: segment.clone(), lengths: lengths.clone(), reply };
+        self.shared.submit(job).await?;
+        self.pending.push_back(Pending { segment, lengths, ids, _permit: permit });
+        while self.pending.len() > self.shared.depth {
+            self.place_next().await?;
+        }
+        Ok(())
+    }
+
+    /// Looks up the chunks of the oldest segment and gives each its place.
+    async fn place_next(&mut self) -> Result<()> {
+        let Some(Pending { segment, lengths, ids, _permit }) = self.pending.pop_front() else {
+            return Ok(());
+        };
+        let shared = Arc::clone(&self.shared);
+        let ids = shared.unless_stopped(ids).await?.map_err(|_| shared.stopped())?;
+        if let Some(finder) = &mut self.finder {
+            shared.unless_stopped(finder.refill(&shared)).await?;
+        }
+        let mut rest = &segment[..];
+        for (id, length) in ids.iter().zip(lengths) {
+            let (chunk, behind) = rest.split_at(length as usize);
+            rest = behind;
+            self.place(id, chunk);
+        }
+        self.seal_closed_when_many().await?;
+        while let Some(coded) = self.builder.advance() {
+            self.segments.push(store(&shared, coded).await?);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, id: &ChunkId, chunk: &[u8]) {
+        let length = chunk.len() as u32;
+        if let Some(known) = self.find_in_predecessor(id, length) {
+            self.builder.push(Source::At(known.0), known.1, length);
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut recent = shared.lock(&shared.recent);
+        if let Some(known) = recent.find(id) {
+            self.builder.push(Source::Slot(Arc::clone(&known.slot)), known.offset, length);
+            return;
+        }
+        if self.block.overflows_with(chunk.len()) {
+            let block = std::mem::take(&mut self.block);
+            recent.remember(&block);
+            self.closed.push(block);
+        }
+        drop(recent);
+        let offset = self.block.push(*id, chunk);
+        self.builder.push(Source::Slot(Arc::clone(&self.block.slot)), offset, length);
+        self.new += u64::from(length);
+        shared.totals.add_new(u64::from(length));
+    }
+
+    fn find_in_predecessor(&mut self, id: &ChunkId, length: u32) -> Option<(BlockAddress, u32)> {
+        let finder = self.finder.as_mut()?;
+        let found = finder.find(id, length)?;
+        let rewritable = self.length * REWRITE_PERCENT / 100;
+        if found.sparse && self.rewritten + u64::from(length) <= rewritable {
+            self.rewritten += u64::from(length);
+            return None;
+        }
+        let entry = finder.old().pack(found.pack)?;
+        let mut packs = self.shared.lock(&self.shared.packs);
+        let pack = packs.inherited(entry);
+        packs.mark(pack, found.block, length, found.plain);
+        let address = BlockAddress { pack, block: found.block, plain: found.plain };
+        Some((address, found.offset))
+    }
+
+    /// The last block goes its own way if it is half full; else its chunks go
+    /// into the block that the tails of all streams share.
+    fn close_last_block(&mut self) {
+        let block = std::mem::take(&mut self.block);
+        if block.data.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        if block.data.len() * 2 >= BLOCK_BYTES {
+            shared.lock(&shared.recent).remember(&block);
+            self.closed.push(block);
+            return;
+        }
+        let mut tail = shared.lock(&shared.tail);
+        if tail.overflows_with(block.data.len()) {
+            self.closed.push(std::mem::take(&mut *tail));
+        }
+        let shift = tail.data.len() as u32;
+        let mut rest = &block.data[..];
+        let mut recent = shared.lock(&shared.recent);
+        for (id, length) in &block.chunks {
+            let (chunk, behind) = rest.split_at(*length as usize);
+            rest = behind;
+            let offset = tail.push(*id, chunk);
+            recent.remember_chunk(*id, &tail.slot, offset);
+        }
+        self.builder.redirect(&block.slot, &tail.slot, shift);
+    }
+
+    async fn seal_closed_when_many(&mut self) -> Result<()> {
+        let bytes: usize = self.closed.iter().map(|block| block.data.len()).sum();
+        if bytes >= SEAL_JOB_BYTES / 2 { self.seal_closed().await } else { Ok(()) }
+    }
+
+    async fn seal_closed(&mut self) -> Result<()> {
+        let blocks = std::mem::take(&mut self.closed);
+        if blocks.is_empty() { Ok(()) } else { self.shared.submit_blocks(blocks).await }
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        self.shared.lock(&self.shared.streams).open.remove(&self.name);
+        // Other streams may refer to blocks that were closed but not yet sent:
+        // without them the backup cannot be committed.
+        let blocks = std::mem::take(&mut self.closed);
+        if !blocks.is_empty() {
+            self.shared.lock(&self.shared.abandoned).extend(blocks);
+        }
+    }
+}

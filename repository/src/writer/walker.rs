@@ -1,0 +1,193 @@
+//! Walks along the predecessor's recipe of a stream and tells which chunks stood
+//! where, ahead of the writer that looks for them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::shared::Shared;
+use crate::keyring::ChunkId;
+use crate::pack::{Footer, PackEntry};
+use crate::recipe::{End, RunReader};
+use crate::repository::Inner;
+use crate::snapshot::Snapshot;
+use crate::spans::{Span, spans};
+use crate::tables::{StreamEntry, Usage, UsedPack};
+use crate::{Error, Result};
+
+/// Chunks of a batch.
+pub(super) const BATCH_CHUNKS: usize = 512;
+/// Batches that the walk is ahead: 32 MiB of the stream.
+pub(super) const BATCHES_AHEAD: usize = 8;
+
+/// A chunk of the predecessor.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    pub(super) id: ChunkId,
+    pub(super) length: u32,
+    /// Where it begins in the predecessor's stream.
+    pub(super) position: u64,
+    /// Index in the predecessor's table of packs.
+    pub(super) pack: u32,
+    pub(super) block: u32,
+    pub(super) offset: u32,
+    /// The block's plain length.
+    pub(super) plain: u32,
+    /// The predecessor used little of the block.
+    pub(super) sparse: bool,
+}
+
+/// The predecessor's stream of the same name.
+#[derive(Debug)]
+pub(super) struct OldStream {
+    pub(super) inner: Arc<Inner>,
+    pub(super) snapshot: Snapshot,
+    pub(super) packs: Arc<Vec<UsedPack>>,
+    pub(super) entry: StreamEntry,
+}
+
+impl OldStream {
+    /// Finds the stream; `None` where there is none or it cannot be read, since
+    /// no backup fails for what an older one lost.
+    pub(super) async fn find(shared: &Shared, name: &str) -> Option<Arc<Self>> {
+        let snapshot = shared.predecessor.clone()?;
+        let found = async {
+            let entry = match snapshot.entry(name).await {
+                Err(Error::StreamNotFound { .. }) => return Ok(None),
+                entry => entry?,
+            };
+            let packs = snapshot.packs().await?;
+            Ok(Some(Self {
+                inner: Arc::clone(&shared.inner),
+                snapshot: snapshot.clone(),
+                packs,
+                entry,
+            }))
+        };
+        match found.await {
+            Ok(old) => old.map(Arc::new),
+            Err(error) => {
+                warn_unreadable(&error, name);
+                None
+            }
+        }
+    }
+
+    /// The pack's entry in the predecessor's table.
+    pub(super) fn pack(&self, index: u32) -> Option<&PackEntry> {
+        self.packs.get(index as usize).map(|pack| &pack.entry)
+    }
+}
+
+/// Begins to walk at the chunk that covers `from`. The walk ends with the
+/// stream, or when nobody listens any more.
+pub(super) fn start(
+    old: &Arc<OldStream>,
+    shared: &Arc<Shared>,
+    from: u64,
+) -> mpsc::Receiver<Vec<Expected>> {
+    let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+    let (old, shared) = (Arc::clone(old), Arc::clone(shared));
+    tokio::spawn(async move {
+        let walk = Walk { old: &old, absent: &shared.absent, sender: &sender, batch: Vec::new() };
+        // Whoever has stopped listening wants no more.
+        let _: std::result::Result<(), Unheard> = tokio::select! { done = walk.run(from) => done, () = shared.stop.cancelled() => Ok(()) };
+    });
+    receiver
+}
+
+/// Nobody listens.
+struct Unheard;
+
+struct Walk<'a> {
+    old: &'a OldStream,
+    absent: &'a HashSet<String>,
+    sender: &'a mpsc::Sender<Vec<Expected>>,
+    batch: Vec<Expected>,
+}
+
+impl Walk<'_> {
+    async fn run(mut self, from: u64) -> std::result::Result<(), Unheard> {
+        let mut position = 0;
+        for segment in &self.old.entry.segments {
+            let end = position + segment.covers;
+            if end > from {
+                match self.segment(&segment.place, position, from).await {
+                    Ok(heard) => heard?,
+                    // The chunks of this segment are stored again.
+                    Err(error) => warn_unreadable(&error, &self.old.entry.name),
+                }
+            }
+            position = end;
+        }
+        self.send().await
+    }
+
+    async fn segment(
+        &mut self,
+        place: &crate::piece::Place,
+        mut position: u64,
+        from: u64,
+    ) -> Result<std::result::Result<(), Unheard>> {
+        let old = self.old;
+        let runs = old.inner.piece(place, old.snapshot.metas()).await?;
+        let malformed = |error: crate::wire::Malformed| {
+            Error::damaged(format!("the recipe of {}", old.entry.name), error.to_string())
+        };
+        let mut reader = RunReader::new(&runs);
+        let mut end = End::default();
+        while let Some(run) = reader.next(end).map_err(malformed)? {
+            let pack = old.packs.get(run.pack as usize).ok_or_else(|| {
+                Error::damaged(format!("the recipe of {}", old.entry.name), "no such pack")
+            })?;
+            let footer = old.inner.footers.whole(&old.inner, &pack.entry).await?;
+            let (parts, run_end) = spans(&run, &footer.blocks).map_err(malformed)?;
+            end = run_end;
+            let absent = self.absent.contains(&pack.entry.name.last_part());
+            for span in parts {
+                let next = position + u64::from(span.length);
+                if next > from && !absent {
+                    self.chunks(run.pack, pack, &footer, span, position);
+                    if self.batch.len() >= BATCH_CHUNKS && self.send().await.is_err() {
+                        return Ok(Err(Unheard));
+                    }
+                }
+                position = next;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The whole chunks within a part of a block.
+    fn chunks(&mut self, pack: u32, used: &UsedPack, footer: &Footer, span: Span, start: u64) {
+        let Some(block) = footer.blocks.get(span.block as usize) else { return };
+        let sparse = used.usage(span.block) == Usage::Sparse;
+        let mut offset = 0;
+        for n in block.first_chunk..block.first_chunk + block.chunks {
+            let Some((id, length)) = footer.chunks.get(n as usize) else { return };
+            if offset >= span.offset && offset + length <= span.offset + span.length {
+                self.batch.push(Expected {
+                    id,
+                    length,
+                    position: start + u64::from(offset - span.offset),
+                    pack,
+                    block: span.block,
+                    offset,
+                    plain: block.plain,
+                    sparse,
+                });
+            }
+            offset += length;
+        }
+    }
+
+    async fn send(&mut self) -> std::result::Result<(), Unheard> {
+        let batch = std::mem::take(&mut self.batch);
+        self.sender.send(batch).await.map_err(|_| Unheard)
+    }
+}
+
+fn warn_unreadable(error: &Error, stream: &str) {
+    tracing::warn!(%error, stream, "the predecessor cannot be read here; its chunks are stored again");
+}
