@@ -6,6 +6,8 @@
 
 // The derive of CEL rules writes a hidden copy of each struct.
 #![allow(unreachable_pub)]
+// Two printer columns of one type are no mistake.
+#![allow(clippy::duplicated_attributes)]
 
 mod backup;
 mod definition;

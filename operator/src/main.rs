@@ -70,8 +70,7 @@ async fn run(config: Config) -> Result<(), AnyError> {
     let material = certificates.ensure(Timestamp::now()).await?;
     let (tls_sender, tls) = watch::channel(Arc::new(material.server_config()?));
     let (endpoint_sender, endpoint) = watch::channel(endpoint_of(&config, &material));
-    let renewal = renew(certificates, config.clone(), material, tls_sender, endpoint_sender);
-    tokio::spawn(async move { renewal.await });
+    tokio::spawn(renew(certificates, config.clone(), material, tls_sender, endpoint_sender));
 
     let listener = TcpListener::bind(config.report_address).await?;
     let channel = Arc::new(Channel::new(client.clone(), Arc::clone(&metrics)));

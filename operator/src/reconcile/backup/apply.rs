@@ -167,7 +167,7 @@ async fn ask(
         format!("{}; the repository is being asked", cause.message),
     );
     let mut status = seen.status.clone();
-    status.resolved = Some(resolved.clone());
+    status.resolved = Some(resolved.as_ref().clone());
     status.series = Some(task::series(&context.cluster, seen, resolved));
     status.inspections = Some(number);
     status.next_inspection_time = None;

@@ -37,7 +37,7 @@ pub struct Gathered {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resolution {
     /// All of it is known.
-    Known(ResolvedBackup),
+    Known(Box<ResolvedBackup>),
     /// The schedule of this name does not exist.
     NoSchedule(String),
     /// Neither schedule nor template: the CRD refuses that.
@@ -101,7 +101,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
         .ok_or(ReconcileError::Incomplete("creation time"))?;
     let spec = &gathered.backup.spec;
     if let Some(resolved) = &gathered.status.resolved {
-        gathered.resolved = Resolution::Known(resolved.clone());
+        gathered.resolved = Resolution::Known(Box::new(resolved.clone()));
         return Ok(());
     }
     gathered.resolved = match (&spec.schedule_ref, &spec.template) {
@@ -111,24 +111,24 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
             match schedule {
                 Some(schedule) => {
                     gathered.deadline_seconds = schedule.spec.starting_deadline_seconds;
-                    Resolution::Known(ResolvedBackup {
+                    Resolution::Known(Box::new(ResolvedBackup {
                         repository_ref: schedule.spec.repository_ref,
                         source: schedule.spec.source,
                         job: schedule.spec.job,
                         schedule: Some(reference.name.clone()),
                         slot_time,
-                    })
+                    }))
                 }
                 None => Resolution::NoSchedule(reference.name.clone()),
             }
         }
-        (None, Some(template)) => Resolution::Known(ResolvedBackup {
+        (None, Some(template)) => Resolution::Known(Box::new(ResolvedBackup {
             repository_ref: template.repository_ref.clone(),
             source: template.source.clone(),
             job: template.job.clone(),
             schedule: None,
             slot_time,
-        }),
+        })),
         (None, None) => Resolution::Nothing,
     };
     Ok(())

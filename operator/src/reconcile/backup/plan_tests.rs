@@ -35,7 +35,7 @@ fn fresh() -> Gathered {
         backup: Backup::new("b", BackupSpec { schedule_ref: None, template: None }),
         identity: Identity { namespace: "shop".into(), name: "b".into(), uid: "u".into() },
         status: BackupStatus::default(),
-        resolved: Resolution::Known(resolved()),
+        resolved: Resolution::Known(Box::new(resolved())),
         repository: Some(ready_repository()),
         slot: None,
         deadline_seconds: None,

@@ -119,7 +119,7 @@ mod tests {
             backup: fixtures::backup(),
             identity: fixtures::identity("shop-nightly-29391435"),
             status: BackupStatus::default(),
-            resolved: Resolution::Known(fixtures::resolved_backup()),
+            resolved: Resolution::Known(Box::new(fixtures::resolved_backup())),
             repository: Some(fixtures::repository()),
             slot: None,
             deadline_seconds: None,
