@@ -248,7 +248,7 @@ mod tests {
                 if keys.cipher == Cipher::None && (8..HEADER_BYTES).contains(&position) {
                     continue;
                 }
-                object[position] ^= 1 << bit;
+                object[position] ^= 1_u8 << bit;
                 prop_assert!(open_object(&keys, Kind::Session, name, &object).is_err());
             }
         }

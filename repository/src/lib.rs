@@ -31,6 +31,8 @@ mod snapshot;
 mod spans;
 mod stream_reader;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod wire;
 mod writer;

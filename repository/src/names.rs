@@ -12,6 +12,10 @@ use crate::{Error, Result};
 pub(crate) const CONFIG: &str = "config/";
 /// Folder of key slots.
 pub(crate) const KEYS: &str = "keys/";
+/// Folder of packs.
+pub(crate) const PACKS: &str = "packs/";
+/// Folder of meta objects.
+pub(crate) const META: &str = "meta/";
 /// Folder of heads and tombstones.
 pub(crate) const SNAPSHOTS: &str = "snapshots/";
 /// Folder of sessions.
@@ -185,17 +189,17 @@ impl PartName {
     }
 
     pub(crate) fn pack_object(&self) -> String {
-        spread("packs", &self.last_part())
+        spread(PACKS, &self.last_part())
     }
 
     pub(crate) fn meta_object(&self) -> String {
-        spread("meta", &self.last_part())
+        spread(META, &self.last_part())
     }
 }
 
 fn spread(folder: &str, last: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, last.as_bytes());
-    format!("{folder}/{}/{last}", HEXLOWER.encode(&digest.as_ref()[..1]))
+    format!("{folder}{}/{last}", HEXLOWER.encode(&digest.as_ref()[..1]))
 }
 
 #[cfg(test)]

@@ -1,0 +1,92 @@
+//! How much a second backup adds.
+
+use std::sync::Arc;
+
+use dbbackup_storage::MemoryStore;
+
+use super::fixture::*;
+
+const SIZE: usize = 24_000_000;
+
+/// New bytes of the second day, in thousandths of the stream.
+async fn added(first: &[u8], second: &[u8]) -> u64 {
+    let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
+    let one = Contents::from([("a".into(), first.to_vec())]);
+    back_up(&repository, 1, &one).await.unwrap();
+    let writer = begin(&repository, 2).await.unwrap();
+    let new = write(&writer, "a", second).await.unwrap();
+    let snapshot = writer.commit(commit_info()).await.unwrap();
+    assert!(read_stream(&snapshot, "a").await.unwrap() == second);
+    new * 1000 / second.len() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unchanged_data_adds_nothing() {
+    let data = noise(1, SIZE);
+    assert_eq!(added(&data, &data).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_is_inserted_deleted_or_changed_adds_little_more_than_itself() {
+    let data = noise(1, SIZE);
+    let mut inserted = data.clone();
+    inserted.splice(SIZE / 2..SIZE / 2, noise(2, SIZE / 100));
+    let mut deleted = data.clone();
+    deleted.drain(SIZE / 3..SIZE / 2);
+    let mut scattered = data.clone();
+    for at in (0..SIZE).step_by(SIZE / 50) {
+        scattered[at] ^= 1;
+    }
+    for (second, most) in [(inserted, 14), (deleted, 2), (scattered, 25)] {
+        let added = added(&data, &second).await;
+        assert!(added <= most, "{added} thousandths");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moved_further_than_the_window_is_found_again() {
+    // A fifth deleted at the beginning of 200 MB, and the rest turned around: both
+    // reach further than the window of 64 MiB.
+    let size = 200_000_000;
+    let data = noise(1, size);
+    let deleted = added(&data, &data[size * 2 / 5..]).await;
+    let turned = added(&data, &[&data[size / 2..], &data[..size / 2]].concat()).await;
+    assert!(deleted <= 120, "{deleted} thousandths after a deletion");
+    assert!(turned <= 160, "{turned} thousandths after a move");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_are_little_used_are_stored_again_within_a_twentieth() {
+    let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
+    let mut data = noise(1, 4_000_000);
+    let mut new = Vec::new();
+    for day in 1..=12_u32 {
+        let writer = begin(&repository, day).await.unwrap();
+        new.push(write(&writer, "a", &data).await.unwrap());
+        writer.commit(commit_info()).await.unwrap();
+        // Every eighth chunk or so changes each day.
+        for at in (day as usize * 7000..data.len()).step_by(65_000) {
+            data[at] ^= 1;
+        }
+    }
+    let changes = 4_000_000 / 65_000 * 24_000;
+    for added in &new[1..] {
+        assert!(*added <= changes + 4_000_000 / 20, "{new:?}");
+    }
+    let last = repository.latest("c/ns/shop", None).await.unwrap();
+    let packs = last.packs().await.unwrap();
+    let old = &packs.iter().find(|p| p.entry.name.session.contains("20261102t")).unwrap();
+    let used = (0..old.entry.blocks).filter(|n| old.usage(*n) != crate::tables::Usage::Unused);
+    assert!(used.count() < old.entry.blocks as usize, "old blocks are given up in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repetition_within_a_backup_is_stored_once() {
+    let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
+    let data = noise(1, 5_000_000);
+    let writer = begin(&repository, 1).await.unwrap();
+    write(&writer, "a", &data).await.unwrap();
+    assert!(write(&writer, "b", &data).await.unwrap() < 200_000);
+    let snapshot = writer.commit(commit_info()).await.unwrap();
+    assert!(read_stream(&snapshot, "b").await.unwrap() == data);
+}

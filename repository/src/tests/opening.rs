@@ -1,0 +1,73 @@
+//! Creating and opening: keys, encryption, and places that are something else.
+
+use std::sync::Arc;
+
+use dbbackup_contract::{Initialize, Reason};
+use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
+
+use super::fixture::*;
+use crate::{Encryption, KeySource, Repository};
+
+async fn reason(store: &Arc<MemoryStore>, encryption: &Encryption) -> Reason {
+    opened(store.clone(), encryption).await.map(|_| ()).unwrap_err().reason()
+}
+
+#[tokio::test]
+async fn a_passphrase_and_a_raw_key_open_the_same_repository() {
+    let store = Arc::new(MemoryStore::new());
+    let passphrase = KeySource::passphrase("old", b"correct horse\n").unwrap();
+    let both = Encryption::Keys(vec![passphrase.clone(), key()]);
+    let created = opened(store.clone(), &both).await.unwrap();
+    assert!(created.created);
+    assert_eq!(created.opened_slots, ["old", "main"]);
+    for source in [passphrase, key()] {
+        let again = opened(store.clone(), &Encryption::Keys(vec![source.clone()])).await.unwrap();
+        assert!(!again.created);
+        assert_eq!(again.repository.id(), created.repository.id());
+        assert_eq!(again.opened_slots, [source.name]);
+    }
+    let new = KeySource::raw("new", &[9; 32]).unwrap();
+    let only_new = Encryption::Keys(vec![new.clone()]);
+    assert_eq!(reason(&store, &only_new).await, Reason::WrongKey);
+    created.repository.add_key(&new).await.unwrap();
+    let with_new = opened(store, &only_new).await.unwrap();
+    assert_eq!(with_new.opened_slots, ["new"]);
+}
+
+#[tokio::test]
+async fn encryption_must_be_what_was_said() {
+    let (sealed, clear) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    opened(sealed.clone(), &encrypted()).await.unwrap();
+    opened(clear.clone(), &Encryption::None).await.unwrap();
+    assert_eq!(reason(&sealed, &Encryption::None).await, Reason::EncryptionMismatch);
+    assert_eq!(reason(&clear, &encrypted()).await, Reason::EncryptionMismatch);
+}
+
+#[tokio::test]
+async fn a_place_that_is_empty_or_something_else_is_told_apart() {
+    let never = Repository::open(Arc::new(MemoryStore::new()), &encrypted()).await;
+    assert_eq!(never.unwrap_err().reason(), Reason::RepositoryNotFound);
+    let foreign = Arc::new(MemoryStore::new());
+    foreign.overwrite("holiday/photo-1", "x".into());
+    assert_eq!(reason(&foreign, &encrypted()).await, Reason::RepositoryNotEmpty);
+    let gone = Arc::new(MemoryStore::new());
+    let repository = open(gone.clone()).await.unwrap();
+    back_up(&repository, 1, &contents(1)).await.unwrap();
+    dbbackup_storage::Store::delete(&*gone, "config/0").await.unwrap();
+    assert_eq!(reason(&gone, &encrypted()).await, Reason::ObjectMissing);
+}
+
+#[tokio::test]
+async fn an_initialisation_survives_a_crash_at_every_write() {
+    for effect in [Effect::CrashBefore, Effect::CrashAfter, Effect::LostAcknowledgement] {
+        for at in 1..=2 {
+            let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+            faulty.fail_at(at, effect);
+            assert!(open(faulty.clone()).await.is_err());
+            faulty.revive();
+            let options = crate::OpenOptions { initialize: Initialize::IfEmpty, ..options() };
+            let again = Repository::open_with(faulty, &encrypted(), options).await.unwrap();
+            assert_eq!(again.opened_slots, ["main"]);
+        }
+    }
+}
