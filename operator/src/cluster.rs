@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use dbbackup_contract::Failure;
+use dbbackup_contract::{Failure, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
@@ -88,27 +88,48 @@ async fn newest_warning(
     Ok(newest.and_then(|event| event.message))
 }
 
+/// What became of a Job that was wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ensured {
+    /// It was created now.
+    Created,
+    /// It was created before.
+    Adopted,
+    /// The API server does not take it: a quota, a policy, a webhook.
+    Refused(Failure),
+}
+
 /// Creates a Job, or adopts the one that an earlier attempt created.
 ///
 /// # Errors
-/// The API server refuses, or the name belongs to another object.
-pub async fn ensure_job(context: &Context, job: &Job) -> Result<bool, ReconcileError> {
+/// The API server cannot be reached, or the name belongs to another object.
+pub async fn ensure_job(context: &Context, job: &Job) -> Result<Ensured, ReconcileError> {
     let namespace = job.namespace().ok_or(ReconcileError::Incomplete("namespace"))?;
     let name = job.name_any();
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
     let params =
         PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
     let error = match jobs.create(&params, job).await {
-        Ok(_) => return Ok(true),
+        Ok(_) => return Ok(Ensured::Created),
         Err(error) => error,
     };
+    if let kube::Error::Api(status) = &error
+        && matches!(status.code, 400 | 403 | 422)
+    {
+        let message = format!("the Job {name} could not be created: {}", status.message);
+        return Ok(Ensured::Refused(Failure::new(Reason::PodRejected, message)));
+    }
     if !is_conflict(&error) {
         return Err(ReconcileError::Create(format!("the Job {name}"), Box::new(error)));
     }
     let existing =
         jobs.get(&name).await.map_err(|error| ReconcileError::Read("the Job", Box::new(error)))?;
     let owner = |job: &Job| job.owner_references().first().map(|owner| owner.uid.clone());
-    if owner(&existing) == owner(job) { Ok(false) } else { Err(ReconcileError::NotOurs(name)) }
+    if owner(&existing) == owner(job) {
+        Ok(Ensured::Adopted)
+    } else {
+        Err(ReconcileError::NotOurs(name))
+    }
 }
 
 /// Ends a Job and its pods. One that is gone already is fine.

@@ -7,7 +7,7 @@ use kube::runtime::controller::Action;
 
 use super::gather::{Gathered, Resolution, inspection_name};
 use super::{LOOK_AGAIN, Step, WATCH_RUN, status, task};
-use crate::cluster::{delete_job, ensure_job, publish, release_job, warn, write_status};
+use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, warn, write_status};
 use crate::conditions::{Standing, Verdict, sentence};
 use crate::context::{Context, ReconcileError};
 use crate::display;
@@ -54,6 +54,7 @@ pub(super) async fn apply(
             ask(seen, cause, attempts, number, context, now).await
         }
         Step::Await { cause, trouble, again } => {
+            let_inspection_go(seen, context).await?;
             let mut message = format!("{}; the repository is being asked", cause.message);
             if let Some(trouble) = &trouble {
                 message = format!(
@@ -100,15 +101,23 @@ async fn begin(
         id: repository.status.as_ref().and_then(|status| status.id.clone()),
     });
     let backup = write_status(context, &seen.backup, status.clone()).await?;
-    if ensure_job(context, &job).await? {
-        publish(
-            context,
-            &backup,
-            reasons::EVENT_JOB_CREATED,
-            "Begin",
-            format!("created the Job {name}"),
-        )
-        .await;
+    match ensure_job(context, &job).await? {
+        Ensured::Created => {
+            publish(
+                context,
+                &backup,
+                reasons::EVENT_JOB_CREATED,
+                "Begin",
+                format!("created the Job {name}"),
+            )
+            .await;
+        }
+        Ensured::Adopted => {}
+        Ensured::Refused(failure) => {
+            let status = status::waiting(status, &failure, generation, now);
+            write_status(context, &backup, status).await?;
+            return Ok(Action::requeue(LOOK_AGAIN));
+        }
     }
     status.job_name = Some(name);
     status.jobs = Some(jobs);
@@ -157,9 +166,20 @@ async fn ask(
         Ok(job) => job,
         Err(failure) => return finish(seen, Err(failure), attempts, context, now).await,
     };
-    if ensure_job(context, &job).await? {
-        let note = format!("{}; the Job {name} asks the repository", cause.message);
-        publish(context, &seen.backup, reasons::EVENT_INSPECTING, "Inspect", note).await;
+    match ensure_job(context, &job).await? {
+        Ensured::Created => {
+            let note = format!("{}; the Job {name} asks the repository", cause.message);
+            publish(context, &seen.backup, reasons::EVENT_INSPECTING, "Inspect", note).await;
+        }
+        Ensured::Adopted => {}
+        Ensured::Refused(failure) => {
+            let words = format!("outcome unknown: {}", failure.message);
+            let verdict = Verdict::of_failure(Standing::Reconciling, &failure);
+            let generation = seen.backup.metadata.generation;
+            let status = status::running(seen.status.clone(), &verdict, words, generation, now);
+            write_status(context, &seen.backup, status).await?;
+            return Ok(Action::requeue(LOOK_AGAIN));
+        }
     }
     let verdict = Verdict::new(
         Standing::Reconciling,
@@ -211,6 +231,22 @@ async fn finish(
     let mut ended = seen.clone();
     ended.status = backup.status.unwrap_or_default();
     tidy(&ended, context, now).await
+}
+
+/// An inspection that gave no answer: one whose pod never ran would wait for ever.
+async fn let_inspection_go(seen: &Gathered, context: &Context) -> Result<(), ReconcileError> {
+    let (Some(number), None) = (seen.status.inspections, seen.status.next_inspection_time) else {
+        return Ok(());
+    };
+    let namespace = &seen.identity.namespace;
+    let name = inspection_name(&seen.identity, seen.status.jobs.unwrap_or(0), number);
+    match &seen.inspection {
+        Some(RunView::NeverStarted(_)) => delete_job(context, namespace, &name).await,
+        Some(RunView::Unknown(..) | RunView::Reported(..)) => {
+            release_job(context, namespace, &name).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Lets the Jobs of a run that has ended go. Only for a while after the end: a

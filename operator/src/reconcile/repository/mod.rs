@@ -19,7 +19,9 @@ use kube::runtime::controller::Action;
 pub use status::{failed, opened, opening};
 
 use super::backup::LOOK_AGAIN;
-use crate::cluster::{delete_job, ensure_job, observe, publish, release_job, warn, write_status};
+use crate::cluster::{
+    Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
+};
 use crate::conditions::holds;
 use crate::context::{
     Context, Identity, ReconcileError, Surroundings, claim_of, stall_seconds, start_timeout,
@@ -209,7 +211,14 @@ async fn begin(
             return Ok(Action::await_change());
         }
     };
-    ensure_job(context, &job).await?;
+    if let Ensured::Refused(failure) = ensure_job(context, &job).await? {
+        let next = now.checked_add(rest(attempt)).unwrap_or(now);
+        status.attempts = Some(attempt);
+        status.job_name = None;
+        let status = failed(status, &failure, next, generation, now);
+        write_status(context, repository, status).await?;
+        return Ok(Action::requeue(super::backup::until(next, now)));
+    }
     status.job_name = Some(name);
     status.attempts = Some(attempt);
     status.next_attempt_time = None;

@@ -14,7 +14,7 @@ use kube::runtime::controller::Action;
 
 use super::gather::Gathered;
 use super::{Step, status};
-use crate::cluster::{delete_job, ensure_job, publish, release_job, warn, write_status};
+use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, warn, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{
     Context, ReconcileError, Surroundings, claim_of, stall_seconds, task_defaults,
@@ -95,10 +95,18 @@ async fn begin(
         id: repository.status.as_ref().and_then(|status| status.id.clone()),
     });
     let request = write_status(context, &seen.request, status.clone()).await?;
-    if ensure_job(context, &job).await? {
-        let why = cause.map_or_else(String::new, |cause| format!(" again: {}", cause.message));
-        let note = format!("created the Job {name}{why}");
-        publish(context, &request, reasons::EVENT_JOB_CREATED, "Begin", note).await;
+    match ensure_job(context, &job).await? {
+        Ensured::Created => {
+            let why = cause.map_or_else(String::new, |cause| format!(" again: {}", cause.message));
+            let note = format!("created the Job {name}{why}");
+            publish(context, &request, reasons::EVENT_JOB_CREATED, "Begin", note).await;
+        }
+        Ensured::Adopted => {}
+        Ensured::Refused(failure) => {
+            let status = status::waiting(status, &failure, generation, now);
+            write_status(context, &request, status).await?;
+            return Ok(Action::requeue(LOOK_AGAIN));
+        }
     }
     status.job_name = Some(name);
     status.jobs = Some(jobs);
