@@ -35,9 +35,8 @@ fn main() -> ProcessExit {
             return code.code().into();
         }
     };
-    let filter = EnvFilter::try_from_env("DBBACKUP_LOG").unwrap_or_else(|_| {
-        EnvFilter::new(if cli.is_for_a_job() { "info" } else { "warn" })
-    });
+    let filter = EnvFilter::try_from_env("DBBACKUP_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(if cli.is_for_a_job() { "info" } else { "warn" }));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -79,7 +79,9 @@ impl ReportChannel {
         let thread = std::thread::Builder::new()
             .name("report".to_owned())
             .spawn(move || serve(&sender, &in_thread))
-            .map_err(|error| Failure::new(Reason::Internal, format!("no thread for reports: {error}")))?;
+            .map_err(|error| {
+                Failure::new(Reason::Internal, format!("no thread for reports: {error}"))
+            })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -153,7 +155,8 @@ fn serve(sender: &Sender, shared: &Shared) -> bool {
         while pending.progress.is_none() && !pending.closed {
             pending = shared.changed.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
-        let wait = last_sent.map_or(Duration::ZERO, |last| PROGRESS_INTERVAL.saturating_sub(last.elapsed()));
+        let wait = last_sent
+            .map_or(Duration::ZERO, |last| PROGRESS_INTERVAL.saturating_sub(last.elapsed()));
         while !pending.closed && !wait.is_zero() {
             let (woken, timeout) = shared
                 .changed
@@ -213,7 +216,8 @@ impl Sender {
 
     fn send(&self, body: ReportBody) -> Result<(), SendError> {
         let message = Message { subject_uid: self.subject_uid.clone(), body };
-        let json = serde_json::to_vec(&message).map_err(|error| SendError::Other(error.to_string()))?;
+        let json =
+            serde_json::to_vec(&message).map_err(|error| SendError::Other(error.to_string()))?;
         // Read again each time: the kubelet renews it.
         let token = std::fs::read_to_string(&self.token_file)
             .map_err(|error| SendError::Other(format!("token: {error}")))?;

@@ -81,7 +81,8 @@ fn answer(stream: TcpStream, config: &Arc<rustls::ServerConfig>, status: u16) ->
         return None;
     }
     let mut stream = reader.into_inner();
-    write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        .unwrap();
     stream.conn.send_close_notify();
     let _ = stream.flush();
     Some(Request { authorization, message: serde_json::from_slice(&body).unwrap() })
@@ -94,7 +95,11 @@ fn token() -> tempfile::NamedTempFile {
 }
 
 fn report() -> Report {
-    Report::Inspect(InspectReport { state: Some(RunState::NotCommitted), backup: None, error: None })
+    Report::Inspect(InspectReport {
+        state: Some(RunState::NotCommitted),
+        backup: None,
+        error: None,
+    })
 }
 
 #[test]
@@ -105,7 +110,9 @@ fn progress_and_report_arrive_with_the_pods_token() {
     let first = server.requests.recv().unwrap();
     assert_eq!(first.authorization, "Bearer the-token");
     assert_eq!(first.message.subject_uid, "uid-1");
-    assert!(matches!(first.message.body, ReportBody::Progress(progress) if progress.bytes_done == 7));
+    assert!(
+        matches!(first.message.body, ReportBody::Progress(progress) if progress.bytes_done == 7)
+    );
     assert!(channel.finish(&report()));
     let second = server.requests.recv().unwrap();
     assert_eq!(second.message.body, ReportBody::Report(Box::new(report())));

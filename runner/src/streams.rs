@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dbbackup_contract::{Failure, Reason};
 use dbbackup_engine::{BackupSink, BackupSource, StreamReader, StreamWriter};
-use dbbackup_repository::{self as repository, Snapshot, SnapshotWriter, StreamOptions};
+use dbbackup_repository::{self as repository, Cutting, Snapshot, SnapshotWriter};
 
 /// Takes an engine's streams into a snapshot that is being written.
 pub(crate) struct SnapshotSink {
@@ -22,12 +22,12 @@ impl SnapshotSink {
 #[async_trait]
 impl BackupSink for SnapshotSink {
     async fn open(&self, name: &str) -> Result<Box<dyn StreamWriter>, Failure> {
-        let stream = self.writer.stream(name, StreamOptions::default()).await?;
+        let stream = self.writer.stream(name, Cutting::default()).await?;
         Ok(Box::new(SinkStream(stream)))
     }
 
     async fn discard(&self, prefix: &str) -> Result<(), Failure> {
-        Ok(self.writer.discard_streams(prefix).await?)
+        Ok(self.writer.discard_streams(prefix)?)
     }
 }
 

@@ -61,13 +61,16 @@ pub(crate) fn list(root: &Path) -> Result<Vec<Entry>, Failure> {
     // Depth first and by name, so that the same folder gives the same list.
     let mut pending = vec![PathBuf::new()];
     while let Some(relative) = pending.pop() {
-        let path = if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
+        let path =
+            if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
         let failed = |error: std::io::Error| unreadable(&path.display().to_string(), &error);
         let metadata = path.symlink_metadata().map_err(failed)?;
         let encoded = encoded(relative.as_os_str().as_bytes());
         let kind = if metadata.is_dir() {
             let mut children = std::fs::read_dir(&path)
-                .and_then(|children| children.map(|child| Ok(child?.file_name())).collect::<Result<Vec<_>, _>>())
+                .and_then(|children| {
+                    children.map(|child| Ok(child?.file_name())).collect::<Result<Vec<_>, _>>()
+                })
                 .map_err(failed)?;
             children.sort_unstable_by(|a, b| b.cmp(a));
             pending.extend(children.into_iter().map(|child| relative.join(child)));
@@ -83,7 +86,12 @@ pub(crate) fn list(root: &Path) -> Result<Vec<Entry>, Failure> {
                 format!("{} is neither a file nor a folder nor a link", path.display()),
             ));
         };
-        entries.push(Entry { path: encoded, kind, mode: metadata.mode() & 0o7777, modified: metadata.mtime() });
+        entries.push(Entry {
+            path: encoded,
+            kind,
+            mode: metadata.mode() & 0o7777,
+            modified: metadata.mtime(),
+        });
     }
     Ok(entries)
 }
@@ -137,7 +145,10 @@ pub(crate) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 fn hostile(path: &str) -> Failure {
-    Failure::new(Reason::RepositoryDamaged, format!("the snapshot holds a path that leads out of its folder: {path}"))
+    Failure::new(
+        Reason::RepositoryDamaged,
+        format!("the snapshot holds a path that leads out of its folder: {path}"),
+    )
 }
 
 /// The same file has the same stream in every snapshot of a series. A path that
@@ -191,7 +202,8 @@ mod tests {
         std::fs::write(folder.path().join("b/c/file"), "x").unwrap();
         std::fs::write(folder.path().join("a"), "x").unwrap();
         std::os::unix::fs::symlink("../elsewhere", folder.path().join("z")).unwrap();
-        let paths: Vec<_> = list(folder.path()).unwrap().into_iter().map(|entry| entry.path).collect();
+        let paths: Vec<_> =
+            list(folder.path()).unwrap().into_iter().map(|entry| entry.path).collect();
         assert_eq!(paths, ["", "a", "b", "b/c", "b/c/file", "z"]);
     }
 

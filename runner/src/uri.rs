@@ -61,7 +61,9 @@ impl std::str::FromStr for ServerUri {
     fn from_str(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| {
             Failure::new(Reason::UsageError, format!("the server's address is wrong: {why}"))
-                .with_hint("Write postgresql://USER@HOST:5432 or postgresql://USER@HOST:5432/DATABASE.")
+                .with_hint(
+                    "Write postgresql://USER@HOST:5432 or postgresql://USER@HOST:5432/DATABASE.",
+                )
         };
         let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
         if !matches!(url.scheme(), "postgresql" | "postgres") {
@@ -69,7 +71,9 @@ impl std::str::FromStr for ServerUri {
         }
         if url.password().is_some() {
             return Err(refuse("it holds a password, which other users of this machine can see")
-                .with_hint("Put the password into a file of mode 0600 and give --password-file FILE."));
+                .with_hint(
+                    "Put the password into a file of mode 0600 and give --password-file FILE.",
+                ));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("options stand in flags, not behind ? or #"));
@@ -82,7 +86,10 @@ impl std::str::FromStr for ServerUri {
         if user.is_empty() {
             return Err(refuse("it names no user"));
         }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| refuse("it names no host"))?;
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| refuse("it names no host"))?;
         let host = decoded(host.trim_start_matches('[').trim_end_matches(']'), "the host's name")?;
         let database = decoded(url.path().trim_start_matches('/'), "the database's name")?;
         Ok(Self {
@@ -112,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_server_has_user_host_port_and_perhaps_a_database() {
-        let server: ServerUri = "postgresql://backup%40x@db.example:6432/my-d%C3%A9pot".parse().unwrap();
+        let server: ServerUri =
+            "postgresql://backup%40x@db.example:6432/my-d%C3%A9pot".parse().unwrap();
         assert_eq!(server.user, "backup@x");
         assert_eq!((server.host.as_str(), server.port), ("db.example", 6432));
         assert_eq!(server.database.as_deref(), Some("my-dépot"));
@@ -129,7 +137,9 @@ mod tests {
 
     #[test]
     fn what_is_no_server_is_refused() {
-        for wrong in ["mysql://me@db", "postgresql://db", "postgresql://me@db?sslmode=require", "db:5432"] {
+        for wrong in
+            ["mysql://me@db", "postgresql://db", "postgresql://me@db?sslmode=require", "db:5432"]
+        {
             assert!(wrong.parse::<ServerUri>().is_err(), "{wrong}");
         }
     }

@@ -49,12 +49,7 @@ pub(super) async fn backup(
             print::line(&format!("snapshot {id}"));
         }
         print::databases(&report.databases);
-        print::line(&format!(
-            "read {}, of which {} are new: {} stored",
-            print::bytes(report.bytes.read),
-            print::bytes(report.bytes.new),
-            print::bytes(report.bytes.stored)
-        ));
+        print::line(&print::byte_counts(&report.bytes));
     }
     print::failure(report.error.as_ref());
     Ok(Report::Backup(report).exit_code())

@@ -1,14 +1,18 @@
 //! `check`: is everything there and whole that the snapshots need?
 
 use dbbackup_contract::{ExitCode, Failure, Reason};
-use dbbackup_repository::CheckLevel;
+use dbbackup_repository::{CheckLevel, CheckReport, Problem};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CheckArgs, CheckLevelArg};
 use crate::commands::{print, repository_access};
 use crate::work;
 
-pub(super) async fn check(args: CheckArgs, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
+pub(super) async fn check(
+    args: CheckArgs,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
     let level = match args.level {
         CheckLevelArg::Structure => CheckLevel::Structure,
         CheckLevelArg::Footers => CheckLevel::Footers,
@@ -20,20 +24,39 @@ pub(super) async fn check(args: CheckArgs, cancel: &CancellationToken) -> Result
         () = cancel.cancelled() => return Err(Failure::new(Reason::Interrupted, "told to stop")),
     };
     if args.json {
-        print::json(&report)?;
+        print::json(&described(&report))?;
     } else {
-        for finding in &report.findings {
-            print::line(&format!("{} ({})", finding.message, finding.reason));
-            for touched in &finding.touches {
-                print::line(&format!("  touches {touched}"));
+        for problem in &report.problems {
+            let Problem { error, snapshot, streams } = problem;
+            print::line(&format!("snapshot {snapshot}: {error} ({})", error.reason()));
+            for stream in streams {
+                print::line(&format!("  cannot be restored: {stream}"));
             }
         }
         print::line(&format!(
-            "{} snapshots, {} packs, {} damages",
+            "{} snapshots, {} packs, {} read, {} problems",
             report.snapshots,
             report.packs,
-            report.findings.len()
+            print::bytes(report.bytes_read),
+            report.problems.len()
         ));
     }
-    Ok(report.findings.first().map_or(ExitCode::Success, |_| ExitCode::Damaged))
+    Ok(if report.problems.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
+}
+
+fn described(report: &CheckReport) -> Value {
+    let problems = report.problems.iter().map(|problem| {
+        json!({
+            "snapshot": problem.snapshot.to_string(),
+            "reason": problem.error.reason(),
+            "message": problem.error.to_string(),
+            "streams": problem.streams,
+        })
+    });
+    json!({
+        "snapshots": report.snapshots,
+        "packs": report.packs,
+        "bytesRead": report.bytes_read,
+        "problems": problems.collect::<Vec<_>>(),
+    })
 }

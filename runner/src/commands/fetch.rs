@@ -19,16 +19,19 @@ use crate::work;
 /// Most bytes of the list of a folder: some ten million entries.
 const MAX_TREE_BYTES: u64 = 2 << 30;
 
-pub(super) async fn fetch(args: FetchArgs, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
+pub(super) async fn fetch(
+    args: FetchArgs,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
     let repository = work::open(&repository_access(&args.repository)?).await?;
     let snapshot = repository.find(&args.snapshot).await?;
-    let session = repository.begin_reading(cancel).await?;
+    let session = repository.begin_reading().await?;
     let board = ProgressBoard::new(None);
     let outcome = tokio::select! {
         outcome = give_back(&snapshot, args.target.as_deref(), &board) => outcome,
         () = cancel.cancelled() => Err(Failure::new(Reason::Interrupted, "told to stop")),
     };
-    session.end().await;
+    work::end(session).await;
     board.clear();
     outcome.map(|()| ExitCode::Success)
 }

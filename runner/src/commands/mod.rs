@@ -87,9 +87,8 @@ fn server_access(args: &ServerArgs) -> Result<PostgresqlAccess, Failure> {
 
 /// A file on this machine, in the shape of a mounted secret.
 fn local_file(path: &Path) -> Result<SecretFile, Failure> {
-    let unusable = || {
-        Failure::new(Reason::UsageError, format!("{} is no path of a file", path.display()))
-    };
+    let unusable =
+        || Failure::new(Reason::UsageError, format!("{} is no path of a file", path.display()));
     let absolute = std::path::absolute(path).map_err(|_| unusable())?;
     let (Some(dir), Some(key)) = (absolute.parent(), absolute.file_name()) else {
         return Err(unusable());

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout)] // This is where output comes from.
 
-use dbbackup_contract::{DatabaseOutcome, DatabaseReport, Failure, Reason};
+use dbbackup_contract::{ByteCounts, DatabaseOutcome, DatabaseReport, Failure, Reason};
 use indicatif::{DecimalBytes, FormattedDuration, HumanCount};
 use serde::Serialize;
 
@@ -34,6 +34,16 @@ pub(super) fn bytes(bytes: u64) -> String {
     DecimalBytes(bytes).to_string()
 }
 
+/// `read 1.30 GB, of which 48 MB are new: 16 MB stored`.
+pub(super) fn byte_counts(counts: &ByteCounts) -> String {
+    format!(
+        "read {}, of which {} are new: {} stored",
+        bytes(counts.read),
+        bytes(counts.new),
+        bytes(counts.stored)
+    )
+}
+
 /// A line for each database, aligned.
 pub(super) fn databases(databases: &[DatabaseReport]) {
     let shown: Vec<_> = databases.iter().map(shown_name).collect();
@@ -47,11 +57,14 @@ pub(super) fn databases(databases: &[DatabaseReport]) {
                 HumanCount(database.rows).to_string(),
                 FormattedDuration(std::time::Duration::from_millis(database.duration_milliseconds)),
             ),
-            (DatabaseOutcome::Skipped, _) => println!("  {name:width$}  left out: it allows no connections"),
+            (DatabaseOutcome::Skipped, _) => {
+                println!("  {name:width$}  left out: it allows no connections")
+            }
             (DatabaseOutcome::Failed, error) => {
-                let (message, reason) = error
-                    .as_ref()
-                    .map_or(("no reason is known", Reason::Unknown), |error| (&error.message, error.reason));
+                let (message, reason) =
+                    error.as_ref().map_or(("no reason is known", Reason::Unknown), |error| {
+                        (&error.message, error.reason)
+                    });
                 println!("  {name:width$}  FAILED: {message} ({reason})");
                 if let Some(error) = error.as_ref().filter(|error| !error.hint.is_empty()) {
                     println!("  {:width$}  hint: {}", "", error.hint);

@@ -34,8 +34,11 @@ pub(super) async fn restore(
     let board = ProgressBoard::new(None);
     let order = work::Order::by_hand(&repository, &board, cancel)
         .with_stall_timeout(args.server.stall_timeout);
-    let report = work::restore(&order, &action).await;
+    let (report, settlement) = work::restore(&order, &action).await;
     board.clear();
+    if let Some(settlement) = settlement {
+        settlement.settle().await;
+    }
     if args.json {
         print::json(&report)?;
     } else {
@@ -68,7 +71,8 @@ mod tests {
 
     #[test]
     fn new_names_pair_with_databases_or_are_refused() {
-        let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let strings =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let paired = databases(strings(&["a", "b"]), strings(&["x", "y"])).unwrap();
         assert_eq!(paired[1].as_name.as_deref(), Some("y"));
         assert_eq!(databases(strings(&["a"]), vec![]).unwrap()[0].as_name, None);

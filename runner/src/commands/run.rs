@@ -25,12 +25,21 @@ pub(super) async fn run(args: RunArgs, cancel: &CancellationToken) -> Result<Exi
         None => None,
     };
     let board = ProgressBoard::new(channel.as_ref());
-    let report = carry_out(&task, &board, cancel).await;
+    let (report, restored) = carry_out(&task, &board, cancel).await;
     drop(board);
-    conclude(report, channel).await
+    let (code, known) = conclude(report, channel).await;
+    if let Some(restored) = restored.filter(|_| known) {
+        restored.settle().await;
+    }
+    Ok(code)
 }
 
-async fn carry_out(task: &Task, board: &ProgressBoard<'_>, cancel: &CancellationToken) -> Report {
+/// The report, and what is left to do when it has arrived.
+async fn carry_out(
+    task: &Task,
+    board: &ProgressBoard<'_>,
+    cancel: &CancellationToken,
+) -> (Report, Option<work::Settlement>) {
     let order = work::Order {
         repository: &task.repository,
         workers: task.workers,
@@ -40,37 +49,47 @@ async fn carry_out(task: &Task, board: &ProgressBoard<'_>, cancel: &Cancellation
         cancel,
     };
     match &task.action {
-        Action::Init(action) => Report::Init(work::init(&order, action).await),
-        Action::Backup(action) => Report::Backup(work::back_up(&order, action).await),
-        Action::Restore(action) => Report::Restore(work::restore(&order, action).await),
-        Action::Inspect(action) => Report::Inspect(work::inspect(&order, action).await),
+        Action::Init(action) => (Report::Init(work::init(&order, action).await), None),
+        Action::Backup(action) => (Report::Backup(work::back_up(&order, action).await), None),
+        Action::Restore(action) => {
+            let (report, settlement) = work::restore(&order, action).await;
+            (Report::Restore(report), settlement)
+        }
+        Action::Inspect(action) => (Report::Inspect(work::inspect(&order, action).await), None),
     }
 }
 
-/// Tells the pod's status and the operator, and gives the exit code.
-async fn conclude(report: Report, channel: Option<ReportChannel>) -> Result<ExitCode, Failure> {
+/// Tells the pod's status and the operator. Gives the exit code, and whether
+/// whoever asked knows the outcome now.
+async fn conclude(report: Report, channel: Option<ReportChannel>) -> (ExitCode, bool) {
     if let Some(error) = report.error() {
         tracing::error!(reason = %error.reason, hint = error.hint, "{}", error.message);
     }
     tracing::info!(outcome = ?report.outcome(), "task ended");
     termination::write_summary(&report, Path::new(TERMINATION_FILE));
     let code = report.exit_code();
-    if let Some(channel) = channel {
-        let delivered = tokio::task::spawn_blocking(move || channel.finish(&report)).await;
-        if !delivered.unwrap_or(false) {
-            tracing::warn!("the operator has not got the report; it will look elsewhere");
-        }
+    let Some(channel) = channel else { return (code, true) };
+    let delivered = tokio::task::spawn_blocking(move || channel.finish(&report)).await;
+    let delivered = delivered.unwrap_or(false);
+    if !delivered {
+        tracing::warn!("the operator has not got the report; it will look elsewhere");
     }
-    Ok(code)
+    (code, delivered)
 }
 
 fn read_task(path: &Path) -> Result<Task, Failure> {
     let unreadable = |why: String| {
-        Failure::new(Reason::TaskInvalid, format!("the task {} cannot be read: {why}", path.display()))
+        Failure::new(
+            Reason::TaskInvalid,
+            format!("the task {} cannot be read: {why}", path.display()),
+        )
     };
     let json = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
     if json.len() > MAX_TASK_BYTES {
-        return Err(unreadable(format!("it has {} bytes, the most is {MAX_TASK_BYTES}", json.len())));
+        return Err(unreadable(format!(
+            "it has {} bytes, the most is {MAX_TASK_BYTES}",
+            json.len()
+        )));
     }
     Ok(Task::from_json(&json)?)
 }

@@ -10,7 +10,10 @@ use crate::work;
 
 pub(super) async fn snapshots(args: SnapshotsArgs) -> Result<ExitCode, Failure> {
     let repository = work::open(&repository_access(&args.repository)?).await?;
-    let found = repository.snapshots(args.series.as_deref()).await?;
+    let list = repository.snapshots(args.series.as_deref()).await?;
+    let mut found = list.snapshots;
+    // Names sort by series first; people read by time.
+    found.sort_by(|a, b| a.about().slot_time.cmp(&b.about().slot_time).then(a.id().cmp(b.id())));
     if args.json {
         print::json(&found.iter().map(described).collect::<Vec<_>>())?;
     } else {
@@ -25,7 +28,10 @@ pub(super) async fn snapshots(args: SnapshotsArgs) -> Result<ExitCode, Failure> 
             ));
         }
     }
-    Ok(ExitCode::Success)
+    for (id, error) in &list.unreadable {
+        eprintln!("error: snapshot {id} cannot be read: {error} ({})", error.reason());
+    }
+    Ok(if list.unreadable.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
 }
 
 fn described(snapshot: &Snapshot) -> Value {

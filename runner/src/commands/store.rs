@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use dbbackup_contract::{DEFAULT_WORKERS, ExitCode, Failure, Reason};
-use dbbackup_repository::{
-    CommitInfo, SessionOptions, Snapshot, SnapshotWriter, StreamOptions, Totals,
-};
+use dbbackup_contract::{ExitCode, Failure, Reason};
+use dbbackup_repository::{Begun, CommitInfo, Cutting, SessionOptions, Snapshot, SnapshotWriter};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -18,23 +16,26 @@ use crate::progress::ProgressBoard;
 use crate::tree::{self, DATA, Entry, EntryKind, TREE};
 use crate::work;
 
-pub(super) async fn store(args: StoreArgs, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
+pub(super) async fn store(
+    args: StoreArgs,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
     // What is to be stored is looked at before a session begins.
     let entries = match &args.path {
         Some(path) => Some(listed(path.clone()).await?),
         None => None,
     };
     let repository = work::open(&repository_access(&args.repository)?).await?;
-    let writer = repository
-        .begin(SessionOptions {
-            series: args.name.clone(),
-            run_id: uuid::Uuid::new_v4().to_string(),
-            slot_time: Timestamp::now(),
-            workers: DEFAULT_WORKERS,
-            cancel: cancel.clone(),
-            ..SessionOptions::default()
-        })
-        .await?;
+    let run_id = uuid::Uuid::new_v4().to_string();
+    let session = SessionOptions {
+        cancel: cancel.clone(),
+        ..SessionOptions::new(&args.name, run_id, Timestamp::now())
+    };
+    let writer = match repository.begin(session).await? {
+        Begun::Started(writer) => writer,
+        // A run that was named a moment ago cannot have committed.
+        Begun::Committed(snapshot) => return show(&snapshot, args.json),
+    };
     let board = ProgressBoard::new(None);
     let outcome = async {
         match (&args.path, &entries) {
@@ -51,29 +52,19 @@ pub(super) async fn store(args: StoreArgs, cancel: &CancellationToken) -> Result
     };
     board.clear();
     stored?;
-    let totals = writer.totals();
     let kind = if entries.is_some() { "tree" } else { "stream" };
-    let info = CommitInfo { kind: kind.to_owned(), labels: json!({}), report: json!({}) };
-    let snapshot = writer.commit(info).await?;
-    show(&snapshot, &totals, args.json)?;
-    Ok(ExitCode::Success)
+    let snapshot = writer.commit(CommitInfo::new(kind, json!({}), json!({}))).await?;
+    show(&snapshot, args.json)
 }
 
-fn show(snapshot: &Snapshot, totals: &Totals, as_json: bool) -> Result<(), Failure> {
-    let id = snapshot.id().to_string();
+fn show(snapshot: &Snapshot, as_json: bool) -> Result<ExitCode, Failure> {
+    let (id, bytes) = (snapshot.id().to_string(), &snapshot.about().bytes);
     if as_json {
-        return print::json(&json!({
-            "id": id,
-            "bytes": {"read": totals.read, "new": totals.new, "stored": totals.stored},
-        }));
+        print::json(&json!({"id": id, "bytes": bytes}))?;
+    } else {
+        print::line(&format!("snapshot {id}: {}", print::byte_counts(bytes)));
     }
-    print::line(&format!(
-        "snapshot {id}: read {}, of which {} are new: {} stored",
-        print::bytes(totals.read),
-        print::bytes(totals.new),
-        print::bytes(totals.stored)
-    ));
-    Ok(())
+    Ok(ExitCode::Success)
 }
 
 async fn listed(path: PathBuf) -> Result<Vec<Entry>, Failure> {
@@ -87,7 +78,7 @@ async fn store_tree(
     entries: &[Entry],
     board: &ProgressBoard<'_>,
 ) -> Result<(), Failure> {
-    let mut list = writer.stream(TREE, StreamOptions::default()).await?;
+    let mut list = writer.stream(TREE, Cutting::default()).await?;
     for entry in entries {
         let mut line = serde_json::to_vec(entry)
             .map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))?;
@@ -97,7 +88,8 @@ async fn store_tree(
     list.finish().await?;
     for entry in entries {
         if let EntryKind::File { stream } = &entry.kind {
-            let path = if entry.path.is_empty() { root.to_owned() } else { tree::place(root, entry)? };
+            let path =
+                if entry.path.is_empty() { root.to_owned() } else { tree::place(root, entry)? };
             let name = path.display().to_string();
             let file = std::fs::File::open(&path).map_err(|error| unreadable(&name, &error))?;
             store_stream(writer, stream, ByteSource::read(file, &name), board).await?;
@@ -112,7 +104,7 @@ async fn store_stream(
     mut input: ByteSource,
     board: &ProgressBoard<'_>,
 ) -> Result<(), Failure> {
-    let mut stream = writer.stream(name, StreamOptions::default()).await?;
+    let mut stream = writer.stream(name, Cutting::default()).await?;
     while let Some(piece) = input.next().await? {
         stream.write(piece).await?;
         board.bytes(name, writer.totals().read, None);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    BackupAction, BackupReport, ByteCounts, DatabaseCount, Failure, Outcome, Reason, Source, VerificationLevel, VerificationReport,
+    BackupAction, BackupReport, ByteCounts, DatabaseCount, Failure, Outcome, Reason, Source,
+    VerificationLevel, VerificationReport,
 };
 use dbbackup_postgres::{self as postgres, BackupOptions, BackupResult};
 use dbbackup_repository::{
-    CommitInfo, Repository, RunResolution, SessionOptions, Snapshot, SnapshotWriter,
+    Begun, CommitFacts, CommitInfo, Repository, SessionOptions, Snapshot, SnapshotWriter,
 };
 use jiff::Timestamp;
 
@@ -34,32 +35,24 @@ async fn try_back_up(
     start_time: Timestamp,
 ) -> Result<BackupReport, Failure> {
     let repository = open(order.repository).await?;
-    let attempt =
-        match repository.resolve_run(&action.series, &action.run_id, action.slot_time).await? {
-            RunResolution::Committed(snapshot) => {
-                tracing::info!(id = %snapshot.id(), "an earlier attempt has committed");
-                return committed_report(&repository, &snapshot).await;
-            }
-            RunResolution::Free { attempt } => attempt,
-        };
-    let writer = repository
-        .begin(SessionOptions {
-            series: action.series.clone(),
-            run_id: action.run_id.clone(),
-            slot_time: action.slot_time,
-            attempt,
-            workers: order.workers,
-            cancel: order.cancel.clone(),
-            ..SessionOptions::default()
-        })
-        .await?;
-    let writer = Arc::new(writer);
+    let session = SessionOptions {
+        workers: order.workers,
+        cancel: order.cancel.clone(),
+        ..SessionOptions::new(&action.series, &action.run_id, action.slot_time)
+    };
+    let writer = match repository.begin(session).await? {
+        Begun::Committed(snapshot) => {
+            tracing::info!(id = %snapshot.id(), "an earlier attempt has committed");
+            return committed_report(&snapshot).await;
+        }
+        Begun::Started(writer) => Arc::new(writer),
+    };
     let result = read_server(order, action, &writer).await?;
-    let report = BackupReport { attempt, ..report_of(&repository, &writer, result, start_time) };
+    let report = report_of(&repository, &writer, result, start_time);
     if report.outcome == Outcome::Failed {
         return Ok(report);
     }
-    commit(&repository, writer, action, report).await
+    commit(writer, action, report).await
 }
 
 async fn read_server(
@@ -79,36 +72,34 @@ async fn read_server(
 
 /// Commits the snapshot with its report in it, then verifies what stands there.
 async fn commit(
-    repository: &Repository,
     writer: Arc<SnapshotWriter>,
     action: &BackupAction,
     mut report: BackupReport,
 ) -> Result<BackupReport, Failure> {
     let writer = Arc::into_inner(writer)
         .ok_or_else(|| Failure::new(Reason::Internal, "a stream is still open at the commit"))?;
-    let json = |value: Result<serde_json::Value, serde_json::Error>| {
-        value.map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))
-    };
+    let labels = serde_json::to_value(&action.origin)
+        .map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))?;
+    let draft = report.clone();
     let info = CommitInfo {
         kind: "postgresql".to_owned(),
-        labels: json(serde_json::to_value(&action.origin))?,
-        report: json(serde_json::to_value(&report))?,
+        labels,
+        report: Box::new(move |facts| serde_json::json!(with_facts(draft, facts))),
     };
     let snapshot = writer.commit(info).await?;
     tracing::info!(id = %snapshot.id(), "snapshot committed");
-    verify(repository, &snapshot, &mut report).await;
+    report = serde_json::from_value(snapshot.report().clone()).map_err(|error| {
+        Failure::new(Reason::Internal, format!("the committed report cannot be read: {error}"))
+    })?;
+    verify(&snapshot, &mut report).await;
     report.completion_time = Timestamp::now();
     Ok(report)
 }
 
 /// Reads the manifest back and looks whether every pack that it names is there.
 /// A snapshot that does not pass is not called a success.
-pub(super) async fn verify(
-    repository: &Repository,
-    snapshot: &Snapshot,
-    report: &mut BackupReport,
-) {
-    let outcome = repository.verify_manifest(snapshot.id()).await;
+pub(super) async fn verify(snapshot: &Snapshot, report: &mut BackupReport) {
+    let outcome = snapshot.verify_manifest().await;
     report.verification = Some(VerificationReport {
         level: VerificationLevel::Manifest,
         passed: outcome.is_ok(),
@@ -117,6 +108,17 @@ pub(super) async fn verify(
     if let Err(error) = outcome {
         report.outcome = Outcome::Failed;
         report.error = Some(error.into());
+    }
+}
+
+/// What is known of the snapshot only when all but its head is written.
+fn with_facts(report: BackupReport, facts: &CommitFacts) -> BackupReport {
+    BackupReport {
+        snapshot_id: Some(facts.id.to_string()),
+        attempt: facts.attempt,
+        bytes: ByteCounts { read: report.bytes.read, ..facts.bytes.clone() },
+        completion_time: facts.commit_time,
+        ..report
     }
 }
 

@@ -28,12 +28,12 @@ async fn try_init(order: &Order<'_>, action: &InitAction) -> Result<InitReport, 
     let store = open::store(&order.repository.storage).await?;
     let encryption = open::encryption(&order.repository.encryption)?;
     // A pinned repository that is gone must not be replaced by an empty one.
-    let may_create = action.initialize == Initialize::IfEmpty && order.repository.expected_id.is_none();
-    let Opened { repository, created, opened_slots } = if may_create {
-        Repository::create_or_open(store, &encryption).await?
-    } else {
-        Repository::open(store, &encryption).await?
+    let initialize = match order.repository.expected_id {
+        None => action.initialize,
+        Some(_) => Initialize::Never,
     };
+    let Opened { repository, created, opened_slots } =
+        Repository::create_or_open(store, &encryption, initialize).await?;
     open::pinned(order.repository, &repository)?;
     let usage = repository.usage().await?;
     Ok(InitReport {

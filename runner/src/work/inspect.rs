@@ -1,9 +1,7 @@
 //! What became of a run: the repository is the truth.
 
-use dbbackup_contract::{
-    BackupReport, Failure, InspectAction, InspectReport, Outcome, Reason, RunState,
-};
-use dbbackup_repository::{Repository, RunResolution, Snapshot};
+use dbbackup_contract::{BackupReport, Failure, InspectAction, InspectReport, Reason, RunState};
+use dbbackup_repository::{RunState as Resolved, Snapshot, TombstoneReason};
 
 use super::{Order, open};
 
@@ -20,29 +18,29 @@ async fn try_inspect(
     action: &InspectAction,
 ) -> Result<(RunState, Option<BackupReport>), Failure> {
     let repository = open(order.repository).await?;
-    let resolution =
-        repository.resolve_run(&action.series, &action.run_id, action.slot_time).await?;
-    match resolution {
-        RunResolution::Committed(snapshot) => {
-            let report = committed_report(&repository, &snapshot).await?;
+    let fence = Some(TombstoneReason::Inspect);
+    let run = repository.resolve_run(&action.series, &action.run_id, action.slot_time, fence);
+    match run.await? {
+        Resolved::Committed(snapshot) => {
+            let report = committed_report(&snapshot).await?;
             Ok((RunState::Committed, Some(report)))
         }
-        RunResolution::Free { .. } => Ok((RunState::NotCommitted, None)),
+        Resolved::Free { .. } => Ok((RunState::NotCommitted, None)),
+        Resolved::Unresolved { attempt } => {
+            Err(Failure::new(Reason::OutcomeUnknown, format!("attempt {attempt} may still commit")))
+        }
     }
 }
 
 /// The report that was committed with a snapshot, verified as it is now.
-pub(super) async fn committed_report(
-    repository: &Repository,
-    snapshot: &Snapshot,
-) -> Result<BackupReport, Failure> {
-    let mut report: BackupReport = serde_json::from_value(snapshot.report().clone()).map_err(|error| {
-        Failure::new(
-            Reason::RepositoryDamaged,
-            format!("snapshot {} holds no report of a backup: {error}", snapshot.id()),
-        )
-    })?;
-    super::backup::verify(repository, snapshot, &mut report).await;
-    debug_assert!(report.outcome != Outcome::Failed || report.error.is_some());
+pub(super) async fn committed_report(snapshot: &Snapshot) -> Result<BackupReport, Failure> {
+    let mut report: BackupReport =
+        serde_json::from_value(snapshot.report().clone()).map_err(|error| {
+            Failure::new(
+                Reason::RepositoryDamaged,
+                format!("snapshot {} holds no report of a backup: {error}", snapshot.id()),
+            )
+        })?;
+    super::backup::verify(snapshot, &mut report).await;
     Ok(report)
 }

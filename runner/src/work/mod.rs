@@ -22,8 +22,8 @@ use crate::progress::ProgressBoard;
 pub(crate) use backup::back_up;
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
-pub(crate) use open::open;
-pub(crate) use restore::restore;
+pub(crate) use open::{end, open};
+pub(crate) use restore::{Settlement, restore};
 
 /// What all work needs beside its action.
 pub(crate) struct Order<'a> {
@@ -82,9 +82,10 @@ fn server_connection(order: &Order<'_>, access: &PostgresqlAccess) -> ServerConn
 /// The failure that stands for all: the first failed database's, with its name.
 fn why_incomplete(databases: &[DatabaseReport], count: DatabaseCount) -> Option<Failure> {
     let failed = databases.iter().find(|database| database.outcome == DatabaseOutcome::Failed)?;
-    let error = failed.error.clone().unwrap_or_else(|| {
-        Failure::new(Reason::Internal, "no reason is known")
-    });
+    let error = failed
+        .error
+        .clone()
+        .unwrap_or_else(|| Failure::new(Reason::Internal, "no reason is known"));
     let message = format!("{}: {}", failed.name, error.message);
     // Of a run without any success the first reason decides whether it is tried again.
     let failure = match count.outcome() {
@@ -94,4 +95,3 @@ fn why_incomplete(databases: &[DatabaseReport], count: DatabaseCount) -> Option<
     };
     Some(failure)
 }
-

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dbbackup_contract::{
     EncryptionAccess, Failure, KeyAccess, KeyKind, Reason, RepositoryAccess, StorageAccess,
 };
-use dbbackup_repository::{Encryption, KeySource, Repository};
+use dbbackup_repository::{Encryption, KeySource, ReadSession, Repository};
 use dbbackup_storage::{Store, VolumeOptions, VolumeStore};
 
 /// Opens the repository and makes sure that it is the one that was pinned.
@@ -53,5 +53,13 @@ pub(super) fn pinned(access: &RepositoryAccess, repository: &Repository) -> Resu
             format!("repository {} has the id {found}, expected is {expected}", access.name),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Says that reading is over. If that cannot be written, the collector waits a
+/// little longer; nothing else depends on it.
+pub(crate) async fn end(session: ReadSession) {
+    if let Err(error) = session.end().await {
+        tracing::warn!(%error, "the end of reading was not noted");
     }
 }

@@ -4,54 +4,52 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, Failure, Outcome, Reason, RestoreAction, RestoreReport,
-    RestoreStrategy, SnapshotSelector,
+    BackupReport, DatabaseCount, Failure, Outcome, RestoreAction, RestoreReport, RestoreStrategy,
+    SnapshotSelector,
 };
 use dbbackup_postgres::{self as postgres, RestoreOptions, RestoreResult};
 use dbbackup_repository::{Repository, Snapshot};
 use jiff::Timestamp;
 
-use super::{Order, open, server_connection, why_incomplete};
+use super::{Order, end, open, server_connection, why_incomplete};
 use crate::streams::SnapshotSource;
 
 /// How long another restore may hold the lock on a database's name.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A restore that has ended, and what is left to do when its report has arrived.
-pub(crate) struct Restored {
-    pub(crate) report: RestoreReport,
-    settlement: Option<(RestoreOptions, RestoreResult)>,
+/// What is left to do when whoever asked knows the outcome.
+pub(crate) struct Settlement {
+    options: RestoreOptions,
+    result: RestoreResult,
 }
 
-impl Restored {
+impl Settlement {
     /// Takes the request's marks from the restored databases. Until then a
-    /// retry would find them, and not do the work twice.
+    /// retry finds them, and does not do the work twice.
     pub(crate) async fn settle(self) {
-        if let Some((options, result)) = self.settlement
-            && let Err(failure) = postgres::settle(&options, &result).await
-        {
+        if let Err(failure) = postgres::settle(&self.options, &self.result).await {
             tracing::warn!(%failure, "restored databases keep the request's mark as their comment");
         }
     }
 }
 
 /// Restores the databases; a failure is in the report.
-pub(crate) async fn restore(order: &Order<'_>, action: &RestoreAction) -> Restored {
+pub(crate) async fn restore(
+    order: &Order<'_>,
+    action: &RestoreAction,
+) -> (RestoreReport, Option<Settlement>) {
     let start_time = Timestamp::now();
     let mut snapshot_id = None;
     match try_restore(order, action, &mut snapshot_id).await {
-        Ok((options, result)) => Restored {
-            report: report_of(&result, start_time, snapshot_id),
-            settlement: Some((options, result)),
-        },
-        Err(error) => Restored {
-            report: RestoreReport {
-                error: Some(error),
-                snapshot_id,
-                ..empty_report(start_time)
-            },
-            settlement: None,
-        },
+        Ok((options, result)) => {
+            let report = report_of(&result, start_time, snapshot_id);
+            (report, Some(Settlement { options, result }))
+        }
+        Err(error) => {
+            let failed =
+                RestoreReport { error: Some(error), snapshot_id, ..empty_report(start_time) };
+            (failed, None)
+        }
     }
 }
 
@@ -72,10 +70,10 @@ async fn try_restore(
         lock_timeout: LOCK_TIMEOUT,
     };
     // While it lives, the collector leaves alone what the snapshot needs.
-    let session = repository.begin_reading(order.cancel).await?;
+    let session = repository.begin_reading().await?;
     let source = SnapshotSource::new(Arc::new(snapshot));
     let result = postgres::restore(&options, &source, order.board, order.cancel).await;
-    session.end().await;
+    end(session).await;
     Ok((options, result?))
 }
 
@@ -83,13 +81,7 @@ async fn find(repository: &Repository, selector: &SnapshotSelector) -> Result<Sn
     match selector {
         SnapshotSelector::Id(prefix) => Ok(repository.find(prefix).await?),
         SnapshotSelector::Latest { series, before } => {
-            repository.latest(series, *before).await?.ok_or_else(|| {
-                let limit = before.map(|time| format!(" before {time}")).unwrap_or_default();
-                Failure::new(
-                    Reason::SnapshotNotFound,
-                    format!("series {series} has no snapshot{limit}"),
-                )
-            })
+            Ok(repository.latest(series, *before).await?)
         }
     }
 }
