@@ -72,7 +72,6 @@ impl ClientFiles {
         files.set("PGAPPNAME", application_name);
         files.set("PGSSLMODE", access.tls.mode.as_sslmode());
         files.set("PGGSSENCMODE", "disable");
-        files.set("PGCLIENTENCODING", "UTF8");
         files.set("PGCONNECT_TIMEOUT", server.connect_timeout.as_secs().max(2).to_string());
         Ok(files)
     }

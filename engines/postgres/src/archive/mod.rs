@@ -17,9 +17,9 @@ mod split;
 mod stream_names;
 mod wire;
 
-pub(crate) use layout::{BlockKind, BlockLayout, Layout};
+pub(crate) use layout::Layout;
 pub(crate) use split::{Piece, Splitter, Target};
-pub(crate) use stream_names::{database_prefix, encoded};
+pub(crate) use stream_names::database_prefix;
 
 use dbbackup_contract::{Failure, Reason};
 

@@ -1,0 +1,211 @@
+//! A backup: globals, then each database, the largest first.
+//!
+//! gather (server, databases) → plan (which, in which order) → dump each →
+//! report. One database's failure takes its streams back and leaves the others;
+//! a server, sink or run that is lost ends all.
+
+mod dump;
+mod readable;
+
+pub(crate) use self::dump::{DATABASE_DOCUMENT_VERSION, DatabaseDocument};
+
+use std::time::Instant;
+
+use dbbackup_contract::{
+    DatabaseOutcome, DatabaseReport, Failure, LogPosition, Method, MethodChoice, ServerReport,
+};
+use dbbackup_engine::{BackupSink, ProgressSink};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::database_prefix;
+use crate::clients::Clients;
+use crate::connection::Session;
+use crate::database::{DatabaseProperties, list_databases};
+use crate::errors::is_server_lost;
+use crate::globals::read_globals;
+use crate::progress::Meter;
+use crate::selection::{Candidate, Choice, choose};
+use crate::server::Server;
+use crate::watch::interrupted;
+use crate::{BackupOptions, BackupResult};
+
+/// The stream of roles and tablespaces.
+pub(crate) const GLOBALS_STREAM: &str = "globals.json";
+
+/// What a database's failure means for the others.
+enum Stop {
+    /// They go on.
+    Database(Failure),
+    /// Nothing more can be done.
+    All(Failure),
+}
+
+/// Backs up databases of a server into `sink`.
+///
+/// One database's failure is in its report; the others go on, and the failed
+/// one leaves no stream behind.
+///
+/// # Errors
+/// When nothing can be done at all, or the server, the sink or the run itself is lost.
+pub async fn backup(
+    options: &BackupOptions,
+    sink: &dyn BackupSink,
+    progress: &dyn ProgressSink,
+    cancel: &CancellationToken,
+) -> Result<BackupResult, Failure> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(interrupted()),
+        gathered = gather(options) => run(options, gathered?, sink, progress, cancel).await,
+    }
+}
+
+/// What is known before the first byte.
+struct Gathered {
+    server: Server,
+    clients: Clients,
+    chosen: Vec<(DatabaseProperties, Choice)>,
+}
+
+async fn gather(options: &BackupOptions) -> Result<Gathered, Failure> {
+    let server = Server::open(&options.server).await?;
+    let clients = options.server.clients.for_server(server.major)?;
+    let databases = list_databases(&server.session).await?;
+    let candidates: Vec<_> = databases.iter().map(candidate).collect();
+    let choices = choose(&options.databases, &candidates)?;
+    let mut databases: Vec<_> = databases.into_iter().map(Some).collect();
+    let chosen = choices
+        .into_iter()
+        .filter_map(|(index, choice)| Some((databases[index].take()?, choice)))
+        .collect();
+    Ok(Gathered { server, clients, chosen })
+}
+
+fn candidate(database: &DatabaseProperties) -> Candidate {
+    Candidate {
+        name: database.name.clone(),
+        allows_connections: database.allows_connections,
+        is_template: database.is_template,
+    }
+}
+
+async fn run(
+    options: &BackupOptions,
+    gathered: Gathered,
+    sink: &dyn BackupSink,
+    progress: &dyn ProgressSink,
+    cancel: &CancellationToken,
+) -> Result<BackupResult, Failure> {
+    let Gathered { server, clients, chosen } = gathered;
+    let size = |database: &DatabaseProperties| {
+        database.size_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
+    };
+    let taken: Vec<_> = chosen.iter().filter(|(_, choice)| *choice == Choice::Take).collect();
+    let size_bytes = taken.iter().map(|(database, _)| size(database)).sum();
+    let meter = Meter::new(progress, taken.len(), size_bytes);
+
+    let globals = read_globals(&server.session).await?;
+    let mut bytes_read = put_document(sink, GLOBALS_STREAM, &globals).await?;
+
+    let mut consistent: Option<(LogPosition, Timestamp)> = None;
+    let mut reports = Vec::new();
+    for (database, choice) in &chosen {
+        if *choice == Choice::Skip {
+            reports.push(report(&database.name, DatabaseOutcome::Skipped));
+            continue;
+        }
+        meter.begin(&database.name);
+        let started = Instant::now();
+        let context = dump::Context {
+            options,
+            server: &server,
+            clients: &clients,
+            sink,
+            meter: &meter,
+            cancel,
+        };
+        let dumped = dump::dump_database(&context, &database.name).await;
+        let mut report = report(&database.name, DatabaseOutcome::Failed);
+        report.duration_milliseconds =
+            u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match dumped {
+            Ok(dumped) => {
+                report.outcome = DatabaseOutcome::Succeeded;
+                report.bytes = dumped.bytes;
+                report.tables = dumped.tables;
+                report.rows = dumped.rows;
+                bytes_read += dumped.bytes;
+                consistent.get_or_insert((dumped.position, dumped.time));
+            }
+            Err(Stop::All(failure)) => return Err(failure),
+            Err(Stop::Database(failure)) => {
+                sink.discard(&database_prefix(&database.name)).await?;
+                // Is it this database, or has the server gone?
+                if let Err(lost) = answers(&server.session).await {
+                    return Err(if is_server_lost(failure.reason) { failure } else { lost });
+                }
+                tracing::warn!(database = database.name, %failure, "database failed");
+                report.error = Some(failure);
+            }
+        }
+        reports.push(report);
+        meter.end(size(database));
+    }
+    let (position, consistent_time) = consistent.unzip();
+    Ok(BackupResult {
+        server: ServerReport { version: server.version, identity: server.identity, size_bytes },
+        position,
+        consistent_time,
+        method: MethodChoice {
+            used: Method::Logical,
+            reason: "the only method of this release".to_owned(),
+        },
+        bytes_read,
+        databases: reports,
+    })
+}
+
+/// Whether the server still answers on `session`.
+pub(crate) async fn answers(session: &Session) -> Result<(), Failure> {
+    let limit = std::time::Duration::from_secs(10);
+    let lost = |why: &str| {
+        Failure::new(dbbackup_contract::Reason::ServerGoneAway, format!("the server {why}"))
+    };
+    match tokio::time::timeout(limit, session.run("SELECT 1", "asking the server")).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(lost("does not answer any more")),
+    }
+}
+
+pub(crate) fn report(name: &str, outcome: DatabaseOutcome) -> DatabaseReport {
+    DatabaseReport {
+        name: name.to_owned(),
+        as_name: None,
+        outcome,
+        bytes: 0,
+        tables: 0,
+        rows: 0,
+        duration_milliseconds: 0,
+        error: None,
+    }
+}
+
+/// Writes a document as a stream of its own; returns its length.
+async fn put_document(
+    sink: &dyn BackupSink,
+    stream: &str,
+    document: &(impl Serialize + Sync),
+) -> Result<u64, Failure> {
+    let json = serde_json::to_vec(document).map_err(|error| {
+        let reason = dbbackup_contract::Reason::Internal;
+        Failure::new(reason, format!("{stream} cannot be written: {error}"))
+    })?;
+    let length = json.len() as u64;
+    let mut writer = sink.open(stream).await?;
+    writer.write(json.into()).await?;
+    writer.finish().await?;
+    Ok(length)
+}

@@ -1,0 +1,158 @@
+//! What a backup holds, read from its documents.
+
+use std::collections::BTreeMap;
+
+use dbbackup_contract::{Failure, Reason, RestoreDatabase};
+use dbbackup_engine::BackupSource;
+use serde::de::DeserializeOwned;
+
+use crate::archive::join::check_layout;
+use crate::archive::{Layout, database_prefix};
+use crate::backup::{DATABASE_DOCUMENT_VERSION, DatabaseDocument, GLOBALS_STREAM};
+use crate::globals::{GLOBALS_VERSION, Globals};
+
+/// Longest document that is read into memory.
+const MAX_DOCUMENT_BYTES: usize = 256 * 1024 * 1024;
+
+/// A database of the backup, and the name that it gets.
+pub(super) struct Wanted {
+    pub(super) name: String,
+    pub(super) target: String,
+    pub(super) document: DatabaseDocument,
+    pub(super) layout: Layout,
+}
+
+/// Finds the databases that are asked for; all where nothing is asked for.
+///
+/// # Errors
+/// `DatabaseNotFound` for a name that the backup lacks, `InvalidSpec` for two
+/// databases of one name, and what a document that cannot be read is.
+pub(super) async fn find_wanted(
+    source: &dyn BackupSource,
+    asked: &[RestoreDatabase],
+) -> Result<Vec<Wanted>, Failure> {
+    let streams: BTreeMap<String, u64> = source.list("databases/").await?.into_iter().collect();
+    let wanted = if asked.is_empty() {
+        all_of(source, &streams).await?
+    } else {
+        asked
+            .iter()
+            .map(|d| (d.name.clone(), d.as_name.clone().unwrap_or_else(|| d.name.clone())))
+            .collect()
+    };
+    let mut targets = std::collections::BTreeSet::new();
+    let mut found = Vec::new();
+    for (name, target) in wanted {
+        check_target(&target)?;
+        if !targets.insert(target.clone()) {
+            let message = format!("two databases would be restored as {target}");
+            return Err(Failure::new(Reason::InvalidSpec, message));
+        }
+        let prefix = database_prefix(&name);
+        if !streams.contains_key(&format!("{prefix}layout.json")) {
+            let message = format!("the backup has no database {name}");
+            return Err(Failure::new(Reason::DatabaseNotFound, message));
+        }
+        let layout: Layout = read_document(source, &format!("{prefix}layout.json")).await?;
+        check_layout(&layout)?;
+        let document = read_database(source, &prefix).await?;
+        check_complete(&layout, &streams)?;
+        found.push(Wanted { name, target, document, layout });
+    }
+    Ok(found)
+}
+
+/// The server would cut a longer name, or take `template0` for its own.
+fn check_target(target: &str) -> Result<(), Failure> {
+    const MAX_NAME_BYTES: usize = 63;
+    let wrong = target.is_empty() || target.len() > MAX_NAME_BYTES || target.contains('\0');
+    if !wrong {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::InvalidSpec,
+        format!("{target:?} cannot be a database's name: it has from 1 to {MAX_NAME_BYTES} bytes"),
+    ))
+}
+
+async fn all_of(
+    source: &dyn BackupSource,
+    streams: &BTreeMap<String, u64>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let mut names = Vec::new();
+    for stream in streams.keys() {
+        if let Some(prefix) = stream.strip_suffix("layout.json")
+            && prefix.matches('/').count() == 2
+        {
+            let name = read_database(source, prefix).await?.properties.name;
+            names.push((name.clone(), name));
+        }
+    }
+    Ok(names)
+}
+
+async fn read_database(
+    source: &dyn BackupSource,
+    prefix: &str,
+) -> Result<DatabaseDocument, Failure> {
+    let document: DatabaseDocument =
+        read_document(source, &format!("{prefix}database.json")).await?;
+    check_version("database.json", document.version, DATABASE_DOCUMENT_VERSION)?;
+    Ok(document)
+}
+
+/// Roles and tablespaces of the backup.
+pub(super) async fn read_globals(source: &dyn BackupSource) -> Result<Globals, Failure> {
+    let globals: Globals = read_document(source, GLOBALS_STREAM).await?;
+    check_version(GLOBALS_STREAM, globals.version, GLOBALS_VERSION)?;
+    Ok(globals)
+}
+
+fn check_version(what: &str, version: u32, known: u32) -> Result<(), Failure> {
+    if version == known {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::VersionUnsupported,
+        format!("{what} has version {version}, this release reads {known}"),
+    )
+    .with_hint("Use the release that wrote the backup, or a newer one."))
+}
+
+/// Every stream of the layout must be there, with its length.
+fn check_complete(layout: &Layout, streams: &BTreeMap<String, u64>) -> Result<(), Failure> {
+    let prelude = (&layout.prelude.stream, layout.prelude.bytes);
+    let blocks = layout.blocks.iter().map(|block| (&block.stream, block.bytes));
+    for (stream, bytes) in std::iter::once(prelude).chain(blocks) {
+        match streams.get(stream) {
+            Some(length) if *length == bytes => {}
+            Some(length) => {
+                let message = format!("stream {stream} has {length} bytes instead of {bytes}");
+                return Err(Failure::new(Reason::ArchiveDamaged, message));
+            }
+            None => {
+                let message = format!("the backup lacks its stream {stream}");
+                return Err(Failure::new(Reason::StreamNotFound, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn read_document<T: DeserializeOwned>(
+    source: &dyn BackupSource,
+    stream: &str,
+) -> Result<T, Failure> {
+    let mut reader = source.open(stream).await?;
+    let mut json = Vec::new();
+    while let Some(bytes) = reader.next().await? {
+        json.extend_from_slice(&bytes);
+        if json.len() > MAX_DOCUMENT_BYTES {
+            let message = format!("{stream} is longer than a document may be");
+            return Err(Failure::new(Reason::ArchiveDamaged, message));
+        }
+    }
+    serde_json::from_slice(&json).map_err(|error| {
+        Failure::new(Reason::ArchiveDamaged, format!("{stream} cannot be read: {error}"))
+    })
+}

@@ -1,0 +1,201 @@
+//! The journal of a restore: from what is seen on the server to the next step.
+//!
+//! The journal is written nowhere but on the server itself: which databases
+//! exist, and what their comments say. Each step leaves a state that tells it
+//! apart from the one before, so that an attempt that was killed anywhere is
+//! taken up by the next one:
+//!
+//! | seen | next |
+//! |---|---|
+//! | nothing | create the scratch database, its connection limit a number made from the request |
+//! | scratch with that number, no comment | mark it by its comment: `… loading` |
+//! | scratch `loading`, created by this attempt | load it, compare it, mark it `… loaded` |
+//! | scratch `loading`, left by an earlier attempt | drop it |
+//! | scratch `loaded` | give it its properties, rename it |
+//! | target with the request's mark | done |
+//!
+//! `CREATE DATABASE` cannot set a comment, and no transaction holds both; the
+//! connection limit is what it can set, so a database is never without a mark.
+//! The rename carries the comment along: the target is known as ours until the
+//! outcome was reported, and only then does its own comment take the mark's
+//! place ([`crate::settle`]).
+
+/// A database, as far as the journal reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) comment: Option<String>,
+    pub(super) connection_limit: i64,
+}
+
+/// Marks of one database of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Comment while it is loaded.
+    pub(super) loading: String,
+    /// Comment once it is loaded and compared.
+    pub(super) loaded: String,
+    /// Connection limit with which it is created.
+    pub(super) connection_limit: i64,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Create the scratch database.
+    Create,
+    /// Mark the scratch database as ours by its comment.
+    MarkLoading,
+    /// Drop the scratch database that an earlier attempt left.
+    DropScratch,
+    /// Load the scratch database, compare it, mark it as loaded.
+    Load,
+    /// Give the scratch database its properties and rename it.
+    Place,
+    /// It is in place.
+    Done,
+}
+
+/// Why there is no next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The target exists and is not of this request.
+    TargetExists,
+    /// The scratch database exists and is not of this request.
+    ScratchNotOurs,
+}
+
+/// The next step, from what is seen.
+pub(super) fn next_step(
+    scratch: Option<&Seen>,
+    target: Option<&Seen>,
+    marks: &Marks,
+    created_by_this_attempt: bool,
+) -> Result<Step, Refusal> {
+    let commented = |seen: &Seen, mark: &str| seen.comment.as_deref() == Some(mark);
+    // A target with the mark came from a rename: it is whole.
+    if target.is_some_and(|target| commented(target, &marks.loaded)) {
+        return match scratch {
+            Some(scratch) if is_ours(scratch, marks) => Ok(Step::DropScratch),
+            _ => Ok(Step::Done),
+        };
+    }
+    match (scratch, target) {
+        (Some(scratch), _) if !is_ours(scratch, marks) => Err(Refusal::ScratchNotOurs),
+        // Nobody will ever rename it; what is ours is cleaned up.
+        (Some(_), Some(_)) => Ok(Step::DropScratch),
+        (None, Some(_)) => Err(Refusal::TargetExists),
+        (None, None) => Ok(Step::Create),
+        (Some(scratch), None) if commented(scratch, &marks.loaded) => Ok(Step::Place),
+        (Some(scratch), None) if !commented(scratch, &marks.loading) => Ok(Step::MarkLoading),
+        (Some(_), None) if created_by_this_attempt => Ok(Step::Load),
+        (Some(_), None) => Ok(Step::DropScratch),
+    }
+}
+
+/// Whether a database under the scratch name was made by this request.
+fn is_ours(seen: &Seen, marks: &Marks) -> bool {
+    match &seen.comment {
+        Some(comment) => *comment == marks.loading || *comment == marks.loaded,
+        None => seen.connection_limit == marks.connection_limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks() -> Marks {
+        Marks { loading: "u: loading".into(), loaded: "u: loaded".into(), connection_limit: 1_234 }
+    }
+
+    fn seen(comment: Option<&str>) -> Seen {
+        Seen { comment: comment.map(str::to_owned), connection_limit: 1_234 }
+    }
+
+    /// A server that does what a step says.
+    #[derive(Clone, Debug, Default)]
+    struct Model {
+        scratch: Option<Seen>,
+        target: Option<Seen>,
+        loads: u32,
+    }
+
+    impl Model {
+        fn apply(&mut self, step: Step) {
+            match step {
+                Step::Create => self.scratch = Some(seen(None)),
+                Step::MarkLoading => self.scratch = Some(seen(Some("u: loading"))),
+                Step::DropScratch => self.scratch = None,
+                Step::Load => {
+                    self.loads += 1;
+                    self.scratch = Some(seen(Some("u: loaded")));
+                }
+                Step::Place => {
+                    assert!(self.target.is_none(), "a rename never takes a name that is taken");
+                    self.target = self.scratch.take();
+                }
+                Step::Done => {}
+            }
+        }
+
+        /// One attempt that is killed after so many steps.
+        fn attempt(&mut self, steps: usize) -> Option<Result<(), Refusal>> {
+            let mut created = false;
+            for _ in 0..steps {
+                let next =
+                    next_step(self.scratch.as_ref(), self.target.as_ref(), &marks(), created);
+                match next {
+                    Err(refusal) => return Some(Err(refusal)),
+                    Ok(Step::Done) => return Some(Ok(())),
+                    Ok(step) => {
+                        created |= step == Step::Create;
+                        self.apply(step);
+                    }
+                }
+            }
+            None
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_is_killed_anywhere_is_taken_up_by_the_next() {
+        for first in 0..7 {
+            for second in 0..7 {
+                let mut model = Model::default();
+                model.attempt(first);
+                model.attempt(second);
+                assert_eq!(model.attempt(20), Some(Ok(())), "after {first} and {second}");
+                assert!(model.scratch.is_none());
+                assert_eq!(model.target, Some(seen(Some("u: loaded"))));
+                assert!(model.loads <= 2);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_loaded_is_not_loaded_again() {
+        let mut model = Model { scratch: Some(seen(Some("u: loaded"))), ..Model::default() };
+        assert_eq!(model.attempt(20), Some(Ok(())));
+        assert_eq!(model.loads, 0);
+    }
+
+    #[test]
+    fn nothing_foreign_is_ever_touched() {
+        let foreign = Seen { comment: None, connection_limit: -1 };
+        let other = seen(Some("v: loading"));
+        for scratch in [&foreign, &other] {
+            let refused = next_step(Some(scratch), None, &marks(), false);
+            assert_eq!(refused, Err(Refusal::ScratchNotOurs));
+        }
+        let refused = next_step(None, Some(&foreign), &marks(), false);
+        assert_eq!(refused, Err(Refusal::TargetExists));
+        // Somebody made the target while we loaded: ours is dropped, theirs stays.
+        let mut model = Model {
+            scratch: Some(seen(Some("u: loaded"))),
+            target: Some(foreign.clone()),
+            loads: 0,
+        };
+        assert_eq!(model.attempt(20), Some(Err(Refusal::TargetExists)));
+        assert_eq!((model.scratch, model.target), (None, Some(foreign)));
+    }
+}

@@ -1,0 +1,203 @@
+//! The scratch database of one restored database: its name, its marks, and the
+//! statements of each step.
+
+use std::time::Duration;
+
+use dbbackup_contract::{Failure, Reason};
+use sha2::{Digest, Sha256};
+
+use super::journal::{Marks, Seen};
+use crate::connection::Session;
+use crate::errors::query_failure;
+use crate::sql::{ident, literal};
+
+/// How often sessions on the scratch database are ended before its rename is given up.
+const RENAME_TRIES: u32 = 5;
+
+/// Name and marks of a scratch database.
+#[derive(Clone, Debug)]
+pub(super) struct Scratch {
+    pub(super) name: String,
+    pub(super) target: String,
+    pub(super) marks: Marks,
+}
+
+impl Scratch {
+    /// The same for the same request and target, in every attempt.
+    pub(super) fn new(request_uid: &str, target: &str) -> Self {
+        let digest = Sha256::new()
+            .chain_update(request_uid.as_bytes())
+            .chain_update([0])
+            .chain_update(target.as_bytes())
+            .finalize();
+        let number = u32::from_le_bytes([digest[10], digest[11], digest[12], digest[13]]);
+        let mark = format!("dbbackup restore {request_uid}");
+        Self {
+            name: format!("dbb_{}", base32(&digest[..10])),
+            target: target.to_owned(),
+            marks: Marks {
+                loading: format!("{mark}: loading"),
+                loaded: format!("{mark}: loaded"),
+                // Larger than any limit that a person sets.
+                connection_limit: 1_000_000_000 + i64::from(number % 1_000_000_000),
+            },
+        }
+    }
+
+    /// What is there under the scratch name and under the target's.
+    pub(super) async fn look(
+        &self,
+        session: &Session,
+    ) -> Result<(Option<Seen>, Option<Seen>), Failure> {
+        let scratch = look_at(session, &self.name).await?;
+        Ok((scratch, look_at(session, &self.target).await?))
+    }
+
+    /// Creates it by `create`, which `CREATE DATABASE name` begins.
+    pub(super) async fn create(&self, session: &Session, properties: &str) -> Result<(), Failure> {
+        let sql = format!(
+            "CREATE DATABASE {} {properties} CONNECTION LIMIT {}",
+            ident(&self.name),
+            self.marks.connection_limit
+        );
+        session.run(&sql, "creating the scratch database").await
+    }
+
+    /// Marks it as one that is being loaded, and keeps applications out.
+    pub(super) async fn mark_loading(&self, session: &Session) -> Result<(), Failure> {
+        let name = ident(&self.name);
+        // Its own privileges are set before it gets its name.
+        let sql = format!("REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC");
+        session.run(&sql, "closing the scratch database").await?;
+        self.comment(session, &self.name, Some(&self.marks.loading)).await
+    }
+
+    /// Marks it as loaded and compared.
+    pub(super) async fn mark_loaded(&self, session: &Session) -> Result<(), Failure> {
+        self.comment(session, &self.name, Some(&self.marks.loaded)).await
+    }
+
+    /// Drops it, with what an attempt that was killed left connected to it.
+    pub(super) async fn drop(&self, session: &Session) -> Result<(), Failure> {
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(&self.name));
+        session.run(&sql, "dropping the scratch database").await
+    }
+
+    /// Gives it the target's name. Whoever is connected to it is sent away: it
+    /// is ours, and nobody knows it.
+    pub(super) async fn rename(&self, session: &Session) -> Result<(), Failure> {
+        let doing = "renaming the scratch database";
+        let sql =
+            format!("ALTER DATABASE {} RENAME TO {}", ident(&self.name), ident(&self.target));
+        let mut tries = 0;
+        loop {
+            match session.batch_execute(&sql).await {
+                Ok(()) => return Ok(()),
+                Err(error)
+                    if tries < RENAME_TRIES
+                        && error.code().is_some_and(|code| code.code() == "55006") =>
+                {
+                    tries += 1;
+                    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                               WHERE datname = $1";
+                    session
+                        .query(end, &[&self.name])
+                        .await
+                        .map_err(|error| query_failure(&error, doing))?;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(query_failure(&error, doing)),
+            }
+        }
+    }
+
+    async fn comment(
+        &self,
+        session: &Session,
+        database: &str,
+        comment: Option<&str>,
+    ) -> Result<(), Failure> {
+        set_comment(session, database, comment).await
+    }
+}
+
+/// Sets the comment of a database, or removes it.
+pub(super) async fn set_comment(
+    session: &Session,
+    database: &str,
+    comment: Option<&str>,
+) -> Result<(), Failure> {
+    let comment = comment.map_or_else(|| "NULL".to_owned(), literal);
+    let sql = format!("COMMENT ON DATABASE {} IS {comment}", ident(database));
+    session.run(&sql, "marking the database").await
+}
+
+/// A database's comment and connection limit; `None` where there is no such database.
+pub(super) async fn look_at(session: &Session, database: &str) -> Result<Option<Seen>, Failure> {
+    let sql = "SELECT shobj_description(oid, 'pg_database'), datconnlimit::bigint \
+               FROM pg_database WHERE datname = $1";
+    let row = session
+        .query_opt(sql, &[&database])
+        .await
+        .map_err(|error| query_failure(&error, "looking at the databases"))?;
+    Ok(row.map(|row| Seen { comment: row.get(0), connection_limit: row.get(1) }))
+}
+
+/// Takes the advisory lock of a target's name, for as long as `session` lives.
+pub(super) async fn lock_target(
+    session: &Session,
+    target: &str,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let digest = Sha256::new().chain_update(b"dbbackup restore\0").chain_update(target).finalize();
+    let mut key = [0; 8];
+    key.copy_from_slice(&digest[..8]);
+    let key = i64::from_le_bytes(key);
+    let started = tokio::time::Instant::now();
+    loop {
+        let row = session
+            .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
+            .await
+            .map_err(|error| query_failure(&error, "taking the lock of the restore"))?;
+        if row.get(0) {
+            return Ok(());
+        }
+        if started.elapsed() >= timeout {
+            return Err(Failure::new(
+                Reason::RestoreInProgress,
+                format!("another restore to database {target} is under way"),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// Crockford's digits, in lower case: no letter that looks like another.
+fn base32(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let (mut text, mut bits, mut count) = (String::new(), 0_u32, 0);
+    for byte in bytes {
+        bits = bits << 8 | u32::from(*byte);
+        count += 8;
+        while count >= 5 {
+            count -= 5;
+            text.push(char::from(DIGITS[(bits >> count & 31) as usize]));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_name_has_sixteen_characters_and_is_the_same_in_a_retry() {
+        let one = Scratch::new("4f1c", "shop");
+        assert_eq!(one.name, Scratch::new("4f1c", "shop").name);
+        assert_eq!(one.name.len(), "dbb_".len() + 16);
+        assert!(one.name.bytes().skip(4).all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        assert_ne!(one.name, Scratch::new("4f1c", "crm").name);
+        assert_ne!(one.name, Scratch::new("4f1d", "shop").name);
+    }
+}

@@ -1,0 +1,180 @@
+//! Whether a database can be restored, before anything is created.
+
+use std::collections::{BTreeSet, HashSet};
+
+use dbbackup_contract::{Failure, Reason};
+
+use super::contents::Wanted;
+use super::journal::{Refusal, next_step};
+use super::properties::create_options;
+use super::scratch::Scratch;
+use super::target::Target;
+use crate::connection::Session;
+use crate::errors::{failure_of_code, is_server_lost, query_failure};
+use crate::sql::literal;
+
+/// Names that are shown in a message; the rest is a number.
+const NAMED: usize = 5;
+
+/// Everything that could make the restore of `wanted` fail and can be known now.
+///
+/// `created_roles` are those that the merge of globals will create.
+pub(super) async fn validate(
+    session: &Session,
+    target: &Target,
+    wanted: &Wanted,
+    scratch: &Scratch,
+    created_roles: &HashSet<String>,
+) -> Result<(), Failure> {
+    check_version(target, wanted)?;
+    let (seen, existing) = scratch.look(session).await?;
+    next_step(seen.as_ref(), existing.as_ref(), &scratch.marks, false)
+        .map_err(|refusal| refused(refusal, scratch))?;
+    check_roles(target, wanted, created_roles)?;
+    check_tablespaces(target, wanted)?;
+    check_extensions(target, wanted)?;
+    create_options(&wanted.document.properties, target.major)?;
+    check_locale(session, wanted).await
+}
+
+/// What a refusal of the journal means.
+pub(super) fn refused(refusal: Refusal, scratch: &Scratch) -> Failure {
+    match refusal {
+        Refusal::TargetExists => Failure::new(
+            Reason::DatabaseExists,
+            format!("database {} exists on the target", scratch.target),
+        ),
+        Refusal::ScratchNotOurs => Failure::new(
+            Reason::ScratchNotOurs,
+            format!(
+                "database {} stands in the way of the restore of {}, and was not made by it",
+                scratch.name, scratch.target
+            ),
+        ),
+    }
+}
+
+fn check_version(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
+    let version = &wanted.layout.server_version;
+    let major: u32 = version
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0);
+    if major <= target.major {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::VersionUnsupported,
+        format!("the backup is of PostgreSQL {major}, the target is PostgreSQL {}", target.major),
+    )
+    .with_hint(format!("Restore to a server of PostgreSQL {major} or newer.")))
+}
+
+fn check_roles(
+    target: &Target,
+    wanted: &Wanted,
+    created_roles: &HashSet<String>,
+) -> Result<(), Failure> {
+    let properties = &wanted.document.properties;
+    let owners = wanted.layout.needs.owners.iter().map(String::as_str);
+    let owners: BTreeSet<&str> = owners.chain([properties.owner.as_str()]).collect();
+    let needed: BTreeSet<&str> = owners.iter().copied().chain(properties.needed_roles()).collect();
+    let missing: Vec<_> = needed
+        .into_iter()
+        .filter(|role| !target.roles.contains(*role) && !created_roles.contains(*role))
+        .collect();
+    if !missing.is_empty() {
+        let message = format!("the target lacks the roles {}", listed(&missing));
+        return Err(Failure::new(Reason::RoleNotFound, message));
+    }
+    if target.superuser {
+        return Ok(());
+    }
+    let foreign: Vec<_> =
+        owners.into_iter().filter(|role| !target.own_roles.contains(*role)).collect();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let message = format!("our role may not make objects for {}", listed(&foreign));
+    Err(Failure::new(Reason::PermissionDenied, message)
+        .with_hint("Make the restoring role a member of these roles, or use a superuser."))
+}
+
+fn check_tablespaces(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
+    let own = [&wanted.document.properties.tablespace];
+    let needed = wanted.layout.needs.tablespaces.iter().chain(own);
+    let missing: Vec<_> = needed
+        .map(String::as_str)
+        .filter(|tablespace| !target.tablespaces.contains(*tablespace))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the target lacks the tablespaces {}", listed(&missing));
+    Err(Failure::new(Reason::TablespaceNotFound, message))
+}
+
+fn check_extensions(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
+    let needed = wanted.layout.needs.extensions.iter().map(String::as_str);
+    let missing: Vec<_> = needed.filter(|name| !target.extensions.contains(*name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the target's packages lack the extensions {}", listed(&missing));
+    Err(Failure::new(Reason::ExtensionNotAvailable, message))
+}
+
+/// Asks the server whether it has the locale, by making a temporary collation
+/// of it in a transaction that is taken back.
+async fn check_locale(session: &Session, wanted: &Wanted) -> Result<(), Failure> {
+    let properties = &wanted.document.properties;
+    let plain = |locale: &str| matches!(locale, "C" | "POSIX");
+    if plain(&properties.collate) && plain(&properties.ctype) {
+        return Ok(());
+    }
+    let doing = "asking the target for the locale";
+    session.run("BEGIN", doing).await?;
+    let sql = format!(
+        "CREATE COLLATION pg_temp.dbbackup_probe (LC_COLLATE = {}, LC_CTYPE = {})",
+        literal(&properties.collate),
+        literal(&properties.ctype)
+    );
+    let probed = session.batch_execute(&sql).await;
+    session.run("ROLLBACK", doing).await?;
+    match probed {
+        Ok(()) => Ok(()),
+        // Undefined object: the operating system has no such locale. What else
+        // may fail here (another encoding, no right to temporary objects) says
+        // nothing about it.
+        Err(error) if error.code().is_some_and(|code| code.code() == "42704") => {
+            Err(Failure::new(
+                Reason::LocaleNotAvailable,
+                format!(
+                    "the target has no locale {} (character types {})",
+                    properties.collate, properties.ctype
+                ),
+            ))
+        }
+        Err(error) => match query_failure(&error, doing) {
+            lost if is_server_lost(lost.reason) => Err(lost),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// A failure of `CREATE DATABASE`: there, every unknown object is a locale.
+pub(super) fn create_failure(failure: Failure) -> Failure {
+    let locale = ["LC_COLLATE", "LC_CTYPE", "locale", "ICU"];
+    if failure.reason == Reason::StatementFailed
+        && locale.iter().any(|word| failure.message.contains(word))
+    {
+        return failure_of_code("42704", "locale", failure.message);
+    }
+    failure
+}
+
+fn listed(names: &[&str]) -> String {
+    let shown = names[..names.len().min(NAMED)].join(", ");
+    if names.len() > NAMED { format!("{shown} and {} more", names.len() - NAMED) } else { shown }
+}

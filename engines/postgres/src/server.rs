@@ -1,0 +1,141 @@
+//! Which server it is: version, identity, position; and whether a pooler stands before it.
+
+use dbbackup_contract::{Failure, LogPosition, Reason};
+use jiff::Timestamp;
+
+use crate::ServerConnection;
+use crate::connection::Session;
+use crate::errors::query_failure;
+
+/// Databases to connect to for what concerns the whole server, in this order.
+const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
+
+/// A server, seen through one connection that is kept for the whole run.
+pub(crate) struct Server {
+    pub(crate) session: Session,
+    /// The database of that connection.
+    pub(crate) maintenance_database: &'static str,
+    /// `17.11`.
+    pub(crate) version: String,
+    /// `17`.
+    pub(crate) major: u32,
+    /// The system identifier.
+    pub(crate) identity: String,
+}
+
+impl Server {
+    /// Connects, and finds out who answers.
+    pub(crate) async fn open(connection: &ServerConnection) -> Result<Self, Failure> {
+        let mut last = None;
+        for database in MAINTENANCE_DATABASES {
+            match Session::open(connection, database).await {
+                Ok(session) => return Self::ask(connection, session, database).await,
+                Err(failure) if failure.reason == Reason::DatabaseNotFound => last = Some(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(last.unwrap_or_else(|| Failure::new(Reason::DatabaseNotFound, "no database answers")))
+    }
+
+    async fn ask(
+        connection: &ServerConnection,
+        session: Session,
+        maintenance_database: &'static str,
+    ) -> Result<Self, Failure> {
+        let doing = "asking the server for its version";
+        let row = session
+            .query_one(
+                "SELECT current_setting('server_version_num')::int, \
+                 split_part(current_setting('server_version'), ' ', 1), \
+                 (SELECT system_identifier::text FROM pg_control_system()), \
+                 pg_backend_pid()",
+                &[],
+            )
+            .await
+            .map_err(|error| query_failure(&error, doing))?;
+        let number: i32 = row.get(0);
+        let pid: i32 = row.get(3);
+        refuse_pooler(connection, &session, maintenance_database, pid).await?;
+        Ok(Self {
+            maintenance_database,
+            version: row.get(1),
+            major: u32::try_from(number / 10_000).unwrap_or(0),
+            identity: row.get(2),
+            session,
+        })
+    }
+}
+
+/// Notices a pooler that lends one server session to several clients: snapshots,
+/// locks and settings of ours would then belong to somebody else.
+///
+/// Two connections that are open at the same time have different sessions,
+/// unless a pooler gave the second one what the first only seemed to hold.
+async fn refuse_pooler(
+    connection: &ServerConnection,
+    first: &Session,
+    database: &str,
+    pid: i32,
+) -> Result<(), Failure> {
+    let doing = "looking for a connection pooler";
+    let second = Session::open(connection, database).await?;
+    second.run("BEGIN", doing).await?;
+    let ask = "SELECT pg_backend_pid()";
+    let ask_one = async |session: &Session| {
+        let row = session.query_one(ask, &[]).await.map_err(|error| query_failure(&error, doing))?;
+        Ok::<i32, Failure>(row.get(0))
+    };
+    let (other, again) = (ask_one(&second).await?, ask_one(first).await?);
+    if other != pid && again == pid {
+        return Ok(());
+    }
+    let access = &connection.access;
+    Err(Failure::new(
+        Reason::PoolerRefused,
+        format!(
+            "{}:{} is a connection pooler: it gives one session of the server to several clients",
+            access.host, access.port
+        ),
+    ))
+}
+
+/// The state that a snapshot of the data stands for.
+pub(crate) struct ConsistencyPoint {
+    /// Name of the exported snapshot.
+    pub(crate) snapshot: String,
+    pub(crate) position: LogPosition,
+    pub(crate) time: Timestamp,
+}
+
+/// Begins a transaction on `session`, exports its snapshot and says where that stands.
+///
+/// The snapshot lives as long as the transaction.
+pub(crate) async fn export_snapshot(session: &Session) -> Result<ConsistencyPoint, Failure> {
+    let doing = "exporting a snapshot";
+    session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", doing).await?;
+    let failed = |error: tokio_postgres::Error| query_failure(&error, doing);
+    let row = session
+        .query_one("SELECT pg_export_snapshot(), pg_is_in_recovery()", &[])
+        .await
+        .map_err(failed)?;
+    let snapshot = row.get(0);
+    // On a primary the name of the current WAL file has the timeline; a standby
+    // has no current file, and knows what it receives.
+    let position = if row.get(1) {
+        "SELECT pg_last_wal_replay_lsn()::text, coalesce( \
+            (SELECT received_tli FROM pg_stat_wal_receiver), \
+            (SELECT timeline_id FROM pg_control_checkpoint()))"
+    } else {
+        "SELECT lsn::text, ('x' || left(pg_walfile_name(lsn), 8))::bit(32)::int \
+            FROM pg_current_wal_insert_lsn() AS lsn"
+    };
+    let row = session.query_one(position, &[]).await.map_err(failed)?;
+    let (lsn, timeline): (String, i32) = (row.get(0), row.get(1));
+    let row = session
+        .query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", &[])
+        .await
+        .map_err(failed)?;
+    let time = Timestamp::from_millisecond(row.get(0)).unwrap_or(Timestamp::UNIX_EPOCH);
+    let timeline = u32::try_from(timeline).unwrap_or(0);
+    Ok(ConsistencyPoint { snapshot, position: LogPosition { lsn, timeline }, time })
+}
