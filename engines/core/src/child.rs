@@ -137,8 +137,7 @@ impl ChildProcess {
                 let program = spec.program.display();
                 Failure::new(Reason::ClientMissing, format!("cannot start {program}: {error}"))
             })?;
-        let group =
-            child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         debug!(name = spec.name, pid = child.id(), "child started");
         let stderr = child.stderr.take().map(|pipe| tokio::spawn(drain(pipe)));
         Ok(Self { name: spec.name, child, group, stderr, oom_kills_before })
@@ -276,7 +275,8 @@ mod tests {
 
     #[tokio::test]
     async fn stderr_is_drained_however_much_it_is() {
-        let (_, exit) = run("i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done").await;
+        let (_, exit) =
+            run("i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done").await;
         assert!(exit.is_success());
         assert_eq!(exit.stderr.lines().next_back(), Some("line 19999"));
     }

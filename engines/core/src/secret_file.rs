@@ -27,7 +27,9 @@ pub fn read_secret(file: &SecretFile) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Ok(metadata) if metadata.len() > MAX_SECRET_BYTES => {
             Err(unreadable(format!("it has {} bytes", metadata.len())))
         }
-        Ok(_) => std::fs::read(&path).map(Zeroizing::new).map_err(|error| unreadable(error.to_string())),
+        Ok(_) => {
+            std::fs::read(&path).map(Zeroizing::new).map_err(|error| unreadable(error.to_string()))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Err(missing(file)),
         Err(error) => Err(unreadable(error.to_string())),
     }

@@ -135,15 +135,18 @@ async fn start(
     attempt: &Attempt<'_>,
 ) -> Result<Session, Failure> {
     let lost = CancellationToken::new();
-    let connector = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::make_tls_connect(
-        &mut tls,
-        attempt.host,
-    )
-    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+    let connector =
+        <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::make_tls_connect(
+            &mut tls,
+            attempt.host,
+        )
+        .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
     let guard = lost.clone().drop_guard();
     let client = if config.get_ssl_mode() == SslMode::Disable {
-        let (client, connection) =
-            config.connect_raw(stream, NoTls).await.map_err(|error| connect_failure(&error, attempt))?;
+        let (client, connection) = config
+            .connect_raw(stream, NoTls)
+            .await
+            .map_err(|error| connect_failure(&error, attempt))?;
         tokio::spawn(async move {
             let _guard = guard;
             // How it ended is told to whoever waits for an answer.

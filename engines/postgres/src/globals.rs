@@ -127,7 +127,8 @@ SELECT jsonb_build_object(
 /// Reads roles and tablespaces; hashes of passwords only where we may.
 pub(crate) async fn read_globals(session: &Session) -> Result<Globals, Failure> {
     let doing = "reading roles and tablespaces";
-    let row = session.query_one(GLOBALS, &[]).await.map_err(|error| query_failure(&error, doing))?;
+    let row =
+        session.query_one(GLOBALS, &[]).await.map_err(|error| query_failure(&error, doing))?;
     let mut globals: Globals = parse(row.try_get(0))?;
     if globals.with_passwords {
         let sql = "SELECT rolname::text, rolpassword FROM pg_authid";

@@ -49,9 +49,8 @@ pub(crate) fn choose(
         selection.include.is_empty()
             || selection.include.iter().any(|glob| fits(glob, &database.name))
     };
-    let excluded = |database: &Candidate| {
-        selection.exclude.iter().any(|glob| fits(glob, &database.name))
-    };
+    let excluded =
+        |database: &Candidate| selection.exclude.iter().any(|glob| fits(glob, &database.name));
     let chosen = candidates.iter().enumerate().filter(|(_, d)| included(d) && !excluded(d));
     Ok(chosen
         .map(|(index, d)| (index, if d.allows_connections { Choice::Take } else { Choice::Skip }))

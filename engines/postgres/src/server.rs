@@ -13,8 +13,6 @@ const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
 /// A server, seen through one connection that is kept for the whole run.
 pub(crate) struct Server {
     pub(crate) session: Session,
-    /// The database of that connection.
-    pub(crate) maintenance_database: &'static str,
     /// `17.11`.
     pub(crate) version: String,
     /// `17`.
@@ -40,7 +38,7 @@ impl Server {
     async fn ask(
         connection: &ServerConnection,
         session: Session,
-        maintenance_database: &'static str,
+        maintenance_database: &str,
     ) -> Result<Self, Failure> {
         let doing = "asking the server for its version";
         let row = session
@@ -57,7 +55,6 @@ impl Server {
         let pid: i32 = row.get(3);
         refuse_pooler(connection, &session, maintenance_database, pid).await?;
         Ok(Self {
-            maintenance_database,
             version: row.get(1),
             major: u32::try_from(number / 10_000).unwrap_or(0),
             identity: row.get(2),
@@ -82,7 +79,8 @@ async fn refuse_pooler(
     second.run("BEGIN", doing).await?;
     let ask = "SELECT pg_backend_pid()";
     let ask_one = async |session: &Session| {
-        let row = session.query_one(ask, &[]).await.map_err(|error| query_failure(&error, doing))?;
+        let row =
+            session.query_one(ask, &[]).await.map_err(|error| query_failure(&error, doing))?;
         Ok::<i32, Failure>(row.get(0))
     };
     let (other, again) = (ask_one(&second).await?, ask_one(first).await?);

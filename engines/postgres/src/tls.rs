@@ -22,7 +22,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 /// What a connection proves, once the CA is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +68,9 @@ impl TlsMaterial {
             (_, None) => rustls_native_certs::load_native_certs().certs,
         };
         let client = match (&tls.client_certificate, &tls.client_key) {
-            (Some(certificate), Some(key)) if tls.mode != TlsMode::Disable => Some(ClientPem {
-                certificate: read_secret(certificate)?,
-                key: read_secret(key)?,
-            }),
+            (Some(certificate), Some(key)) if tls.mode != TlsMode::Disable => {
+                Some(ClientPem { certificate: read_secret(certificate)?, key: read_secret(key)? })
+            }
             _ => None,
         };
         Ok(Self { roots, client })
@@ -107,22 +108,26 @@ fn read_certificates(file: &SecretFile) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// The configuration of one connection.
-pub(crate) fn client_config(tls: &TlsAccess, material: &TlsMaterial) -> Result<ClientConfig, Failure> {
+pub(crate) fn client_config(
+    tls: &TlsAccess,
+    material: &TlsMaterial,
+) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let invalid = |error: &dyn std::fmt::Display| {
-        Failure::new(Reason::TlsVerificationFailed, format!("the TLS settings do not work: {error}"))
+        Failure::new(
+            Reason::TlsVerificationFailed,
+            format!("the TLS settings do not work: {error}"),
+        )
     };
     let verifier: Arc<dyn ServerCertVerifier> = match Proof::of(tls) {
         Proof::Nothing => Arc::new(AnyCertificate(Arc::clone(&provider))),
         proof => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(material.roots.iter().cloned());
-            let verifier = WebPkiServerVerifier::builder_with_provider(
-                Arc::new(roots),
-                Arc::clone(&provider),
-            )
-            .build()
-            .map_err(|error| invalid(&error))?;
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                    .build()
+                    .map_err(|error| invalid(&error))?;
             match proof {
                 Proof::ChainAndName => verifier,
                 _ => Arc::new(AnyName(verifier)),

@@ -3,16 +3,18 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::ArchiveError;
 use super::block::{BlockReader, hex};
 use super::layout::{BlockKind, BlockLayout, LAYOUT_VERSION, Layout};
 use super::wire::encode_int;
-use super::ArchiveError;
 
 /// Checks a layout that was read from a backup before anything follows it.
 pub(crate) fn check_layout(layout: &Layout) -> Result<(), ArchiveError> {
     if layout.version != LAYOUT_VERSION {
         let version = layout.version;
-        return Err(ArchiveError::Unsupported(format!("described by a layout of version {version}")));
+        return Err(ArchiveError::Unsupported(format!(
+            "described by a layout of version {version}"
+        )));
     }
     let date = unhex(&layout.prelude.date);
     let sane = (layout.int_size == 4 || layout.int_size == 8)

@@ -3,12 +3,12 @@
 use bytes::{Buf, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
+use super::ArchiveError;
 use super::block::{BlockReader, Head, hex};
 use super::layout::{BlockKind, BlockLayout, LAYOUT_VERSION, Layout, PreludeLayout};
 use super::prelude::{Header, NeedsCollector, read_entry, read_header};
 use super::stream_names::encoded;
 use super::wire::Unread;
-use super::ArchiveError;
 
 /// `BLK_DATA`.
 const BLOCK_OF_TABLE: u8 = 1;
@@ -242,7 +242,11 @@ impl Splitter {
         pieces.push(Piece::Bytes(bytes));
     }
 
-    fn read_data(&mut self, bytes: &mut Bytes, pieces: &mut Vec<Piece>) -> Result<(), ArchiveError> {
+    fn read_data(
+        &mut self,
+        bytes: &mut Bytes,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), ArchiveError> {
         let int_size = self.header.as_ref().map_or(4, |header| header.int_size);
         match &mut self.state {
             State::Prelude => {}

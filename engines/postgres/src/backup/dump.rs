@@ -4,9 +4,7 @@ use std::ffi::OsString;
 
 use bytes::BytesMut;
 use dbbackup_contract::{Failure, LogPosition, Reason};
-use dbbackup_engine::{
-    Activity, BackupSink, ChildProcess, ChildSpec, StdinUse, StreamWriter,
-};
+use dbbackup_engine::{Activity, BackupSink, ChildProcess, ChildSpec, StdinUse, StreamWriter};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -87,7 +85,11 @@ pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Resu
         Some(stdout) => {
             let work = async {
                 let ended = pump.run(stdout, database).await;
-                if ended.is_ok() { Ok((ended, Some(child.wait().await?))) } else { Ok((ended, None)) }
+                if ended.is_ok() {
+                    Ok((ended, Some(child.wait().await?)))
+                } else {
+                    Ok((ended, None))
+                }
             };
             guarded(work, &activity, timeout, context.cancel, &watcher).await
         }
@@ -182,7 +184,11 @@ struct Pump<'a> {
 }
 
 impl Pump<'_> {
-    async fn run(&mut self, mut stdout: impl AsyncRead + Unpin, database: &str) -> Result<(), Failure> {
+    async fn run(
+        &mut self,
+        mut stdout: impl AsyncRead + Unpin,
+        database: &str,
+    ) -> Result<(), Failure> {
         let mut buffer = BytesMut::new();
         let mut pieces = Vec::new();
         loop {

@@ -36,7 +36,10 @@ pub(crate) fn connect_failure(error: &tokio_postgres::Error, attempt: &Attempt<'
     if causes.contains("server does not support TLS") {
         return Failure::new(
             Reason::TlsRefused,
-            format!("{host}:{port}: the server does not speak TLS, and the mode is {:?}", attempt.mode),
+            format!(
+                "{host}:{port}: the server does not speak TLS, and the mode is {:?}",
+                attempt.mode
+            ),
         );
     }
     if let Some(tls) = tls_cause(error) {
@@ -51,7 +54,10 @@ pub(crate) fn connect_failure(error: &tokio_postgres::Error, attempt: &Attempt<'
     if causes.contains("password missing") {
         return Failure::new(
             Reason::WrongPassword,
-            format!("{host}:{port}: the server asks {} for a password, and there is none", attempt.user),
+            format!(
+                "{host}:{port}: the server asks {} for a password, and there is none",
+                attempt.user
+            ),
         );
     }
     Failure::new(Reason::ServerGoneAway, format!("{host}:{port}: {causes}"))

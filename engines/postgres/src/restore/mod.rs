@@ -107,6 +107,7 @@ async fn run(
         }
     };
     validate_all(server, &target, &mut planned, merge.as_ref(), whole).await?;
+    let clients = options.server.clients.for_server(newest_client(&planned))?;
     lock_all(options, server, &mut planned, cancel).await?;
     let globals = match &merge {
         Some(plan) if planned.iter().any(Planned::goes_on) => {
@@ -115,7 +116,30 @@ async fn run(
         Some(plan) => Some(GlobalsReport { created: 0, kept: plan.kept }),
         None => None,
     };
-    restore_each(options, server, &target, &mut planned, source, progress, cancel, globals).await
+    let expected = planned.iter().filter(|planned| planned.goes_on());
+    let (databases, bytes) =
+        expected.fold((0, 0), |(count, bytes), planned| (count + 1, bytes + planned.report.bytes));
+    let meter = Meter::new(progress, databases, bytes);
+    let loader = Loader {
+        connection: &options.server,
+        server,
+        clients: &clients,
+        source,
+        meter: &meter,
+        cancel,
+    };
+    let result = RestoreResult {
+        server: ServerReport {
+            version: server.version.clone(),
+            identity: server.identity.clone(),
+            size_bytes: bytes,
+        },
+        restored_bytes: 0,
+        globals,
+        databases: Vec::new(),
+        placed: Vec::new(),
+    };
+    restore_each(&loader, &target, &mut planned, result).await
 }
 
 fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
@@ -185,44 +209,17 @@ async fn lock_all(
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is needed, and none belongs to another")]
 async fn restore_each(
-    options: &RestoreOptions,
-    server: &Server,
+    loader: &Loader<'_>,
     target: &Target,
     planned: &mut [Planned],
-    source: &dyn BackupSource,
-    progress: &dyn ProgressSink,
-    cancel: &CancellationToken,
-    globals: Option<GlobalsReport>,
+    mut result: RestoreResult,
 ) -> Result<RestoreResult, Failure> {
-    let clients = options.server.clients.for_server(newest_client(planned))?;
-    let going: Vec<_> = planned.iter().filter(|planned| planned.goes_on()).collect();
-    let expected = going.iter().map(|planned| planned.report.bytes).sum();
-    let meter = Meter::new(progress, going.len(), expected);
-    let loader = Loader {
-        connection: &options.server,
-        server,
-        clients: &clients,
-        source,
-        meter: &meter,
-        cancel,
-    };
-    let mut result = RestoreResult {
-        server: ServerReport {
-            version: server.version.clone(),
-            identity: server.identity.clone(),
-            size_bytes: expected,
-        },
-        restored_bytes: 0,
-        globals,
-        databases: Vec::new(),
-        placed: Vec::new(),
-    };
+    let Loader { server, meter, cancel, .. } = loader;
     for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
         let started = Instant::now();
         meter.begin(&planned.scratch.target);
-        let outcome = carry_out(&loader, target, planned).await;
+        let outcome = carry_out(loader, target, planned).await;
         planned.report.duration_milliseconds =
             u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match outcome {
@@ -262,11 +259,7 @@ fn newest_client(planned: &[Planned]) -> u32 {
 }
 
 /// Takes one database from what is seen to its place, step by step.
-async fn carry_out(
-    loader: &Loader<'_>,
-    target: &Target,
-    planned: &Planned,
-) -> Result<(), Failure> {
+async fn carry_out(loader: &Loader<'_>, target: &Target, planned: &Planned) -> Result<(), Failure> {
     let session = &loader.server.session;
     let Planned { wanted, scratch, .. } = planned;
     let properties = &wanted.document.properties;

@@ -56,7 +56,8 @@ pub(super) fn create_options(
 /// created with. Each may be carried out again.
 pub(super) fn property_statements(properties: &DatabaseProperties, name: &str) -> Vec<String> {
     let database = ident(name);
-    let mut statements = vec![format!("ALTER DATABASE {database} OWNER TO {}", ident(&properties.owner))];
+    let mut statements =
+        vec![format!("ALTER DATABASE {database} OWNER TO {}", ident(&properties.owner))];
     for setting in &properties.settings {
         let whose = match &setting.role {
             Some(role) => format!("ALTER ROLE {} IN DATABASE {database}", ident(role)),

@@ -87,8 +87,7 @@ impl Scratch {
     /// is ours, and nobody knows it.
     pub(super) async fn rename(&self, session: &Session) -> Result<(), Failure> {
         let doing = "renaming the scratch database";
-        let sql =
-            format!("ALTER DATABASE {} RENAME TO {}", ident(&self.name), ident(&self.target));
+        let sql = format!("ALTER DATABASE {} RENAME TO {}", ident(&self.name), ident(&self.target));
         let mut tries = 0;
         loop {
             match session.batch_execute(&sql).await {

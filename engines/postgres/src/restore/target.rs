@@ -36,7 +36,8 @@ impl Target {
             )
             .await
             .map_err(|error| query_failure(&error, "looking at our own role"))?;
-        let (superuser, creates, standby): (bool, bool, bool) = (row.get(0), row.get(1), row.get(2));
+        let (superuser, creates, standby): (bool, bool, bool) =
+            (row.get(0), row.get(1), row.get(2));
         let role: String = row.get(3);
         if standby {
             let message = "the target is a standby: nothing can be created on it";

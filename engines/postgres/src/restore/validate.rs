@@ -147,15 +147,13 @@ async fn check_locale(session: &Session, wanted: &Wanted) -> Result<(), Failure>
         // Undefined object: the operating system has no such locale. What else
         // may fail here (another encoding, no right to temporary objects) says
         // nothing about it.
-        Err(error) if error.code().is_some_and(|code| code.code() == "42704") => {
-            Err(Failure::new(
-                Reason::LocaleNotAvailable,
-                format!(
-                    "the target has no locale {} (character types {})",
-                    properties.collate, properties.ctype
-                ),
-            ))
-        }
+        Err(error) if error.code().is_some_and(|code| code.code() == "42704") => Err(Failure::new(
+            Reason::LocaleNotAvailable,
+            format!(
+                "the target has no locale {} (character types {})",
+                properties.collate, properties.ctype
+            ),
+        )),
         Err(error) => match query_failure(&error, doing) {
             lost if is_server_lost(lost.reason) => Err(lost),
             _ => Ok(()),

@@ -17,7 +17,11 @@ impl Writer {
         let mut writer = Self { out: Vec::new(), minor };
         writer.out.extend_from_slice(b"PGDMP");
         writer.out.extend_from_slice(&[1, minor, 0, 4, 8, 1]);
-        if minor >= 15 { writer.out.push(0) } else { writer.int(0) }
+        if minor >= 15 {
+            writer.out.push(0)
+        } else {
+            writer.int(0)
+        }
         for number in [3, 2, 1, 23, 10, 126, 0] {
             writer.int(number);
         }
@@ -102,7 +106,10 @@ fn sample(minor: u8) -> Vec<u8> {
 
 type Streams = BTreeMap<String, Vec<u8>>;
 
-fn split(archive: &[u8], sizes: &mut dyn FnMut() -> usize) -> Result<(Streams, Layout), ArchiveError> {
+fn split(
+    archive: &[u8],
+    sizes: &mut dyn FnMut() -> usize,
+) -> Result<(Streams, Layout), ArchiveError> {
     let mut splitter = Splitter::new("databases/shop/");
     let (mut streams, mut open) = (Streams::new(), None);
     let mut rest = Bytes::copy_from_slice(archive);

@@ -1,0 +1,199 @@
+//! What was backed up comes back equal, by `pg_dump -C` of both sides and by row digests.
+
+mod support;
+
+use dbbackup_contract::DatabaseOutcome;
+use support::{
+    MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, put_back,
+    report, restore_to,
+};
+
+const ROLES: &str = "
+    CREATE ROLE nasty_owner NOLOGIN;
+    CREATE ROLE nasty_reader LOGIN PASSWORD 'reader''s' CONNECTION LIMIT 3 VALID UNTIL '2040-01-01';
+    CREATE ROLE nasty_group CREATEDB;
+    COMMENT ON ROLE nasty_group IS 'it''s a group';
+    GRANT nasty_group TO nasty_reader WITH ADMIN OPTION;
+    GRANT pg_monitor TO nasty_group;
+    ALTER ROLE nasty_reader SET search_path TO \"$user\", app, \"Odd, one\"";
+
+const NASTY: &str = "shop-\"1\" größe; drop";
+
+fn make_nasty(server: &TestServer) {
+    server.sql("postgres", ROLES);
+    let name = NASTY.replace('"', "\"\"");
+    server.sql("postgres", &format!("CREATE DATABASE \"{name}\""));
+    server.sql_file(NASTY, "nasty.sql");
+    for statement in [
+        "ALTER DATABASE \"NAME\" OWNER TO nasty_owner",
+        "ALTER DATABASE \"NAME\" SET work_mem TO '7MB'",
+        "ALTER DATABASE \"NAME\" SET search_path TO \"$user\", \"Odd, one\", public",
+        "ALTER DATABASE \"NAME\" SET app.flavour TO 'it''s'",
+        "ALTER ROLE nasty_reader IN DATABASE \"NAME\" SET statement_timeout TO '5s'",
+        "REVOKE ALL ON DATABASE \"NAME\" FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE \"NAME\" TO nasty_reader WITH GRANT OPTION",
+        "GRANT CREATE ON DATABASE \"NAME\" TO nasty_group",
+        "COMMENT ON DATABASE \"NAME\" IS 'the shop''s \"own\"'",
+        "ALTER DATABASE \"NAME\" WITH CONNECTION LIMIT 17",
+    ] {
+        server.sql("postgres", &statement.replace("NAME", &name));
+    }
+}
+
+/// A digest of each table's rows, whatever their order.
+fn row_digests(server: &TestServer, database: &str) -> String {
+    let tables = server.sql(
+        database,
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c \
+         JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind IN ('r', 'm') \
+         AND relispopulated AND n.nspname !~ '^(pg_|information_schema)' ORDER BY 1",
+    );
+    let queries: Vec<_> = tables
+        .lines()
+        .map(|table| {
+            let name = table.replace('\'', "''");
+            format!(
+                "SELECT '{name}', count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) \
+                 FROM ONLY {table} t"
+            )
+        })
+        .collect();
+    assert!(queries.len() >= 15, "{tables}");
+    server.sql(database, &queries.join(" UNION ALL "))
+}
+
+#[tokio::test]
+async fn a_nasty_database_comes_back_equal_with_its_properties_and_roles() {
+    let (source, target) = (TestServer::start(17, &[]), TestServer::start(17, &[]));
+    make_nasty(&source);
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    let made = back_up(&backup_of(connection(&source, dir.path()), &[]), &backup).await.unwrap();
+    assert_all_succeeded(&made.databases);
+    assert_eq!(made.databases[0].name, NASTY, "the largest first");
+    assert_eq!(
+        made.server.version,
+        source.sql("postgres", "SHOW server_version").split(' ').next().unwrap()
+    );
+    assert_eq!(
+        made.server.identity,
+        source.sql("postgres", "SELECT system_identifier FROM pg_control_system()")
+    );
+    assert_eq!(made.position.as_ref().unwrap().timeline, 1);
+
+    let options = restore_to(connection(&target, dir.path()), &[]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(report(&restored.databases, "postgres").outcome, DatabaseOutcome::Skipped);
+    let nasty = report(&restored.databases, NASTY);
+    assert_eq!(nasty.outcome, DatabaseOutcome::Succeeded);
+    assert_eq!(nasty.rows, report(&made.databases, NASTY).rows);
+    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+
+    similar_asserts(&source.dump(NASTY), &target.dump(NASTY));
+    assert_eq!(row_digests(&source, NASTY), row_digests(&target, NASTY));
+    similar_asserts(&source.roles(), &target.roles());
+    assert_eq!(source.databases(), target.databases());
+}
+
+/// Shows the first lines that differ, and not two whole dumps.
+fn similar_asserts(left: &str, right: &str) {
+    for (number, (a, b)) in left.lines().zip(right.lines()).enumerate() {
+        assert_eq!(a, b, "line {}", number + 1);
+    }
+    assert_eq!(left.lines().count(), right.lines().count());
+}
+
+#[tokio::test]
+async fn a_digest_is_that_of_what_copy_gives_and_streams_keep_their_names() {
+    let server = TestServer::start(17, &[]);
+    make_nasty(&server);
+    let dir = tempfile::tempdir().unwrap();
+    let options = backup_of(connection(&server, dir.path()), &["shop*"]);
+    let (monday, tuesday) = (MemoryBackup::default(), MemoryBackup::default());
+    back_up(&options, &monday).await.unwrap();
+    server.sql(NASTY, "INSERT INTO app.events VALUES ('2024-05-05', 1, 'more')");
+    back_up(&options, &tuesday).await.unwrap();
+
+    let prefix = "databases/shop-%221%22%20gr%C3%B6%C3%9Fe%3B%20drop/";
+    let odd =
+        format!("{prefix}tables/Odd%20Schema%3B%20drop/t%C3%A0ble%20%22q%22%20%25%20%2F%20..");
+    assert!(monday.names().contains(&odd), "{:#?}", monday.names());
+    assert_eq!(monday.names(), tuesday.names());
+    let changed: Vec<_> =
+        monday.names().into_iter().filter(|n| monday.get(n) != tuesday.get(n)).collect();
+    let expected: Vec<_> = ["database.json", "layout.json", "tables/app/events_2024_1"]
+        .map(|name| format!("{prefix}{name}"))
+        .into();
+    assert_eq!(changed, expected, "an unchanged schema has an unchanged prelude");
+
+    let layout = monday.json(&format!("{prefix}layout.json"));
+    let blocks = layout["blocks"].as_array().unwrap();
+    let everything = blocks.iter().find(|block| block["name"] == "everything").unwrap();
+    assert_eq!(everything["rows"], 3002);
+    let columns = server.sql(
+        NASTY,
+        "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute \
+         WHERE attrelid = 'app.everything'::regclass AND attnum > 0 AND attgenerated = ''",
+    );
+    let copied = dir.path().join("copied");
+    server.sql(
+        NASTY,
+        &format!("\\copy app.everything ({columns}) TO '{}'", copied.to_str().unwrap()),
+    );
+    let output = std::process::Command::new("sha256sum").arg(&copied).output().unwrap();
+    let digest = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(everything["sha256"], digest.split(' ').next().unwrap());
+}
+
+#[tokio::test]
+async fn several_databases_come_back_under_other_names_beside_the_live_ones() {
+    let server = TestServer::start(17, &[]);
+    for name in ["crm", "shop"] {
+        server.sql("postgres", &format!("CREATE DATABASE {name}"));
+        server.sql(
+            name,
+            &format!("CREATE TABLE t AS SELECT '{name}' AS n, g FROM generate_series(1, 9) g"),
+        );
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    back_up(&backup_of(connection(&server, dir.path()), &["crm", "sh?p"]), &backup).await.unwrap();
+    let options =
+        restore_to(connection(&server, dir.path()), &[("crm", "crm_on_friday"), ("shop", "shop2")]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    assert_eq!(server.databases(), ["crm", "crm_on_friday", "postgres", "shop", "shop2"]);
+    let renamed = server.dump("crm_on_friday");
+    similar_asserts(&server.dump("crm"), &renamed.replace("crm_on_friday", "crm"));
+}
+
+#[tokio::test]
+async fn a_dump_of_version_15_is_read_too_and_restored_to_17() {
+    let (old, new) = (TestServer::start(15, &[]), TestServer::start(17, &[]));
+    make_nasty(&old);
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    let made =
+        back_up(&backup_of(connection(&old, dir.path()), &["shop*"]), &backup).await.unwrap();
+    assert_all_succeeded(&made.databases);
+    let options = restore_to(connection(&new, dir.path()), &[]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(row_digests(&old, NASTY), row_digests(&new, NASTY));
+
+    // And by 17's clients, whose script names a setting that 15 lacks.
+    let again = TestServer::start(15, &[]);
+    let mut by_new_clients = connection(&old, dir.path());
+    by_new_clients.clients = connection(&new, dir.path()).clients;
+    let backup = MemoryBackup::default();
+    back_up(&backup_of(by_new_clients.clone(), &["shop*"]), &backup).await.unwrap();
+    let mut target = connection(&again, dir.path());
+    target.clients = by_new_clients.clients;
+    let options = restore_to(target, &[]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    similar_asserts(&old.dump(NASTY), &again.dump(NASTY));
+}

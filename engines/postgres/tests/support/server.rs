@@ -1,0 +1,214 @@
+//! A PostgreSQL server of its own for each test: started from a copied
+//! cluster, ended by its own id when dropped, however the test ends.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(60);
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub struct TestServer {
+    pub major: u32,
+    pub port: u16,
+    root: PathBuf,
+    /// The cluster's folder, inside the root.
+    data: String,
+    process: Option<Child>,
+}
+
+/// The Debian system with that major's server; made where it is missing.
+fn rootfs(major: u32) -> PathBuf {
+    static ROOTS: OnceLock<std::sync::Mutex<std::collections::BTreeMap<u32, PathBuf>>> =
+        OnceLock::new();
+    let mut roots = ROOTS.get_or_init(Default::default).lock().unwrap();
+    roots
+        .entry(major)
+        .or_insert_with(|| {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres-rootfs");
+            let output =
+                Command::new(script).arg(major.to_string()).stderr(Stdio::inherit()).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{script} {major} failed");
+            String::from_utf8(output.stdout).unwrap().trim().into()
+        })
+        .clone()
+}
+
+impl TestServer {
+    /// Starts a server of PostgreSQL `major`; `settings` are lines of `postgresql.conf`.
+    pub fn start(major: u32, settings: &[&str]) -> Self {
+        let root = rootfs(major);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let data = format!("/var/tmp/dbbackup-{}-{number}", std::process::id());
+        let mut server = Self { major, port: free_port(), root, data, process: None };
+        server.chroot("cp", &["-a", "/var/lib/dbbackup/template", &server.data]);
+        let mut lines = vec![
+            "listen_addresses = '127.0.0.1'".to_owned(),
+            "unix_socket_directories = ''".to_owned(),
+            "dynamic_shared_memory_type = mmap".to_owned(),
+            "fsync = off".to_owned(),
+            "shared_buffers = 32MB".to_owned(),
+            "max_connections = 40".to_owned(),
+            "timezone = 'UTC'".to_owned(),
+        ];
+        lines.extend(settings.iter().map(|line| (*line).to_owned()));
+        server.append("postgresql.conf", &(lines.join("\n") + "\n"));
+        server.boot();
+        server
+    }
+
+    /// Starts it again after [`TestServer::stop`].
+    pub fn boot(&mut self) {
+        let binary = format!("/usr/lib/postgresql/{}/bin/postgres", self.major);
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        let child = Command::new("chroot")
+            .arg(&self.root)
+            .args(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"])
+            // A test that is killed takes its server along.
+            .arg("--pdeathsig=INT")
+            .args([&binary, "-D", &self.data, "-p", &self.port.to_string()])
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(child);
+        let started = Instant::now();
+        while !self.try_sql("postgres", "SELECT 1").0 {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            let fine = ended.is_none() && started.elapsed() < LIMIT;
+            assert!(fine, "the server does not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let pid = process.id().to_string();
+            let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+            let _ = process.wait();
+        }
+    }
+
+    /// Where its client programs are.
+    pub fn clients(&self) -> PathBuf {
+        self.root.join("dbbackup-clients")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(self.data.trim_start_matches('/')).join(name)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Writes a file of the cluster, owned by the server.
+    pub fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.path(name), content).unwrap();
+        let inside = format!("{}/{name}", self.data);
+        self.chroot("chown", &["postgres:", &inside]);
+        self.chroot("chmod", &["600", &inside]);
+    }
+
+    fn append(&self, name: &str, content: &str) {
+        let old = std::fs::read_to_string(self.path(name)).unwrap();
+        self.write(name, &(old + "\n" + content));
+    }
+
+    /// Runs `sql` by `psql`; panics where it fails.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let (fine, out) = self.try_sql(database, sql);
+        assert!(fine, "{sql}\n{out}");
+        out
+    }
+
+    /// Runs `sql` by `psql`: whether it went well, and what was said.
+    pub fn try_sql(&self, database: &str, sql: &str) -> (bool, String) {
+        self.client("psql", &["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql], database)
+    }
+
+    /// Runs a file of statements by `psql`.
+    pub fn sql_file(&self, database: &str, file: &str) {
+        let file = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
+        let arguments = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file];
+        let (fine, out) = self.client("psql", &arguments, database);
+        assert!(fine, "{out}");
+    }
+
+    /// The whole database as `pg_dump -C` tells it, rows included.
+    pub fn dump(&self, database: &str) -> String {
+        let (fine, out) = self.client("pg_dump", &["-C"], database);
+        assert!(fine, "{out}");
+        comparable(&out)
+    }
+
+    /// Roles as `pg_dumpall` tells them, hashes of passwords included.
+    pub fn roles(&self) -> String {
+        let (fine, out) = self.client("pg_dumpall", &["--roles-only"], "postgres");
+        assert!(fine, "{out}");
+        comparable(&out)
+    }
+
+    /// Names of databases, sorted.
+    pub fn databases(&self) -> Vec<String> {
+        let sql = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1";
+        self.sql("postgres", sql).lines().map(str::to_owned).collect()
+    }
+
+    fn client(&self, program: &str, arguments: &[&str], database: &str) -> (bool, String) {
+        let program = self.clients().join(self.major.to_string()).join("bin").join(program);
+        let output = Command::new(program)
+            .args(arguments)
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", "secret")
+            .env("PGDATABASE", database)
+            .env("PGSSLMODE", "prefer")
+            .output()
+            .unwrap();
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            text.push_str(&String::from_utf8_lossy(&output.stderr));
+        }
+        (output.status.success(), text.trim_end().to_owned())
+    }
+
+    fn chroot(&self, program: &str, arguments: &[&str]) {
+        let status =
+            Command::new("chroot").arg(&self.root).arg(program).args(arguments).status().unwrap();
+        assert!(status.success(), "{program} {arguments:?} failed");
+    }
+}
+
+/// What changes from one dump to the next although nothing else does.
+fn comparable(dump: &str) -> String {
+    let lines = dump.lines().filter(|line| !line.contains("restrict "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(30).collect();
+            for line in tail.iter().rev() {
+                eprintln!("server: {line}");
+            }
+        }
+        let _ = std::fs::remove_dir_all(self.path("."));
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
