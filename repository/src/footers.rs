@@ -158,7 +158,7 @@ mod tests {
                 loads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 Ok(key * 10)
             };
-            assert_eq!(cache.get(&key, |_| 34, load).await.unwrap(), key * 10);
+            assert_eq!(cache.get(&key, |_| 33, load).await.unwrap(), key * 10);
             assert!(cache.state.lock().unwrap().bytes <= 100);
         }
         assert!(cache.get(&9, |_| 1, || async { Err(Error::Cancelled) }).await.is_err());

@@ -17,7 +17,7 @@ fn large(seed: u64) -> Contents {
 
 /// Crashes the backup of day `n` at its first, second, … write until one goes
 /// through; after each, what was committed is restored.
-async fn crash_everywhere(effect: Effect, days: &[Contents], with_volume: bool) {
+async fn crash_everywhere(effect: Effect, days: &[Contents]) {
     let mut crashes = 0;
     for at in 1.. {
         let memory = Arc::new(MemoryStore::new());
@@ -46,7 +46,6 @@ async fn crash_everywhere(effect: Effect, days: &[Contents], with_volume: bool) 
         crashes += 1;
     }
     assert!(crashes >= 3, "only {crashes} writes were tried");
-    let _ = with_volume;
 }
 
 /// Every snapshot that is there restores; the last day's is there if `complete`.
@@ -64,27 +63,27 @@ async fn assert_all(repository: &crate::Repository, days: &[Contents], complete:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_backup_survives_a_crash_at_every_write() {
     for effect in [Effect::CrashBefore, Effect::CrashAfter] {
-        crash_everywhere(effect, &[large(1)], false).await;
+        crash_everywhere(effect, &[large(1)]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_backup_survives_a_crash_at_every_write() {
     for effect in [Effect::CrashBefore, Effect::CrashAfter] {
-        crash_everywhere(effect, &[contents(1), changed(&large(1), 2)], false).await;
+        crash_everywhere(effect, &[contents(1), changed(&large(1), 2)]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_acknowledgement_of_any_write_is_no_failure_with_retries_and_no_harm_without() {
-    crash_everywhere(Effect::LostAcknowledgement, &[contents(1), changed(&contents(1), 2)], false)
-        .await;
+    crash_everywhere(Effect::LostAcknowledgement, &[contents(1), changed(&contents(1), 2)]).await;
     let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     open(faulty.clone()).await.unwrap();
     let mut options = options();
     options.retry.tries = 3;
     for at in 1..6 {
-        let opened = crate::Repository::open_with(faulty.clone(), &encrypted(), options.clone());
+        let encryption = encrypted();
+        let opened = crate::Repository::open_with(faulty.clone(), &encryption, options.clone());
         let repository = opened.await.unwrap().repository;
         for (n, effect) in [(1, Effect::LostAcknowledgement), (2, Effect::Unavailable)] {
             faulty.fail_at(at, effect);

@@ -66,11 +66,7 @@ pub(super) fn encrypted() -> Encryption {
 pub(super) fn options() -> OpenOptions {
     OpenOptions {
         initialize: Initialize::IfEmpty,
-        retry: RetryPolicy {
-            tries: 1,
-            first_delay: Duration::ZERO,
-            longest_delay: Duration::ZERO,
-        },
+        retry: RetryPolicy { tries: 1, first_delay: Duration::ZERO, longest_delay: Duration::ZERO },
         ..OpenOptions::default()
     }
 }
@@ -158,7 +154,9 @@ pub(super) fn assert_same(restored: &Contents, expected: &Contents) {
 /// Some streams: long, short, empty, compressible, not, and repeated.
 pub(super) fn contents(seed: u64) -> Contents {
     let text: Vec<u8> = (0..40_000_u64)
-        .flat_map(|n| format!("{n}\tcustomer {}\t{seed}\n", n.wrapping_mul(2_654_435_761)).into_bytes())
+        .flat_map(|n| {
+            format!("{n}\tcustomer {}\t{seed}\n", n.wrapping_mul(2_654_435_761)).into_bytes()
+        })
         .collect();
     Contents::from([
         ("db/shop/data".into(), noise(seed, 1_500_000)),

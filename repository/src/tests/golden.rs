@@ -54,10 +54,8 @@ async fn write_the_golden_repositories() {
         let path = folder(name);
         let _ = std::fs::remove_dir_all(&path);
         let store = volume(path.clone(), true).await;
-        let options = crate::OpenOptions {
-            environment: Arc::new(FixedEnvironment::new(1)),
-            ..options()
-        };
+        let options =
+            crate::OpenOptions { environment: Arc::new(FixedEnvironment::new(1)), ..options() };
         let opened = Repository::open_with(store, &encryption, options).await.unwrap();
         for (n, contents) in (1..).zip(golden_days()) {
             back_up(&opened.repository, n, &contents).await.unwrap();

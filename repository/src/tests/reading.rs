@@ -86,20 +86,20 @@ async fn many_small_streams_spill_into_meta_objects_and_are_found_by_name() {
     let repository = open(store.clone()).await.unwrap();
     let writer = begin(&repository, 1).await.unwrap();
     let content = |n: u64| noise(n, (n % 300) as usize);
-    for n in 0..6000 {
+    for n in 0..9000 {
         write(&writer, &format!("tables/{n:05}"), &content(n)).await.unwrap();
     }
     let snapshot = writer.commit(commit_info()).await.unwrap();
     let objects = store.objects();
     assert!(objects.keys().any(|name| name.starts_with("meta/")));
     assert!(objects[&snapshot.id().head_name()].len() < 100_000);
-    for n in [0, 1, 2999, 5998, 5999] {
+    for n in [0, 1, 2999, 8998, 8999] {
         let read = read_stream(&snapshot, &format!("tables/{n:05}")).await.unwrap();
         assert_eq!(read, content(n));
     }
     assert_eq!(snapshot.streams("tables/010").await.unwrap().len(), 100);
-    assert_eq!(snapshot.streams("").await.unwrap().len(), 6000);
-    for name in ["", "tables", "tables/06000", "zz"] {
+    assert_eq!(snapshot.streams("").await.unwrap().len(), 9000);
+    for name in ["", "tables", "tables/09000", "zz"] {
         assert!(matches!(snapshot.stream(name).await, Err(Error::StreamNotFound { .. })), "{name}");
     }
 }
@@ -119,10 +119,8 @@ async fn dropped_and_discarded_streams_are_not_in_the_snapshot_and_harm_no_other
     writer.discard_streams("db/b/").unwrap();
     write(&writer, "db/a/data", &noise(6, 1000)).await.unwrap();
     let snapshot = writer.commit(commit_info()).await.unwrap();
-    let expected = Contents::from([
-        ("db/a/data".into(), noise(6, 1000)),
-        ("db/c/data".into(), shared),
-    ]);
+    let expected =
+        Contents::from([("db/a/data".into(), noise(6, 1000)), ("db/c/data".into(), shared)]);
     assert_same(&restore(&snapshot).await.unwrap(), &expected);
 }
 
