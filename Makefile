@@ -26,7 +26,7 @@ generate: ## Write the generated files anew: CRDs, the chart's copy of them, the
 	@hack/generate
 
 image: ## Build the operator's, the runner's and the test server's image
-	@images/build-binaries && images/build
+	@images/build
 
 cluster-up: ## Bring up a cluster of one node on this machine (kind, if there is a container engine)
 	@kind-tests/cluster/up
