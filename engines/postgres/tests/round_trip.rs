@@ -59,7 +59,7 @@ fn row_digests(server: &TestServer, database: &str) -> String {
         })
         .collect();
     assert!(queries.len() >= 15, "{tables}");
-    server.sql(database, &queries.join(" UNION ALL "))
+    server.sql(database, &format!("{} ORDER BY 1", queries.join(" UNION ALL ")))
 }
 
 #[tokio::test]

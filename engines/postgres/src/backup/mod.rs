@@ -12,7 +12,8 @@ pub(crate) use self::dump::{DATABASE_DOCUMENT_VERSION, DatabaseDocument};
 use std::time::Instant;
 
 use dbbackup_contract::{
-    DatabaseOutcome, DatabaseReport, Failure, LogPosition, Method, MethodChoice, ServerReport,
+    DatabaseOutcome, DatabaseReport, Failure, LogPosition, Method, MethodChoice, Reason,
+    ServerReport,
 };
 use dbbackup_engine::{BackupSink, ProgressSink};
 use jiff::Timestamp;
@@ -144,7 +145,9 @@ async fn run(
                 sink.discard(&database_prefix(&database.name)).await?;
                 // Is it this database, or has the server gone?
                 if let Err(lost) = answers(&server.session).await {
-                    return Err(if is_server_lost(failure.reason) { failure } else { lost });
+                    // A stall says where; that the server is silent now follows from it.
+                    let told = is_server_lost(failure.reason) || failure.reason == Reason::Stalled;
+                    return Err(if told { failure } else { lost });
                 }
                 tracing::warn!(database = database.name, %failure, "database failed");
                 report.error = Some(failure);
@@ -170,9 +173,7 @@ async fn run(
 /// Whether the server still answers on `session`.
 pub(crate) async fn answers(session: &Session) -> Result<(), Failure> {
     let limit = std::time::Duration::from_secs(10);
-    let lost = |why: &str| {
-        Failure::new(dbbackup_contract::Reason::ServerGoneAway, format!("the server {why}"))
-    };
+    let lost = |why: &str| Failure::new(Reason::ServerGoneAway, format!("the server {why}"));
     match tokio::time::timeout(limit, session.run("SELECT 1", "asking the server")).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(failure)) => Err(failure),
@@ -200,8 +201,7 @@ async fn put_document(
     document: &(impl Serialize + Sync),
 ) -> Result<u64, Failure> {
     let json = serde_json::to_vec(document).map_err(|error| {
-        let reason = dbbackup_contract::Reason::Internal;
-        Failure::new(reason, format!("{stream} cannot be written: {error}"))
+        Failure::new(Reason::Internal, format!("{stream} cannot be written: {error}"))
     })?;
     let length = json.len() as u64;
     let mut writer = sink.open(stream).await?;

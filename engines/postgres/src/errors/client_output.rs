@@ -41,7 +41,26 @@ const PATTERNS: &[(&str, Reason)] = &[
 
 /// What a failed `pg_dump` means.
 pub(crate) fn failure_of_dump(exit: &ChildExit) -> Failure {
-    exit.killed().unwrap_or_else(|| by_pattern(exit))
+    if let Some(killed) = exit.killed() {
+        return killed;
+    }
+    let failure = by_pattern(exit);
+    match unlocked(exit) {
+        Some(tables) if matches!(failure.reason, Reason::ClientFailed | Reason::LockTimeout) => {
+            Failure::new(Reason::LockTimeout, format!("no lock was granted on {tables}"))
+        }
+        _ => failure,
+    }
+}
+
+/// The tables of a `LOCK TABLE` that failed. `pg_dump` sets a time limit for
+/// these statements only; its own words are English, whatever the server speaks.
+fn unlocked(exit: &ChildExit) -> Option<&str> {
+    exit.stderr.lines().find_map(|line| {
+        let (_, tables) = line.split_once("Query was: LOCK TABLE ")?;
+        let tables = tables.split(" IN ACCESS SHARE MODE").next()?;
+        Some(&tables[..tables.floor_char_boundary(256)])
+    })
 }
 
 /// What a failed `pg_restore -f -` means.
@@ -135,6 +154,17 @@ mod tests {
         ));
         assert_eq!(failure.reason, Reason::DataCorrupted);
         assert_eq!(failure.message, "pg_dump: invalid page in block 3 of relation base/5/16385");
+    }
+
+    #[test]
+    fn a_lock_that_was_waited_for_is_known_in_any_language() {
+        let failure = failure_of_dump(&exit(
+            "pg_dump",
+            "pg_dump: error: query failed: FEHLER:  storniere Anfrage wegen Zeitüberschreitung\n\
+             pg_dump: detail: Query was: LOCK TABLE public.a, public.b IN ACCESS SHARE MODE\n",
+        ));
+        assert_eq!(failure.reason, Reason::LockTimeout);
+        assert_eq!(failure.message, "no lock was granted on public.a, public.b");
     }
 
     #[test]

@@ -235,7 +235,10 @@ async fn restore_each(
                 if cancel.is_cancelled() {
                     return Err(failure);
                 }
-                answers(&server.session).await?;
+                if let Err(lost) = answers(&server.session).await {
+                    let told = is_server_lost(failure.reason) || failure.reason == Reason::Stalled;
+                    return Err(if told { failure } else { lost });
+                }
                 tracing::warn!(database = planned.scratch.target, %failure, "database failed");
                 clean_up(&server.session, &planned.scratch).await;
                 planned.fail(failure);

@@ -31,9 +31,15 @@ pub struct MemoryBackup {
     open: Arc<Mutex<BTreeSet<String>>>,
     /// Writing fails once so many bytes have been taken.
     pub full_at: Arc<Mutex<Option<usize>>>,
-    /// Reading waits for ever before this stream.
+    /// Reading waits for ever before a stream whose name ends so.
     pub hangs_at: Arc<Mutex<Option<String>>>,
+    /// What happens when a stream whose name ends so is opened, once.
+    pub at_stream: Arc<Mutex<Option<(String, Hook)>>>,
+    /// Names of streams that were opened for reading.
+    pub read: Arc<Mutex<Vec<String>>>,
 }
+
+type Hook = Box<dyn FnOnce() + Send>;
 
 impl MemoryBackup {
     pub fn names(&self) -> Vec<String> {
@@ -51,6 +57,18 @@ impl MemoryBackup {
 
     pub fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         change(self.streams.lock().unwrap().get_mut(name).unwrap());
+    }
+
+    pub fn at(&self, stream: &str, hook: impl FnOnce() + Send + 'static) {
+        *self.at_stream.lock().unwrap() = Some((stream.to_owned(), Box::new(hook)));
+    }
+
+    fn happen(&self, name: &str) {
+        let mut at = self.at_stream.lock().unwrap();
+        if at.as_ref().is_some_and(|(stream, _)| name.ends_with(stream)) {
+            let (_, hook) = at.take().unwrap();
+            hook();
+        }
     }
 
     /// A copy that can be damaged on its own.
@@ -74,6 +92,7 @@ impl BackupSink for MemoryBackup {
         assert!(name.chars().all(plain), "{name}");
         assert!(!self.streams.lock().unwrap().contains_key(name), "{name} twice");
         assert!(self.open.lock().unwrap().insert(name.to_owned()), "{name} is open");
+        self.happen(name);
         Ok(Box::new(Writer { backup: self.clone(), name: name.to_owned(), bytes: Vec::new() }))
     }
 
@@ -118,7 +137,10 @@ struct Reader {
 #[async_trait]
 impl BackupSource for MemoryBackup {
     async fn open(&self, name: &str) -> Result<Box<dyn StreamReader>, Failure> {
-        if self.hangs_at.lock().unwrap().as_deref() == Some(name) {
+        self.read.lock().unwrap().push(name.to_owned());
+        self.happen(name);
+        let hangs = self.hangs_at.lock().unwrap().clone();
+        if hangs.is_some_and(|stream| name.ends_with(&stream)) {
             std::future::pending::<()>().await;
         }
         let streams = self.streams.lock().unwrap();

@@ -1,6 +1,6 @@
 //! Real servers, a backup in memory, and a look at both by tools that are not ours.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod memory;
 pub mod proxy;

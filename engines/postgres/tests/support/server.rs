@@ -1,11 +1,12 @@
 //! A PostgreSQL server of its own for each test: started from a copied
 //! cluster, ended by its own id when dropped, however the test ends.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -17,13 +18,12 @@ pub struct TestServer {
     root: PathBuf,
     /// The cluster's folder, inside the root.
     data: String,
-    process: Option<Child>,
+    process: Arc<Mutex<Option<Child>>>,
 }
 
 /// The Debian system with that major's server; made where it is missing.
 fn rootfs(major: u32) -> PathBuf {
-    static ROOTS: OnceLock<std::sync::Mutex<std::collections::BTreeMap<u32, PathBuf>>> =
-        OnceLock::new();
+    static ROOTS: OnceLock<Mutex<std::collections::BTreeMap<u32, PathBuf>>> = OnceLock::new();
     let mut roots = ROOTS.get_or_init(Default::default).lock().unwrap();
     roots
         .entry(major)
@@ -44,7 +44,7 @@ impl TestServer {
         let root = rootfs(major);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let data = format!("/var/tmp/dbbackup-{}-{number}", std::process::id());
-        let mut server = Self { major, port: free_port(), root, data, process: None };
+        let server = Self { major, port: free_port(), root, data, process: Arc::default() };
         server.chroot("cp", &["-a", "/var/lib/dbbackup/template", &server.data]);
         let mut lines = vec![
             "listen_addresses = '127.0.0.1'".to_owned(),
@@ -62,7 +62,7 @@ impl TestServer {
     }
 
     /// Starts it again after [`TestServer::stop`].
-    pub fn boot(&mut self) {
+    pub fn boot(&self) {
         let binary = format!("/usr/lib/postgresql/{}/bin/postgres", self.major);
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
@@ -78,10 +78,10 @@ impl TestServer {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.process = Some(child);
+        *self.process.lock().unwrap() = Some(child);
         let started = Instant::now();
         while !self.try_sql("postgres", "SELECT 1").0 {
-            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            let ended = self.process.lock().unwrap().as_mut().unwrap().try_wait().unwrap();
             let fine = ended.is_none() && started.elapsed() < LIMIT;
             assert!(fine, "the server does not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));
@@ -89,12 +89,47 @@ impl TestServer {
     }
 
     /// Ends it at once, as a crash would.
-    pub fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let pid = process.id().to_string();
-            let _ = Command::new("kill").args(["-QUIT", &pid]).status();
-            let _ = process.wait();
+    pub fn stop(&self) {
+        self.stopper()();
+    }
+
+    /// The same, for whoever outlives a reference to it.
+    pub fn stopper(&self) -> impl FnOnce() + Send + use<> {
+        let process = Arc::clone(&self.process);
+        move || {
+            if let Some(mut process) = process.lock().unwrap().take() {
+                let pid = process.id().to_string();
+                let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+                let _ = process.wait();
+            }
         }
+    }
+
+    /// Makes the server read its settings and `pg_hba.conf` again.
+    pub fn reload(&self) {
+        assert_eq!(self.sql("postgres", "SELECT pg_reload_conf()"), "t");
+    }
+
+    /// A call of `psql`, for whoever outlives a reference to the server.
+    pub fn later(&self, database: &str, sql: &str) -> impl FnOnce() + Send + use<> {
+        let mut command = self.command("psql", database);
+        command.args(["-X", "-q", "-A", "-t", "-c", sql]);
+        move || assert!(command.status().unwrap().success())
+    }
+
+    /// A session that carries out `sql` and stays until it is dropped.
+    pub fn hold(&self, database: &str, sql: &str) -> Held {
+        let mut child = self
+            .command("psql", database)
+            .args(["-X", "-q", "-A", "-t"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "{sql}; SELECT 'held';").unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "held"));
+        Held(child)
     }
 
     /// Where its client programs are.
@@ -164,22 +199,25 @@ impl TestServer {
     }
 
     fn client(&self, program: &str, arguments: &[&str], database: &str) -> (bool, String) {
-        let program = self.clients().join(self.major.to_string()).join("bin").join(program);
-        let output = Command::new(program)
-            .args(arguments)
-            .env("PGHOST", "127.0.0.1")
-            .env("PGPORT", self.port.to_string())
-            .env("PGUSER", "postgres")
-            .env("PGPASSWORD", "secret")
-            .env("PGDATABASE", database)
-            .env("PGSSLMODE", "prefer")
-            .output()
-            .unwrap();
+        let output = self.command(program, database).args(arguments).output().unwrap();
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             text.push_str(&String::from_utf8_lossy(&output.stderr));
         }
         (output.status.success(), text.trim_end().to_owned())
+    }
+
+    fn command(&self, program: &str, database: &str) -> Command {
+        let program = self.clients().join(self.major.to_string()).join("bin").join(program);
+        let mut command = Command::new(program);
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", "secret")
+            .env("PGDATABASE", database)
+            .env("PGSSLMODE", "prefer");
+        command
     }
 
     fn chroot(&self, program: &str, arguments: &[&str]) {
@@ -193,6 +231,16 @@ impl TestServer {
 fn comparable(dump: &str) -> String {
     let lines = dump.lines().filter(|line| !line.contains("restrict "));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A session that somebody else holds.
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Drop for TestServer {
