@@ -386,7 +386,7 @@ mod tests {
         pack.finish(pad).unwrap()
     }
 
-    fn footer_of<'a>(pack: &'a FinishedPack) -> &'a [u8] {
+    fn footer_of(pack: &FinishedPack) -> &[u8] {
         let at = pack.entry.block_table_at as usize;
         let bytes = pack.entry.block_table_bytes + pack.entry.chunk_table_bytes;
         &pack.object[at..at + bytes as usize]

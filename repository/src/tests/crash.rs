@@ -87,7 +87,7 @@ async fn a_lost_acknowledgement_of_any_write_is_no_failure_with_retries_and_no_h
         let repository = opened.await.unwrap().repository;
         for (n, effect) in [(1, Effect::LostAcknowledgement), (2, Effect::Unavailable)] {
             faulty.fail_at(at, effect);
-            let contents = contents(u64::from(at) as u64 * 10 + n);
+            let contents = contents(at * 10 + n);
             let snapshot = back_up(&repository, at as u32 * 2 + n as u32, &contents).await.unwrap();
             assert_same(&restore(&snapshot).await.unwrap(), &contents);
         }

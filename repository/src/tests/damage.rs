@@ -34,14 +34,14 @@ const ALL: [Damage; 8] = [
     Damage::Swap,
 ];
 
-/// Two series with a snapshot of two packs each, one of them with meta objects,
+/// Two series with a snapshot each, with a pack and a meta object,
 /// and a tombstone.
 async fn fixture(encryption: &Encryption) -> (BTreeMap<String, Bytes>, [Contents; 2]) {
     let store = Arc::new(MemoryStore::new());
     let repository = opened(store.clone(), encryption).await.unwrap().repository;
     let mut days = [contents(1), contents(2)];
     for (n, contents) in (1_u32..).zip(&mut days) {
-        contents.insert("big".into(), noise(u64::from(n) + 70, 25_000_000));
+        contents.insert("big".into(), noise(u64::from(n) + 70, 2_500_000));
         let many = (0..1500).map(|i| (format!("t/{i:04}-{}", "x".repeat(200)), noise(i, 40)));
         contents.extend(many);
         let mut options = session(n);
@@ -237,7 +237,7 @@ async fn a_predecessor_that_cannot_be_read_does_not_fail_the_next_backup() {
         let crate::Begun::Started(writer) = repository.begin(options).await.unwrap() else {
             panic!()
         };
-        let content = noise(71, 25_000_000);
+        let content = noise(71, 2_500_000);
         write(&writer, "big", &content).await.unwrap();
         let snapshot = writer.commit(commit_info()).await.unwrap();
         let restored = read_stream(&snapshot, "big").await;
