@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dbbackup_contract::{Failure, Reason, TlsMode};
+use rustix::net::sockopt;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio_postgres::config::SslMode;
 
@@ -26,6 +27,7 @@ const SESSION_SETTINGS: &str = "
     SET statement_timeout = 0;
     SET lock_timeout = '30s';
     SET idle_in_transaction_session_timeout = 0;
+    SET default_transaction_read_only = off;
     SET client_min_messages = error;
     SET search_path = pg_catalog;
     SET standard_conforming_strings = on;
@@ -182,8 +184,12 @@ fn host_not_found(host: &str, why: &str) -> Failure {
 
 async fn connect_tcp(address: SocketAddr, limit: Duration) -> std::io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A peer that vanished must be noticed, however long nothing is said.
+    // A peer that vanished must be noticed, however long nothing is said: after
+    // a minute, not after the kernel's two hours.
     socket.set_keepalive(true)?;
+    sockopt::set_tcp_keepidle(&socket, Duration::from_secs(30))?;
+    sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(&socket, 3)?;
     socket.set_nodelay(true)?;
     match tokio::time::timeout(limit, socket.connect(address)).await {
         Ok(connected) => connected,

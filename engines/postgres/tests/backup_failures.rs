@@ -1,5 +1,7 @@
 //! Each way in which a backup fails has its reason, and leaves nothing unfinished.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;
@@ -212,4 +214,20 @@ async fn a_run_that_is_told_to_stop_leaves_no_session_behind() {
         assert!(started.elapsed() < Duration::from_secs(20), "sessions stay behind");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn a_pooler_that_shares_sessions_is_refused_and_one_that_does_not_is_taken() {
+    let server = TestServer::start(17, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut way = connection(&server, dir.path());
+    let (port, _pooler) = server.pooler("transaction");
+    way.access.port = port;
+    let failure =
+        back_up(&backup_of(way.clone(), &[]), &MemoryBackup::default()).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::PoolerRefused, "{failure}");
+    let (port, _pooler) = server.pooler("session");
+    way.access.port = port;
+    let made = back_up(&backup_of(way, &[]), &MemoryBackup::default()).await.unwrap();
+    assert_eq!(made.databases[0].outcome, DatabaseOutcome::Succeeded, "{made:#?}");
 }

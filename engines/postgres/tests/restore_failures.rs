@@ -2,6 +2,8 @@
 //! fails or is killed leaves nothing in place and nothing behind that a retry
 //! would not take up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;

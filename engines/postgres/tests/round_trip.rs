@@ -1,5 +1,7 @@
 //! What was backed up comes back equal, by `pg_dump -C` of both sides and by row digests.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use dbbackup_contract::DatabaseOutcome;
@@ -196,4 +198,40 @@ async fn a_dump_of_version_15_is_read_too_and_restored_to_17() {
     assert_all_succeeded(&restored.databases);
     dbbackup_postgres::settle(&options, &restored).await.unwrap();
     similar_asserts(&old.dump(NASTY), &again.dump(NASTY));
+}
+
+#[tokio::test]
+async fn encodings_and_locales_of_every_provider_come_back() {
+    let (source, target) = (TestServer::start(17, &[]), TestServer::start(17, &[]));
+    let databases = [
+        ("icu", "ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' ICU_RULES '&a < g'"),
+        ("builtin", "ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"),
+        ("latin", "ENCODING 'LATIN1' LC_COLLATE 'de_DE.iso88591' LC_CTYPE 'de_DE.iso88591'"),
+        ("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'"),
+        ("template", "IS_TEMPLATE true"),
+    ];
+    for (name, options) in databases {
+        source.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {options}"));
+        source.sql(name, "CREATE TABLE t (a text); INSERT INTO t VALUES ('x')");
+    }
+    source.sql("latin", "INSERT INTO t VALUES ('größe')");
+    // Bytes that are no text in any encoding.
+    source.sql("ascii", "INSERT INTO t VALUES (E'\\xff\\xfe')");
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    let names = databases.map(|(name, _)| name);
+    let made = back_up(&backup_of(connection(&source, dir.path()), &names), &backup).await.unwrap();
+    assert_all_succeeded(&made.databases);
+    let options = restore_to(connection(&target, dir.path()), &[]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(restored.databases.len(), names.len());
+    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    for name in names {
+        similar_asserts(&source.dump(name), &target.dump(name));
+        let rows = "SELECT encode(a::bytea, 'hex') FROM t";
+        if name == "ascii" {
+            assert_eq!(source.sql(name, rows), target.sql(name, rows));
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Each TLS mode against a server with a certificate, by our connection and by `libpq`'s.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

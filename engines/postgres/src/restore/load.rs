@@ -110,7 +110,8 @@ impl Loader<'_> {
         let mut env = files.env();
         // Durable once it matters: the rename, in another session, waits for
         // all that was logged before it.
-        env.push(("PGOPTIONS".into(), "-c synchronous_commit=off".into()));
+        let settings = "-c synchronous_commit=off -c default_transaction_read_only=off";
+        env.push(("PGOPTIONS".into(), settings.into()));
         ChildSpec {
             program: self.clients.program("psql"),
             args: args.map(Into::into).to_vec(),

@@ -233,6 +233,8 @@ async fn restore_each(
             }
             Err(failure) => {
                 if cancel.is_cancelled() {
+                    // What is loaded stays for a retry; the rest would be dropped by it.
+                    clean_up(&server.session, &planned.scratch, true).await;
                     return Err(failure);
                 }
                 if let Err(lost) = answers(&server.session).await {
@@ -240,7 +242,7 @@ async fn restore_each(
                     return Err(if told { failure } else { lost });
                 }
                 tracing::warn!(database = planned.scratch.target, %failure, "database failed");
-                clean_up(&server.session, &planned.scratch).await;
+                clean_up(&server.session, &planned.scratch, false).await;
                 planned.fail(failure);
             }
         }
@@ -300,18 +302,23 @@ async fn carry_out(loader: &Loader<'_>, target: &Target, planned: &Planned) -> R
 }
 
 /// Drops what a database's failure leaves behind, if it is ours.
-async fn clean_up(session: &Session, scratch: &Scratch) {
+async fn clean_up(session: &Session, scratch: &Scratch, keep_loaded: bool) {
     let dropped = async {
         let (seen, _) = scratch.look(session).await?;
         // As the next attempt would: what it would drop, and nothing else.
-        let step = next_step(seen.as_ref(), None, &scratch.marks, false);
-        if seen.is_some() && step.is_ok() {
-            scratch.drop(session).await?;
+        match next_step(seen.as_ref(), None, &scratch.marks, false) {
+            Ok(Step::Place) if keep_loaded => Ok(()),
+            Ok(_) if seen.is_some() => scratch.drop(session).await,
+            _ => Ok(()),
         }
-        Ok::<(), Failure>(())
     };
-    if let Err(failure) = dropped.await {
-        tracing::warn!(scratch = scratch.name, %failure, "the scratch database stays behind");
+    let limit = std::time::Duration::from_secs(10);
+    match tokio::time::timeout(limit, dropped).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => {
+            tracing::warn!(scratch = scratch.name, %failure, "the scratch database stays behind");
+        }
+        Err(_) => tracing::warn!(scratch = scratch.name, "the scratch database stays behind"),
     }
 }
 

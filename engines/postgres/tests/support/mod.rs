@@ -1,6 +1,7 @@
 //! Real servers, a backup in memory, and a look at both by tools that are not ours.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 pub mod memory;
 pub mod proxy;

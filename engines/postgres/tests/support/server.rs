@@ -117,6 +117,32 @@ impl TestServer {
         move || assert!(command.status().unwrap().success())
     }
 
+    /// Starts PgBouncer before it, lending sessions by transaction; its port.
+    pub fn pooler(&self, mode: &str) -> (u16, Held) {
+        let port = free_port();
+        let config = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres password=secret\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n",
+            self.port
+        );
+        self.write("pgbouncer.ini", &config);
+        let child = Command::new("chroot")
+            .arg(&self.root)
+            .args(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"])
+            .args(["--pdeathsig=INT", "pgbouncer", "-q"])
+            .arg(format!("{}/pgbouncer.ini", self.data))
+            .spawn()
+            .unwrap();
+        let held = Held(child);
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < LIMIT, "pgbouncer does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (port, held)
+    }
+
     /// A session that carries out `sql` and stays until it is dropped.
     pub fn hold(&self, database: &str, sql: &str) -> Held {
         let mut child = self
