@@ -62,14 +62,14 @@ async fn assert_all(repository: &crate::Repository, days: &[Contents], complete:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_backup_survives_a_crash_at_every_write() {
-    for effect in [Effect::CrashBefore, Effect::CrashAfter] {
+    for effect in [Effect::CrashBefore, Effect::CrashAfter, Effect::Unavailable] {
         crash_everywhere(effect, &[large(1)]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_backup_survives_a_crash_at_every_write() {
-    for effect in [Effect::CrashBefore, Effect::CrashAfter] {
+    for effect in [Effect::CrashBefore, Effect::CrashAfter, Effect::Unavailable] {
         crash_everywhere(effect, &[contents(1), changed(&large(1), 2)]).await;
     }
 }
