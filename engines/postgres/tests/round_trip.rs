@@ -235,3 +235,51 @@ async fn encodings_and_locales_of_every_provider_come_back() {
         }
     }
 }
+
+/// Joins the streams as `docs/postgresql.md` says, by nothing of ours.
+fn joined(backup: &MemoryBackup, prefix: &str) -> Vec<u8> {
+    let layout = backup.json(&format!("{prefix}layout.json"));
+    let mut archive = backup.get(&format!("{prefix}prelude"));
+    let at = usize::try_from(layout["prelude"]["dateAt"].as_u64().unwrap()).unwrap();
+    let date = layout["prelude"]["date"].as_str().unwrap();
+    let date = (0..date.len()).step_by(2).map(|i| u8::from_str_radix(&date[i..i + 2], 16).unwrap());
+    archive.splice(at..at, date);
+    for block in layout["blocks"].as_array().unwrap() {
+        archive.push(if block["kind"] == "Table" { 1 } else { 3 });
+        archive.push(0);
+        let number = u32::try_from(block["dumpId"].as_u64().unwrap()).unwrap();
+        archive.extend_from_slice(&number.to_le_bytes());
+        archive.extend_from_slice(&backup.get(block["stream"].as_str().unwrap()));
+    }
+    archive
+}
+
+#[tokio::test]
+async fn the_streams_join_to_exactly_what_pg_dump_wrote() {
+    use std::os::unix::fs::PermissionsExt;
+    for major in [15, 17] {
+        let server = TestServer::start(major, &[]);
+        make_nasty(&server);
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join(format!("clients/{major}/bin"));
+        std::fs::create_dir_all(&bin).unwrap();
+        let raw = dir.path().join("raw");
+        let real = server.clients().join(format!("{major}/bin"));
+        for program in ["pg_dump", "pg_restore", "psql"] {
+            let (real, raw) = (real.join(program), raw.display());
+            let script = format!("#!/bin/sh\n{} \"$@\" | tee {raw}\n", real.display());
+            std::fs::write(bin.join(program), script).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(bin.join(program), mode).unwrap();
+        }
+        let mut way = connection(&server, dir.path());
+        way.clients = dbbackup_postgres::ClientFolders::new(vec![dir.path().join("clients")]);
+        let backup = MemoryBackup::default();
+        let made = back_up(&backup_of(way, &["shop*"]), &backup).await.unwrap();
+        assert_all_succeeded(&made.databases);
+        let raw = std::fs::read(raw).unwrap();
+        assert!(raw.starts_with(b"PGDMP") && raw.len() > 500_000);
+        let prefix = "databases/shop-%221%22%20gr%C3%B6%C3%9Fe%3B%20drop/";
+        assert!(joined(&backup, prefix) == raw, "PostgreSQL {major}");
+    }
+}

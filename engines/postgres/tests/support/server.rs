@@ -279,7 +279,7 @@ impl Drop for TestServer {
                 eprintln!("server: {line}");
             }
         }
-        let _ = std::fs::remove_dir_all(self.path("."));
+        let _ = std::fs::remove_dir_all(self.root.join(self.data.trim_start_matches('/')));
     }
 }
 

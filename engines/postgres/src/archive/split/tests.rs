@@ -86,6 +86,20 @@ impl Writer {
     }
 }
 
+impl Writer {
+    fn large_objects(&mut self, id: i64, objects: &[Vec<u8>]) {
+        self.out.push(3);
+        self.int(id);
+        for (n, object) in objects.iter().enumerate() {
+            self.int(16_500 + i64::try_from(n).unwrap());
+            // As pg_dump: pieces of a fixed size, none for an empty object.
+            object.chunks(10).for_each(|piece| self.frame(piece));
+            self.int(0);
+        }
+        self.int(0);
+    }
+}
+
 fn sample(minor: u8) -> Vec<u8> {
     let mut writer = Writer::new(minor, 5);
     writer.entry(1, false, "ENCODING", "ENCODING", "");
@@ -95,12 +109,7 @@ fn sample(minor: u8) -> Vec<u8> {
     writer.entry(11, true, "BLOBS", "BLOBS", "alice");
     writer.table(7, &[b"1\tx\n".to_vec(), b"2\ty\n".to_vec()]);
     writer.table(9, &[]);
-    writer.out.push(3);
-    writer.int(11);
-    writer.int(16_500);
-    writer.frame(b"hello\n");
-    writer.int(0);
-    writer.int(0);
+    writer.large_objects(11, &[b"hello\n".to_vec()]);
     writer.out
 }
 
@@ -247,18 +256,23 @@ proptest! {
         minor in 14_u8..=16,
         tables in proptest::collection::vec(
             proptest::collection::vec("[a-z\\\\\t.]{0,40}\n", 0..6), 0..5),
+        objects in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 0..30), 0..5),
         sizes in proptest::collection::vec(1_usize..200, 1..20),
     ) {
-        let mut writer = Writer::new(minor, tables.len());
+        let mut writer = Writer::new(minor, tables.len() + 1);
         for (n, _) in tables.iter().enumerate() {
             writer.entry(n as i64 + 3, true, &format!("t{n}"), "TABLE DATA", "o");
         }
+        writer.entry(2, true, "BLOBS", "BLOBS", "o");
         for (n, rows) in tables.iter().enumerate() {
             let rows: Vec<_> = rows.iter().map(|row| row.clone().into_bytes()).collect();
             writer.table(n as i64 + 3, &rows);
         }
+        writer.large_objects(2, &objects);
         let mut sizes = sizes.into_iter().cycle();
         let (streams, layout) = split(&writer.out, &mut || sizes.next().unwrap()).unwrap();
+        prop_assert_eq!(layout.blocks.last().unwrap().rows, objects.len() as u64);
         for (block, rows) in layout.blocks.iter().zip(&tables) {
             prop_assert_eq!(block.rows, rows.len() as u64);
             prop_assert_eq!(&block.sha256, &hex(&Sha256::digest(rows.concat().as_bytes())));
