@@ -104,13 +104,14 @@ pub fn failed(
     status
 }
 
+/// What was found when it was opened: it stays true when backups come.
 fn words(report: &InitReport) -> String {
-    let noun = if report.snapshot_count == 1 { "snapshot" } else { "snapshots" };
-    if report.snapshot_count == 0 {
-        return "empty".to_owned();
+    if report.created {
+        return "created".to_owned();
     }
+    let noun = if report.snapshot_count == 1 { "snapshot" } else { "snapshots" };
     format!(
-        "{} {noun}, {} stored of {}",
+        "opened with {} {noun}, {} stored of {}",
         report.snapshot_count,
         display::bytes(report.stored_bytes),
         display::bytes(report.logical_bytes)

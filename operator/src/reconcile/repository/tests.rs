@@ -19,7 +19,7 @@ fn report(id: Option<&str>, error: Option<Failure>) -> InitReport {
     InitReport {
         outcome: if id.is_some() { Outcome::Succeeded } else { Outcome::Failed },
         repository_id: id.map(str::to_owned),
-        created: true,
+        created: false,
         key_slots: Vec::new(),
         snapshot_count: 2,
         logical_bytes: 3_000_000_000,
@@ -51,7 +51,7 @@ fn each_generation_is_opened_once_and_then_left_alone() {
     let Step::Open(_) = plan(&repository, &tried(), Some(&run), now()) else { panic!() };
     let open = opened(tried(), &report, Some(1), now());
     assert_eq!(open.id.as_deref(), Some("5d0c"));
-    assert_eq!(open.display.as_deref(), Some("2 snapshots, 1.0 GB stored of 3.0 GB"));
+    assert_eq!(open.display.as_deref(), Some("opened with 2 snapshots, 1.0 GB stored of 3.0 GB"));
     assert_eq!(plan(&repository, &open, Some(&run), now()), Step::Nothing);
     repository.metadata.generation = Some(2);
     assert_eq!(plan(&repository, &open, None, now()), Step::Begin(1));
