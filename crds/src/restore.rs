@@ -73,7 +73,7 @@ pub struct RestoreFrom {
     /// This Backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_ref: Option<LocalRef>,
-    /// The newest backup of a schedule, as the repository knows it.
+    /// The newest backup of a schedule, as the repository knows it: the newest snapshot from before this request was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest: Option<LatestSource>,
     /// A snapshot of a repository, known to this cluster or not.
@@ -87,7 +87,7 @@ pub struct RestoreFrom {
 pub struct LatestSource {
     /// The schedule.
     pub schedule_ref: LocalRef,
-    /// Only backups from before this time are looked at (RFC 3339).
+    /// Only backups from before this time are looked at (RFC 3339). Left out, those from before this request was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
 }

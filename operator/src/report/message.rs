@@ -1,6 +1,6 @@
 //! Writes what a runner said into the status of its object.
 
-use dbbackup_contract::{Message, ReportBody};
+use dbbackup_contract::{Message, Outcome, Report, ReportBody};
 use dbbackup_crds::{Backup, BackupRepository, RawReport, RestoreRequest};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
@@ -93,6 +93,7 @@ fn operations(
     let (field, value) = match &message.body {
         ReportBody::Progress(_) if kind == "BackupRepository" => return None,
         ReportBody::Progress(progress) => ("progress", serde_json::to_value(progress).ok()?),
+        ReportBody::Report(_) if is_done(status, &caller.job_name) => return None,
         ReportBody::Report(report) => {
             let raw = RawReport {
                 job_name: caller.job_name.clone(),
@@ -112,10 +113,21 @@ fn operations(
     Some(Value::Array(operations))
 }
 
+/// Whether a report of this Job stands in the status that tells of something
+/// done: what a later pod of the Job says does not undo it.
+fn is_done(status: &Value, job_name: &str) -> bool {
+    status
+        .get("report")
+        .and_then(|stored| serde_json::from_value::<RawReport>(stored.clone()).ok())
+        .filter(|stored| stored.job_name == job_name)
+        .and_then(|stored| serde_json::from_value::<Report>(stored.content).ok())
+        .is_some_and(|report| report.outcome() != Outcome::Failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dbbackup_contract::Progress;
+    use dbbackup_contract::{InspectReport, Progress, RunState};
 
     fn caller() -> Caller {
         Caller {
@@ -155,5 +167,27 @@ mod tests {
     fn a_repository_keeps_no_progress() {
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(operations("BackupRepository", &json!({}), &caller(), &progress(), now), None);
+    }
+
+    #[test]
+    fn a_report_of_something_done_is_not_replaced_by_a_later_one_of_the_same_job() {
+        let report = |state| Report::Inspect(InspectReport { state, backup: None, error: None });
+        let (done, failed) = (report(Some(RunState::Committed)), report(None));
+        for (stored, job, is_written) in
+            [(&done, "j", false), (&done, "other", true), (&failed, "j", true)]
+        {
+            let raw = RawReport {
+                job_name: job.into(),
+                pod_name: "p".into(),
+                pod_uid: "pu".into(),
+                received_time: Timestamp::UNIX_EPOCH,
+                content: serde_json::to_value(stored).unwrap(),
+            };
+            let status = json!({"phase": "Running", "report": raw});
+            let body = ReportBody::Report(Box::new(failed.clone()));
+            let message = Message { subject_uid: "u".into(), body };
+            let patch = operations("Backup", &status, &caller(), &message, Timestamp::UNIX_EPOCH);
+            assert_eq!(patch.is_some(), is_written, "{stored:?} {job}");
+        }
     }
 }

@@ -110,9 +110,12 @@ fn report_of_channel(seen: &Observation<'_>) -> Option<(Report, String)> {
 
 fn ended(seen: &Observation<'_>, channel: Option<(Report, String)>, attempts: u32) -> RunView {
     let last = newest(seen.pods);
-    // A report of an earlier attempt says nothing about the last one.
+    // A failure of an earlier attempt says nothing about the last one. A success
+    // does, and was taken for the end already.
+    let is_of_last =
+        |uid: &str| last.map_or(attempts <= 1, |pod| pod.metadata.uid.as_deref() == Some(uid));
     if let Some((report, pod_uid)) = channel
-        && last.is_none_or(|pod| pod.metadata.uid.as_deref() == Some(&pod_uid))
+        && is_of_last(&pod_uid)
     {
         return RunView::Reported(Box::new(report), attempts);
     }

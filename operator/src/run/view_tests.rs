@@ -152,6 +152,21 @@ fn a_report_of_an_earlier_attempt_does_not_speak_for_the_last_one() {
 }
 
 #[test]
+fn a_failure_that_may_pass_is_the_end_without_pods_only_where_there_was_one_attempt() {
+    let early = raw(&report(Outcome::Failed, retryable()), "j", "first");
+    let ended = |failed: u32| {
+        job(json!({"failed": failed, "conditions": [{"type": "Failed", "status": "True"}]}))
+    };
+    let judged = view(&seen(Some(&ended(1)), &[], Some(&early)));
+    assert!(matches!(judged, RunView::Reported(_, 1)), "{judged:?}");
+    let judged = view(&seen(Some(&ended(2)), &[], Some(&early)));
+    assert!(matches!(judged, RunView::Unknown(_, 2)), "{judged:?}");
+    let success = raw(&report(Outcome::Succeeded, None), "j", "first");
+    let judged = view(&seen(Some(&ended(2)), &[], Some(&success)));
+    assert!(matches!(judged, RunView::Reported(_, 2)), "{judged:?}");
+}
+
+#[test]
 fn the_summary_in_the_pods_status_stands_in_for_a_lost_report() {
     let summary = serde_json::to_string(&report(Outcome::Succeeded, None)).unwrap();
     let pods = [pod("p", terminated(0, "Completed", Some(summary)))];

@@ -6,6 +6,7 @@ use dbbackup_crds::{
     RestoreRequest, RestoreRequestStatus, SourceSpec, TargetSpec,
 };
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::cluster::{find, observe};
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
@@ -89,7 +90,9 @@ async fn resolve(seen: &Gathered, context: &Context) -> Result<Resolution, Recon
         let schedule: Option<BackupSchedule> =
             find(context, namespace, &latest.schedule_ref.name).await?;
         let series = schedule_series(&context.cluster, namespace, &latest.schedule_ref.name);
-        return Ok(of_schedule(latest, schedule, target, series));
+        let created = seen.request.creation_timestamp().map(|time| time.0);
+        let before = newest_bound(latest.before, created);
+        return Ok(of_schedule(latest, schedule, target, series, before));
     }
     if let (Some(snapshot), Some(target)) = (&from.snapshot, target) {
         return Ok(Resolution::Known(Box::new(ResolvedRestore {
@@ -151,11 +154,17 @@ fn of_backup(name: &str, backup: Option<Backup>, target: Option<TargetSpec>) -> 
     }))
 }
 
+/// The newest snapshot from before the request was created: each retry finds the same one.
+fn newest_bound(before: Option<Timestamp>, created: Option<Timestamp>) -> Option<Timestamp> {
+    before.into_iter().chain(created).min()
+}
+
 fn of_schedule(
     latest: &LatestSource,
     schedule: Option<BackupSchedule>,
     target: Option<TargetSpec>,
     series: String,
+    before: Option<Timestamp>,
 ) -> Resolution {
     let name = &latest.schedule_ref.name;
     let Some(schedule) = schedule else {
@@ -174,7 +183,23 @@ fn of_schedule(
         repository_ref: schedule.spec.repository_ref,
         snapshot_id: None,
         series: Some(series),
-        before: latest.before,
+        before,
         target,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_backup_is_the_latest_of_the_time_when_the_request_was_created() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let (early, late) = (at("2026-11-20T08:00:00Z"), at("2026-11-21T08:00:00Z"));
+        for (before, created, expected) in
+            [(None, late, late), (early, late, early), (late, early, early), (early, None, early)]
+        {
+            assert_eq!(newest_bound(before, created), expected);
+        }
+    }
 }
