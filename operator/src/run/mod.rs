@@ -1,5 +1,6 @@
 //! What can be seen of a run from outside: its Job, its pods, its report.
 
+mod fit;
 mod pods;
 mod view;
 

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::fit::fitted;
 use super::pods::{explain_end, explain_wait, newest, was_started};
 
 /// A pod that was told to end and is not gone after so long sits on a lost node.
@@ -105,7 +106,7 @@ fn is_final(report: &Report) -> bool {
 fn report_of_channel(seen: &Observation<'_>) -> Option<(Report, String)> {
     let raw = seen.report.filter(|raw| raw.job_name == seen.job_name)?;
     let report = serde_json::from_value(raw.content.clone()).ok()?;
-    Some((report, raw.pod_uid.clone()))
+    Some((fitted(report), raw.pod_uid.clone()))
 }
 
 fn ended(seen: &Observation<'_>, channel: Option<(Report, String)>, attempts: u32) -> RunView {
@@ -141,7 +142,7 @@ fn termination_report(pod: &Pod) -> Option<Report> {
     let message = statuses
         .iter()
         .find_map(|container| container.state.as_ref()?.terminated.as_ref()?.message.as_deref())?;
-    serde_json::from_str(message).ok()
+    serde_json::from_str(message).ok().map(fitted)
 }
 
 fn waiting(seen: &Observation<'_>, job: &Job, pod: Option<&Pod>, attempts: u32) -> RunView {
