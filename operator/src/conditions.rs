@@ -56,6 +56,19 @@ pub fn sentence(failure: &Failure) -> String {
     }
 }
 
+/// The failure with which a one-shot object has ended, as it is told: it is not
+/// tried again, though the hint may read as if.
+#[must_use]
+pub fn ended(failure: &Failure, attempts: u32) -> Failure {
+    let mut told = failure.clone();
+    told.message = format!("{}{}", crate::display::gave_up(failure, attempts), told.message);
+    if !told.hint.contains("reate another") {
+        told.hint = format!("{} This object has ended; create another one.", told.hint);
+        told.hint = told.hint.trim_start().to_owned();
+    }
+    told
+}
+
 /// The conditions of a verdict. Times of transition stay where a condition keeps its status.
 #[must_use]
 pub fn conditions(
@@ -130,6 +143,31 @@ mod tests {
             assert!(!(on(RECONCILING) && on(STALLED)));
             assert!(list.iter().any(|c| c.type_ == READY));
             assert_eq!(on(READY), !on(RECONCILING) && !on(STALLED));
+        }
+    }
+
+    #[test]
+    fn a_failure_that_ends_an_object_says_so_once() {
+        use dbbackup_contract::Reason;
+        let ended_with = |failure: Failure| sentence(&ended(&failure, 4));
+        let host = Failure::new(Reason::HostNotFound, "host x is not known");
+        for (failure, expected) in [
+            (
+                host.clone().with_hint("Correct the host."),
+                "gave up after 4 attempts: host x is not known. Correct the host. \
+                 This object has ended; create another one.",
+            ),
+            (
+                host.clone().with_hint(""),
+                "gave up after 4 attempts: host x is not known. \
+                 This object has ended; create another one.",
+            ),
+            (
+                host.with_hint("Create another Backup."),
+                "gave up after 4 attempts: host x is not known. Create another Backup.",
+            ),
+        ] {
+            assert_eq!(ended_with(failure), expected);
         }
     }
 

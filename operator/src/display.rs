@@ -43,7 +43,7 @@ pub fn ago(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A time to come, in a zone: `02:15`, `Sun 02:15`, `2026-12-01 02:15`.
+/// A time to come, in a zone: `02:15`, `Sun 02:15`, `2026-12-01 02:15 Europe/Berlin`.
 #[must_use]
 pub fn upcoming(time: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     let local = time.to_zoned(zone.clone());
@@ -53,7 +53,11 @@ pub fn upcoming(time: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
         24..168 => "%a %H:%M",
         _ => "%Y-%m-%d %H:%M",
     };
-    local.strftime(format).to_string()
+    let words = local.strftime(format).to_string();
+    match zone.iana_name() {
+        None | Some("UTC" | "Etc/UTC") => words,
+        Some(name) => format!("{words} {name}"),
+    }
 }
 
 /// `2 of 3 databases`, `1 database`.
@@ -118,6 +122,32 @@ pub fn progress(progress: Option<&Progress>) -> String {
     if parts.is_empty() { "running".to_owned() } else { parts.join(", ") }
 }
 
+/// A run that goes on after an attempt that failed: how far it is, and what that one failed with.
+#[must_use]
+pub fn attempt(number: u32, last: Option<&Failure>, so_far: Option<&Progress>) -> String {
+    let words = progress(so_far);
+    match last {
+        None => words,
+        Some(failure) if words == "running" => {
+            format!("attempt {number}: {}: {}", failure.reason, failure.message)
+        }
+        Some(failure) => {
+            format!("attempt {number}: {words}; before: {}: {}", failure.reason, failure.message)
+        }
+    }
+}
+
+/// `gave up after 4 attempts: `, where an error might have passed and did not.
+#[must_use]
+pub fn gave_up(failure: &Failure, attempts: u32) -> String {
+    match attempts {
+        _ if !failure.is_retryable() => String::new(),
+        0 => String::new(),
+        1 => "gave up after 1 attempt: ".to_owned(),
+        _ => format!("gave up after {attempts} attempts: "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +187,11 @@ mod tests {
             ("2026-11-22T02:15:00Z", "Sun 03:15"),
             ("2026-12-24T02:15:00Z", "2026-12-24 03:15"),
         ] {
-            assert_eq!(upcoming(time.parse().unwrap(), now, &zone), text);
+            let words = upcoming(time.parse().unwrap(), now, &zone);
+            assert_eq!(words, format!("{text} Europe/Berlin"));
+        }
+        for utc in [TimeZone::UTC, TimeZone::get("Etc/UTC").unwrap()] {
+            assert_eq!(upcoming("2026-11-21T02:15:00Z".parse().unwrap(), now, &utc), "02:15");
         }
     }
 
@@ -168,5 +202,32 @@ mod tests {
         assert_eq!(databases(count(3, 0)), "3 databases");
         assert_eq!(databases(count(1, 0)), "1 database");
         assert_eq!(databases(count(2, 1)), "2 of 3 databases");
+    }
+
+    #[test]
+    fn a_run_that_was_begun_again_says_why() {
+        use dbbackup_contract::Reason;
+        let failure = Failure::new(Reason::HostNotFound, "host x is not known");
+        let some = Progress { bytes_done: 1_300_000_000, ..Progress::default() };
+        for (last, so_far, text) in [
+            (None, None, "running"),
+            (Some(&failure), None, "attempt 2: HostNotFound: host x is not known"),
+            (
+                Some(&failure),
+                Some(&some),
+                "attempt 2: 1.3 GB; before: HostNotFound: host x is not known",
+            ),
+        ] {
+            assert_eq!(attempt(2, last, so_far), text);
+        }
+        let fatal = Failure::new(Reason::WrongPassword, "no");
+        for (failure, attempts, text) in [
+            (&failure, 0, ""),
+            (&failure, 1, "gave up after 1 attempt: "),
+            (&failure, 4, "gave up after 4 attempts: "),
+            (&fatal, 4, ""),
+        ] {
+            assert_eq!(gave_up(failure, attempts), text);
+        }
     }
 }

@@ -8,7 +8,7 @@ use kube::runtime::controller::Action;
 use super::gather::{Gathered, Resolution, inspection_name};
 use super::{LOOK_AGAIN, Step, WATCH_RUN, status, task};
 use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, warn, write_status};
-use crate::conditions::{Standing, Verdict, sentence};
+use crate::conditions::{Standing, Verdict, ended, sentence};
 use crate::context::{Context, ReconcileError};
 use crate::display;
 use crate::names::{Purpose, job_name};
@@ -39,7 +39,8 @@ pub(super) async fn apply(
             Ok(Action::requeue(until(waiting.until, now).min(LOOK_AGAIN)))
         }
         Step::Run { attempts, last_failure } => {
-            let words = display::progress(seen.status.progress.as_ref());
+            let so_far = seen.status.progress.as_ref();
+            let words = display::attempt(attempts, last_failure.as_ref(), so_far);
             let verdict = match &last_failure {
                 Some(failure) => Verdict::of_failure(Standing::Reconciling, failure),
                 None => Verdict::new(Standing::Reconciling, reasons::RUNNING, "the backup runs"),
@@ -213,6 +214,7 @@ async fn finish(
     }
     let generation = seen.backup.metadata.generation;
     let status = status::finished(seen.status.clone(), &end, attempts, generation, now);
+    let attempts = status.attempts.unwrap_or(attempts);
     let backup: Backup = write_status(context, &seen.backup, status).await?;
     match &end {
         Ok(report) if report.outcome == Outcome::Succeeded => {
@@ -224,13 +226,15 @@ async fn finish(
                 .error
                 .clone()
                 .unwrap_or_else(|| Failure::new(Reason::DatabaseFailed, display::backup(report)));
-            warn(context, &backup, "Backup", &failure).await;
+            let is_partial = report.outcome == Outcome::PartiallyFailed;
+            let told = if is_partial { failure } else { ended(&failure, attempts) };
+            warn(context, &backup, "Backup", &told).await;
         }
-        Err(failure) => warn(context, &backup, "Backup", failure).await,
+        Err(failure) => warn(context, &backup, "Backup", &ended(failure, attempts)).await,
     }
-    let mut ended = seen.clone();
-    ended.status = backup.status.unwrap_or_default();
-    tidy(&ended, context, now).await
+    let mut done = seen.clone();
+    done.status = backup.status.unwrap_or_default();
+    tidy(&done, context, now).await
 }
 
 /// An inspection that gave no answer: one whose pod never ran would wait for ever.

@@ -4,7 +4,7 @@ use dbbackup_contract::{BackupReport, ErrorClass, Failure, Outcome, ProgressPhas
 use dbbackup_crds::{BackupPhase, BackupStatus, RepositoryStatusRef};
 use jiff::Timestamp;
 
-use crate::conditions::{Standing, Verdict, conditions, sentence};
+use crate::conditions::{Standing, Verdict, conditions, ended, sentence};
 use crate::display;
 use crate::reasons;
 
@@ -53,9 +53,12 @@ pub fn finished(
     match end {
         Ok(report) => {
             take_over(&mut status, report);
-            let (phase, verdict) = judged(report);
+            let attempts = status.attempts.unwrap_or(0);
+            let (phase, verdict) = judged(report, attempts);
             status.display = Some(display::shortened(match (phase, &report.error) {
-                (BackupPhase::Failed, Some(error)) => display::failure(error),
+                (BackupPhase::Failed, Some(error)) => {
+                    display::gave_up(error, attempts) + &display::failure(error)
+                }
                 (BackupPhase::Failed, None) => verdict.message.clone(),
                 _ => display::backup(report),
             }));
@@ -65,8 +68,10 @@ pub fn finished(
             status.completion_time = Some(now);
             status.progress = None;
             status.error = Some(failure.clone());
-            status.display = Some(display::failure(failure));
-            let verdict = Verdict::of_failure(Standing::Failed, failure);
+            let attempts = status.attempts.unwrap_or(0);
+            let words = display::gave_up(failure, attempts) + &display::failure(failure);
+            status.display = Some(display::shortened(words));
+            let verdict = Verdict::of_failure(Standing::Failed, &ended(failure, attempts));
             put(&mut status, BackupPhase::Failed, &verdict, generation, now);
         }
     }
@@ -74,7 +79,7 @@ pub fn finished(
 }
 
 /// Phase and verdict of a report.
-fn judged(report: &BackupReport) -> (BackupPhase, Verdict) {
+fn judged(report: &BackupReport, attempts: u32) -> (BackupPhase, Verdict) {
     let count = report.database_count;
     match report.outcome {
         // A success that names no snapshot is none.
@@ -100,7 +105,7 @@ fn judged(report: &BackupReport) -> (BackupPhase, Verdict) {
             let failure = report.error.clone().unwrap_or_else(|| {
                 Failure::new(Reason::NothingCommitted, "the run left no snapshot in the repository")
             });
-            (BackupPhase::Failed, Verdict::of_failure(Standing::Failed, &failure))
+            (BackupPhase::Failed, Verdict::of_failure(Standing::Failed, &ended(&failure, attempts)))
         }
     }
 }

@@ -15,7 +15,7 @@ use kube::runtime::controller::Action;
 use super::gather::Gathered;
 use super::{Step, status};
 use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, warn, write_status};
-use crate::conditions::{Standing, Verdict};
+use crate::conditions::{Standing, Verdict, ended};
 use crate::context::{
     Context, ReconcileError, Surroundings, claim_of, stall_seconds, task_defaults,
 };
@@ -48,7 +48,8 @@ pub(super) async fn apply(
             Ok(Action::requeue(until(waiting.until, now).min(LOOK_AGAIN)))
         }
         Step::Run { attempts, last_failure } => {
-            let words = display::progress(seen.status.progress.as_ref());
+            let so_far = seen.status.progress.as_ref();
+            let words = display::attempt(attempts, last_failure.as_ref(), so_far);
             let verdict = match &last_failure {
                 Some(failure) => Verdict::of_failure(Standing::Reconciling, failure),
                 None => Verdict::new(Standing::Reconciling, reasons::RUNNING, "the restore runs"),
@@ -205,6 +206,7 @@ async fn finish(
     }
     let generation = seen.request.metadata.generation;
     let status = status::finished(seen.status.clone(), &end, attempts, generation, now);
+    let attempts = status.attempts.unwrap_or(attempts);
     let request: RestoreRequest = write_status(context, &seen.request, status).await?;
     match &end {
         Ok(report) if report.outcome == Outcome::Succeeded => {
@@ -216,13 +218,15 @@ async fn finish(
                 .error
                 .clone()
                 .unwrap_or_else(|| Failure::new(Reason::DatabaseFailed, display::restore(report)));
-            warn(context, &request, "Restore", &failure).await;
+            let is_partial = report.outcome == Outcome::PartiallyFailed;
+            let told = if is_partial { failure } else { ended(&failure, attempts) };
+            warn(context, &request, "Restore", &told).await;
         }
-        Err(failure) => warn(context, &request, "Restore", failure).await,
+        Err(failure) => warn(context, &request, "Restore", &ended(failure, attempts)).await,
     }
-    let mut ended = seen.clone();
-    ended.status = request.status.unwrap_or_default();
-    tidy(&ended, context, now).await
+    let mut done = seen.clone();
+    done.status = request.status.unwrap_or_default();
+    tidy(&done, context, now).await
 }
 
 /// Lets the Job of a restore that has ended go; see `backup`.

@@ -4,7 +4,7 @@ use dbbackup_contract::{ErrorClass, Failure, Outcome, ProgressPhase, Reason, Res
 use dbbackup_crds::{RestorePhase, RestoreRequestStatus};
 use jiff::Timestamp;
 
-use crate::conditions::{Standing, Verdict, conditions, sentence};
+use crate::conditions::{Standing, Verdict, conditions, ended, sentence};
 use crate::display;
 use crate::reasons;
 
@@ -52,9 +52,12 @@ pub fn finished(
     match end {
         Ok(report) => {
             take_over(&mut status, report);
-            let (phase, verdict) = judged(report);
+            let attempts = status.attempts.unwrap_or(0);
+            let (phase, verdict) = judged(report, attempts);
             status.display = Some(display::shortened(match (phase, &report.error) {
-                (RestorePhase::Failed, Some(error)) => display::failure(error),
+                (RestorePhase::Failed, Some(error)) => {
+                    display::gave_up(error, attempts) + &display::failure(error)
+                }
                 (RestorePhase::Failed, None) => verdict.message.clone(),
                 _ => display::restore(report),
             }));
@@ -64,15 +67,17 @@ pub fn finished(
             status.completion_time = Some(now);
             status.progress = None;
             status.error = Some(failure.clone());
-            status.display = Some(display::failure(failure));
-            let verdict = Verdict::of_failure(Standing::Failed, failure);
+            let attempts = status.attempts.unwrap_or(0);
+            let words = display::gave_up(failure, attempts) + &display::failure(failure);
+            status.display = Some(display::shortened(words));
+            let verdict = Verdict::of_failure(Standing::Failed, &ended(failure, attempts));
             put(&mut status, RestorePhase::Failed, &verdict, generation, now);
         }
     }
     status
 }
 
-fn judged(report: &RestoreReport) -> (RestorePhase, Verdict) {
+fn judged(report: &RestoreReport, attempts: u32) -> (RestorePhase, Verdict) {
     match report.outcome {
         Outcome::Succeeded => (
             RestorePhase::Succeeded,
@@ -96,7 +101,10 @@ fn judged(report: &RestoreReport) -> (RestorePhase, Verdict) {
             let failure = report.error.clone().unwrap_or_else(|| {
                 Failure::new(Reason::Internal, "the restore failed and the report says no reason")
             });
-            (RestorePhase::Failed, Verdict::of_failure(Standing::Failed, &failure))
+            (
+                RestorePhase::Failed,
+                Verdict::of_failure(Standing::Failed, &ended(&failure, attempts)),
+            )
         }
     }
 }

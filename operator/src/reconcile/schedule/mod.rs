@@ -23,7 +23,7 @@ use crate::cluster::{find, is_conflict, publish, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
 use crate::names::backup_name;
-use crate::reasons;
+use crate::reasons::{self, READY};
 use crate::slots::{SlotDecision, Slots};
 
 /// What a schedule's backups tell of it.
@@ -35,6 +35,21 @@ pub struct Children {
     pub last_success: Option<Timestamp>,
     /// The newest one: slot or creation, name, phase.
     pub newest: Option<(Timestamp, String, BackupPhase)>,
+    /// The one that ended last, by hand or not.
+    pub last_ended: Option<Ended>,
+}
+
+/// A backup that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub time: Timestamp,
+    /// Its name.
+    pub name: String,
+    /// How.
+    pub phase: BackupPhase,
+    /// The reason that its conditions name.
+    pub reason: String,
 }
 
 /// What is to be done.
@@ -233,6 +248,15 @@ impl Children {
             && self.newest.as_ref().is_none_or(|(time, ..)| *time < created)
         {
             self.newest = Some((created, backup.name_any(), phase));
+        }
+        if phase.is_terminal()
+            && let Some(time) = status.completion_time.or(created)
+            && self.last_ended.as_ref().is_none_or(|last| last.time < time)
+        {
+            let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
+            let reason = ready.map_or(phase.as_str(), |condition| condition.reason.as_str());
+            let (name, reason) = (backup.name_any(), reason.to_owned());
+            self.last_ended = Some(Ended { time, name, phase, reason });
         }
     }
 }

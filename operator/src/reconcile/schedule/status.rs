@@ -1,11 +1,11 @@
 //! The status of a `BackupSchedule`.
 
 use dbbackup_contract::Failure;
-use dbbackup_crds::{BackupSchedule, BackupScheduleStatus, LastBackup, LocalRef};
+use dbbackup_crds::{BackupPhase, BackupSchedule, BackupScheduleStatus, LastBackup, LocalRef};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Children;
+use super::{Children, Ended};
 use crate::conditions::{Standing, Verdict, conditions};
 use crate::display;
 use crate::reasons;
@@ -70,16 +70,31 @@ pub fn standing(
         None if suspended => {
             Verdict::new(Standing::Ready, reasons::SUSPENDED, "no backup is started: spec.suspend")
         }
-        None => Verdict::new(
-            Standing::Ready,
-            reasons::ACCEPTED,
-            "the schedule is understood, and not yet tested against the server",
-        ),
+        None => Verdict::new(Standing::Ready, reasons::ACCEPTED, accepted(&status, children)),
     };
     let generation = schedule.metadata.generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.observed_generation = generation;
     status
+}
+
+/// What is known of a schedule that is understood: its last backup is the test of it.
+fn accepted(status: &BackupScheduleStatus, children: &Children) -> String {
+    match (&children.last_ended, status.last_successful_time) {
+        (Some(last), _) if last.phase != BackupPhase::Succeeded => {
+            format!("the schedule is understood; its last backup {}: {}", ended(last), last.reason)
+        }
+        (Some(_), _) | (None, Some(_)) => {
+            "the schedule is understood; its last backup succeeded".to_owned()
+        }
+        (None, None) => {
+            "the schedule is understood, and not yet tested against the server".to_owned()
+        }
+    }
+}
+
+fn ended(last: &Ended) -> &'static str {
+    if last.phase == BackupPhase::PartiallyFailed { "failed in part" } else { "failed" }
 }
 
 fn words(
@@ -90,6 +105,14 @@ fn words(
     now: Timestamp,
 ) -> String {
     let mut parts = Vec::new();
+    if let Some(last) = &children.last_ended
+        && last.phase != BackupPhase::Succeeded
+    {
+        parts.push(format!("last {}: {} ({})", ended(last), last.reason, last.name));
+    }
+    if let Some(failure) = &outlook.repository_trouble {
+        parts.push(failure.message.clone());
+    }
     match (suspended, outlook.held, status.next_schedule_time) {
         (true, ..) => parts.push("suspended".to_owned()),
         (_, Some(_), _) => {
@@ -104,15 +127,6 @@ fn words(
     match status.last_successful_time {
         Some(time) => parts.push(format!("last ok {}", display::ago(time, now))),
         None => parts.push("never succeeded".to_owned()),
-    }
-    if let Some(last) = &status.last_backup
-        && last.phase.is_terminal()
-        && last.phase != dbbackup_crds::BackupPhase::Succeeded
-    {
-        parts.push(format!("{} {}", last.name, last.phase.as_str()));
-    }
-    if let Some(failure) = &outlook.repository_trouble {
-        parts.insert(0, failure.message.clone());
     }
     parts.join(", ")
 }

@@ -29,6 +29,10 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
     schedule
 }
 
+fn ended(name: &str, phase: BackupPhase, reason: &str) -> Ended {
+    Ended { time: now(), name: name.into(), phase, reason: reason.into() }
+}
+
 fn due() -> SlotDecision {
     SlotDecision { due: Some(at("2026-11-23T02:15:00Z")), missed: None, next: None }
 }
@@ -104,8 +108,12 @@ fn the_status_says_in_words_how_the_schedule_stands() {
         ..Children::default()
     };
     let ill = Children {
-        newest: Some((now(), "nightly-1".into(), BackupPhase::Failed)),
+        last_ended: Some(ended("nightly-1", BackupPhase::Failed, "WrongPassword")),
         ..Children::default()
+    };
+    let partly = Children {
+        last_ended: Some(ended("by-hand", BackupPhase::PartiallyFailed, "DatabaseFailed")),
+        ..well.clone()
     };
     let busy = Children { active: vec!["by-hand".into()], ..Children::default() };
     let trouble =
@@ -117,19 +125,47 @@ fn the_status_says_in_words_how_the_schedule_stands() {
     let plain = schedule(|_| ());
     let suspended = schedule(|spec| spec.suspend = true);
     for (found, expected) in [
-        (words(&plain, &well, &outlook(None, None)), "next 03:15, last ok 7h ago"),
+        (words(&plain, &well, &outlook(None, None)), "next 03:15 Europe/Berlin, last ok 7h ago"),
         (
             words(&plain, &ill, &outlook(None, None)),
-            "next 03:15, never succeeded, nightly-1 Failed",
+            "last failed: WrongPassword (nightly-1), next 03:15 Europe/Berlin, never succeeded",
+        ),
+        (
+            words(&plain, &partly, &outlook(None, None)),
+            "last failed in part: DatabaseFailed (by-hand), next 03:15 Europe/Berlin, last ok 7h ago",
         ),
         (words(&plain, &busy, &outlook(next, None)), "a slot waits for by-hand, never succeeded"),
         (words(&suspended, &well, &outlook(None, None)), "suspended, last ok 7h ago"),
         (
             words(&plain, &well, &outlook(None, Some(trouble))),
-            "the BackupRepository main does not exist, next 03:15, last ok 7h ago",
+            "the BackupRepository main does not exist, next 03:15 Europe/Berlin, last ok 7h ago",
         ),
     ] {
         assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn an_accepted_schedule_says_how_its_last_backup_ended() {
+    let zone = TimeZone::UTC;
+    let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
+    for (last, message) in [
+        (None, "the schedule is understood, and not yet tested against the server"),
+        (
+            Some(ended("n", BackupPhase::Succeeded, "Succeeded")),
+            "the schedule is understood; its last backup succeeded",
+        ),
+        (
+            Some(ended("n", BackupPhase::Failed, "WrongPassword")),
+            "the schedule is understood; its last backup failed: WrongPassword",
+        ),
+    ] {
+        let children = Children { last_ended: last, ..Children::default() };
+        let status = BackupScheduleStatus::default();
+        let status = standing(status, &schedule(|_| ()), &children, &outlook, now());
+        let ready = &status.conditions[0];
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Accepted"));
+        assert_eq!(ready.message, message);
     }
 }
 
@@ -151,6 +187,7 @@ fn only_backups_with_a_slot_are_the_newest_but_those_by_hand_count_as_active_and
     let mut children = Children::default();
     children.add(&backup("by-hand", false, BackupPhase::Succeeded));
     assert_eq!((children.newest.clone(), children.last_success), (None, Some(now())));
+    assert_eq!(children.last_ended.as_ref().unwrap().name, "by-hand");
     children.add(&backup("running", false, BackupPhase::Running));
     children.add(&backup("nightly-1", true, BackupPhase::Failed));
     assert_eq!(children.active, ["running"]);
