@@ -233,8 +233,9 @@ impl DatabaseCount {
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match (self.succeeded, self.failed) {
-            (_, 0) => Outcome::Succeeded,
+            // A run that did nothing is no success.
             (0, _) => Outcome::Failed,
+            (_, 0) => Outcome::Succeeded,
             _ => Outcome::PartiallyFailed,
         }
     }
@@ -474,6 +475,7 @@ mod tests {
         assert_eq!(of(&[Succeeded, Skipped]), Outcome::Succeeded);
         assert_eq!(of(&[Succeeded, Failed]), Outcome::PartiallyFailed);
         assert_eq!(of(&[Failed, Skipped]), Outcome::Failed);
+        assert_eq!(of(&[Skipped]), Outcome::Failed);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{0}")]
     VersionUnsupported(String),
     /// No key that was given opens the repository.
-    #[error("none of the {0} keys that were given opens the repository")]
+    #[error("no key that was given opens the repository ({0} tried)")]
     WrongKey(usize),
     /// No key that was given opens the repository, and a slot is damaged.
     #[error("key slot {0} is damaged, and no other opens with the keys that were given")]

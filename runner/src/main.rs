@@ -16,6 +16,7 @@ mod tree;
 mod uri;
 mod work;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode as ProcessExit;
 
 use clap::Parser as _;
@@ -37,7 +38,11 @@ fn main() -> ProcessExit {
     };
     let filter = EnvFilter::try_from_env("DBBACKUP_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if cli.is_for_a_job() { "info" } else { "warn" }));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use dbbackup_contract::{Failure, Reason};
+use dbbackup_contract::Failure;
 use dbbackup_engine::{BackupSink, BackupSource, StreamReader, StreamWriter};
 use dbbackup_repository::{self as repository, Cutting, Snapshot, SnapshotWriter};
 

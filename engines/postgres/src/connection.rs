@@ -30,6 +30,11 @@ const SESSION_SETTINGS: &str = "
     SET default_transaction_read_only = off;
     SET client_min_messages = error;
     SET search_path = pg_catalog;
+    SET datestyle = 'ISO, YMD';
+    SET tcp_keepalives_idle = 30;
+    SET tcp_keepalives_interval = 10;
+    SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '60s';
     SET standard_conforming_strings = on;
     SELECT set_config(name, '0', false) FROM pg_settings
         WHERE name IN ('idle_session_timeout', 'transaction_timeout')";

@@ -45,13 +45,14 @@ async fn the_golden_repositories_of_version_0_are_readable() {
     }
 }
 
-/// Writes them anew, after a change of version 0: `cargo test -p
-/// dbbackup-repository -- --ignored write_the_golden`. From version 1 on, never.
+/// Writes them to a folder of its own. With `DBBACKUP_WRITE_GOLDEN=1` it writes the
+/// committed ones anew, after a change of version 0; from version 1 on, never.
 #[tokio::test]
-#[ignore = "writes the golden files"]
-async fn write_the_golden_repositories() {
+async fn golden_repositories_can_be_written() {
+    let scratch = tempfile::tempdir().unwrap();
+    let anew = std::env::var_os("DBBACKUP_WRITE_GOLDEN").is_some();
     for (name, encryption) in [("encrypted", encrypted()), ("clear", Encryption::None)] {
-        let path = folder(name);
+        let path = if anew { folder(name) } else { scratch.path().join(name) };
         let _ = std::fs::remove_dir_all(&path);
         let store = volume(path.clone(), true).await;
         let options =
@@ -61,5 +62,7 @@ async fn write_the_golden_repositories() {
             back_up(&opened.repository, n, &contents).await.unwrap();
         }
         std::fs::remove_dir(path.join(".tmp")).unwrap();
+        let list = opened.repository.snapshots(None).await.unwrap();
+        assert_eq!((list.snapshots.len(), list.unreadable.len()), (2, 0));
     }
 }

@@ -81,6 +81,10 @@ fn server_connection(order: &Order<'_>, access: &PostgresqlAccess) -> ServerConn
 
 /// The failure that stands for all: the first failed database's, with its name.
 fn why_incomplete(databases: &[DatabaseReport], count: DatabaseCount) -> Option<Failure> {
+    if count.total == 0 {
+        let message = "no database was left: all are excluded, or allow no connections";
+        return Some(Failure::new(Reason::DatabaseNotFound, message));
+    }
     let failed = databases.iter().find(|database| database.outcome == DatabaseOutcome::Failed)?;
     let error = failed
         .error

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, Failure, Outcome, RestoreAction, RestoreReport, RestoreStrategy,
-    SnapshotSelector,
+    BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, Failure, Outcome, Reason,
+    RestoreAction, RestoreReport, RestoreStrategy, SnapshotSelector,
 };
 use dbbackup_postgres::{self as postgres, RestoreOptions, RestoreResult};
-use dbbackup_repository::{Repository, Snapshot};
+use dbbackup_repository::{Error, Repository, Snapshot};
 use jiff::Timestamp;
 
 use super::{Order, end, open, server_connection, why_incomplete};
@@ -66,24 +66,59 @@ async fn try_restore(
         server: server_connection(order, &action.target),
         databases: action.databases.clone(),
         globals: action.globals,
-        request_uid: action.request_uid.clone(),
+        // A retry that would take another snapshot must not take up what this one began.
+        request_uid: format!("{}@{}", action.request_uid, snapshot.id()),
         lock_timeout: LOCK_TIMEOUT,
     };
+    let missing = if action.databases.is_empty() { missing(&snapshot) } else { Vec::new() };
     // While it lives, the collector leaves alone what the snapshot needs.
     let session = repository.begin_reading().await?;
     let source = SnapshotSource::new(Arc::new(snapshot));
     let result = postgres::restore(&options, &source, order.board, order.cancel).await;
     end(session).await;
-    Ok((options, result?))
+    let mut result = result?;
+    result.databases.extend(missing);
+    Ok((options, result))
+}
+
+/// Databases that a restore of all would bring back if their backup had not
+/// failed: they are no part of the snapshot, and a restore without them is not whole.
+fn missing(snapshot: &Snapshot) -> Vec<DatabaseReport> {
+    let Ok(report) = serde_json::from_value::<BackupReport>(snapshot.report().clone()) else {
+        return Vec::new();
+    };
+    let failed =
+        report.databases.into_iter().filter(|found| found.outcome == DatabaseOutcome::Failed);
+    failed
+        .map(|database| {
+            let why =
+                database.error.map_or_else(String::new, |error| format!(": {}", error.message));
+            let message = format!("the snapshot does not hold it, its backup failed{why}");
+            let error = Failure::new(Reason::DatabaseNotFound, message).with_hint(
+                "Restore it from an older snapshot, or name the databases that you want.",
+            );
+            DatabaseReport { bytes: 0, tables: 0, rows: 0, error: Some(error), ..database }
+        })
+        .collect()
 }
 
 async fn find(repository: &Repository, selector: &SnapshotSelector) -> Result<Snapshot, Failure> {
     match selector {
         SnapshotSelector::Id(prefix) => Ok(repository.find(prefix).await?),
         SnapshotSelector::Latest { series, before } => {
-            Ok(repository.latest(series, *before).await?)
+            let found = repository.latest(series, *before).await;
+            found.map_err(|error| match error {
+                Error::SnapshotNotFound(_) => none_in(series, *before),
+                other => other.into(),
+            })
         }
     }
+}
+
+fn none_in(series: &str, before: Option<Timestamp>) -> Failure {
+    let limit = before.map(|time| format!(" from before {time}")).unwrap_or_default();
+    Failure::new(Reason::SnapshotNotFound, format!("{series} has no snapshot{limit}"))
+        .with_hint("See what there is with: kubectl get backups --output wide (column SNAPSHOT).")
 }
 
 fn report_of(

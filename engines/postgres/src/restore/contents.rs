@@ -50,7 +50,10 @@ pub(super) async fn find_wanted(
         }
         let prefix = database_prefix(&name);
         if !streams.contains_key(&format!("{prefix}layout.json")) {
-            let message = format!("the backup has no database {name}");
+            let there = all_of(source, &streams).await?;
+            let names: Vec<_> = there.iter().take(20).map(|(name, _)| name.as_str()).collect();
+            let message =
+                format!("the backup has no database {name}; it has: {}", names.join(", "));
             return Err(Failure::new(Reason::DatabaseNotFound, message));
         }
         let layout: Layout = read_document(source, &format!("{prefix}layout.json")).await?;

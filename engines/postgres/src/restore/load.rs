@@ -66,7 +66,7 @@ impl Loader<'_> {
                 pg_restore.wait(),
                 psql.wait(),
             );
-            judge(layout, joined, passed, counted, &restored?, &carried_out?)
+            judge(layout, joined, passed?, counted, &restored?, &carried_out?)
         };
         let timeout = self.connection.stall_timeout;
         let held = async {
@@ -110,7 +110,9 @@ impl Loader<'_> {
         let mut env = files.env();
         // Durable once it matters: the rename, in another session, waits for
         // all that was logged before it.
-        let settings = "-c synchronous_commit=off -c default_transaction_read_only=off";
+        let settings = "-c synchronous_commit=off -c default_transaction_read_only=off \
+                        -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
+                        -c tcp_keepalives_count=3";
         env.push(("PGOPTIONS".into(), settings.into()));
         ChildSpec {
             program: self.clients.program("psql"),
@@ -192,22 +194,22 @@ async fn pass_on(
     mut statements: impl AsyncWrite + Unpin,
     mut preamble: Preamble,
     activity: &Activity,
-) -> bool {
+) -> Result<bool, Failure> {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(READ_BYTES);
         match script.read_buf(&mut buffer).await {
             Ok(0) => break,
             Ok(read) => activity.moved(read),
-            Err(_) => return false,
+            Err(_) => return Ok(false),
         }
-        let bytes = preamble.push(buffer.split().freeze());
+        let bytes = preamble.push(buffer.split().freeze())?;
         if statements.write_all(&bytes).await.is_err() {
-            return false;
+            return Ok(false);
         }
     }
     let rest = preamble.finish();
-    statements.write_all(&rest).await.is_ok() && statements.shutdown().await.is_ok()
+    Ok(statements.write_all(&rest).await.is_ok() && statements.shutdown().await.is_ok())
 }
 
 /// Reads the rows that `psql` says it copied, table by table.

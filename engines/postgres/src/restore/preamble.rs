@@ -3,10 +3,14 @@
 //! A newer `pg_restore` begins with a setting or two that an older server does
 //! not know. Only the fixed lines before the first other statement are looked
 //! at; everything after passes through untouched.
+//!
+//! The preamble must hold `\restrict`: without it a hostile source could have
+//! `psql` run commands of the shell (CVE-2025-8714). Clients since August 2025 write it.
 
 use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
+use dbbackup_contract::{Failure, Reason};
 
 /// Longest preamble that is waited for.
 const MAX_BYTES: usize = 64 * 1024;
@@ -15,25 +19,33 @@ const MAX_BYTES: usize = 64 * 1024;
 pub(super) struct Preamble {
     known: HashSet<String>,
     pending: BytesMut,
+    restricted: bool,
     over: bool,
 }
 
 impl Preamble {
     /// `known` are the settings that the target has.
     pub(super) fn new(known: HashSet<String>) -> Self {
-        Self { known, pending: BytesMut::new(), over: false }
+        Self { known, pending: BytesMut::new(), restricted: false, over: false }
     }
 
     /// Takes the next bytes; gives those that go on.
-    pub(super) fn push(&mut self, bytes: Bytes) -> Bytes {
+    ///
+    /// # Errors
+    /// `VersionUnsupported` before the first statement, if the script is not restricted.
+    pub(super) fn push(&mut self, bytes: Bytes) -> Result<Bytes, Failure> {
         if self.over {
-            return bytes;
+            return Ok(bytes);
         }
         self.pending.extend_from_slice(&bytes);
         let mut out = BytesMut::new();
         while let Some(end) = memchr::memchr(b'\n', &self.pending) {
             let line = self.pending.split_to(end + 1);
             match judge(&line, &self.known) {
+                Line::Restrict => {
+                    self.restricted = true;
+                    out.extend_from_slice(&line);
+                }
                 Line::Keep => out.extend_from_slice(&line),
                 Line::Drop => {}
                 Line::Other => {
@@ -45,9 +57,12 @@ impl Preamble {
         }
         self.over |= self.pending.len() > MAX_BYTES;
         if self.over {
+            if !self.restricted {
+                return Err(unrestricted());
+            }
             out.extend_from_slice(&std::mem::take(&mut self.pending));
         }
-        out.freeze()
+        Ok(out.freeze())
     }
 
     /// The script has ended: what is left of it.
@@ -56,8 +71,16 @@ impl Preamble {
     }
 }
 
+fn unrestricted() -> Failure {
+    let message = "pg_restore is too old to be safe: its script lacks \\restrict";
+    Failure::new(Reason::VersionUnsupported, message)
+        .with_hint("Use clients of PostgreSQL 13.22, 14.19, 15.14, 16.10, 17.6 or newer.")
+}
+
 enum Line {
     Keep,
+    /// It locks the script's meta-commands.
+    Restrict,
     Drop,
     /// The preamble is over.
     Other,
@@ -66,9 +89,11 @@ enum Line {
 fn judge(line: &[u8], known: &HashSet<String>) -> Line {
     let Ok(text) = std::str::from_utf8(line) else { return Line::Other };
     let text = text.trim();
+    if text.starts_with("\\restrict ") {
+        return Line::Restrict;
+    }
     if text.is_empty()
         || text.starts_with("--")
-        || text.starts_with("\\restrict ")
         || text.starts_with("SELECT pg_catalog.set_config('search_path'")
     {
         return Line::Keep;
@@ -97,10 +122,18 @@ mod tests {
             let mut preamble = Preamble::new(known());
             let mut out = Vec::new();
             for piece in SCRIPT.as_bytes().chunks(size) {
-                out.extend_from_slice(&preamble.push(Bytes::copy_from_slice(piece)));
+                out.extend_from_slice(&preamble.push(Bytes::copy_from_slice(piece)).unwrap());
             }
             out.extend_from_slice(&preamble.finish());
             assert_eq!(String::from_utf8(out).unwrap(), expected, "by {size}");
         }
+    }
+
+    #[test]
+    fn a_script_without_restrict_never_reaches_a_statement() {
+        let script = SCRIPT.replace("\\restrict Ab1\n", "");
+        let mut preamble = Preamble::new(HashSet::new());
+        let failure = preamble.push(Bytes::from(script)).unwrap_err();
+        assert_eq!(failure.reason, Reason::VersionUnsupported);
     }
 }

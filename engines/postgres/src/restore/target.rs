@@ -49,10 +49,12 @@ impl Target {
             return Err(Failure::new(Reason::PermissionDenied, message)
                 .with_hint(format!("ALTER ROLE {role} CREATEDB, or use a role that has it.")));
         }
-        // From 16 on a role may belong to another without being able to act as it.
+        // From 16 on a role may belong to another without being able to act as it. Its
+        // rights must be inherited, too: what was given to the owner is still altered.
         let act_as = if server.major >= 16 { "SET" } else { "MEMBER" };
         let own = format!(
-            "SELECT rolname::text FROM pg_roles WHERE pg_has_role(current_user, oid, '{act_as}')"
+            "SELECT rolname::text FROM pg_roles WHERE pg_has_role(current_user, oid, '{act_as}') \
+             AND pg_has_role(current_user, oid, 'USAGE')"
         );
         Ok(Self {
             major: server.major,
