@@ -1,6 +1,6 @@
 //! Backup and restore of PostgreSQL servers.
 //!
-//! [`backup`] reads databases of a server into named streams; [`restore`] makes
+//! [`backup()`] reads databases of a server into named streams; [`restore()`] makes
 //! new databases from such streams, and [`settle`] ends it once its outcome is
 //! known to whoever asked. `docs/postgresql.md` says what streams there are.
 
