@@ -108,7 +108,8 @@ pub(crate) fn place(target: &Path, entry: &Entry) -> Result<PathBuf, Failure> {
     if !only_names || relative.as_os_str().as_bytes().contains(&0) {
         return Err(hostile(&entry.path));
     }
-    Ok(target.join(relative))
+    // Joining nothing would add a slash, which no file's name may end in.
+    Ok(if entry.path.is_empty() { target.to_owned() } else { target.join(relative) })
 }
 
 /// The target of a link, as it was.
@@ -192,7 +193,7 @@ mod tests {
             assert_eq!(failure.reason, Reason::RepositoryDamaged, "{hostile}");
         }
         assert_eq!(place(target, &entry("a/b%20c")).unwrap(), Path::new("/target/a/b c"));
-        assert_eq!(place(target, &entry("")).unwrap(), Path::new("/target"));
+        assert_eq!(place(target, &entry("")).unwrap().as_os_str(), "/target");
     }
 
     #[test]
