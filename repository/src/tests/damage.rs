@@ -36,7 +36,7 @@ const ALL: [Damage; 8] = [
 
 /// Two series with a snapshot each, with a pack and a meta object,
 /// and a tombstone.
-async fn fixture(encryption: &Encryption) -> (BTreeMap<String, Bytes>, [Contents; 2]) {
+async fn fixture(encryption: &Encryption) -> (BTreeMap<String, Bytes>, Arc<[Contents; 2]>) {
     let store = Arc::new(MemoryStore::new());
     let repository = opened(store.clone(), encryption).await.unwrap().repository;
     let mut days = [contents(1), contents(2)];
@@ -57,7 +57,7 @@ async fn fixture(encryption: &Encryption) -> (BTreeMap<String, Bytes>, [Contents
     drop(begin(&repository, 9).await.unwrap());
     let fence = Some(crate::TombstoneReason::Inspect);
     repository.resolve_run("c/ns/shop", "run-9", day(9), fence).await.unwrap();
-    (store.objects(), days)
+    (store.objects(), Arc::new(days))
 }
 
 fn damaged(
@@ -129,70 +129,86 @@ async fn outcome(
 async fn every_damage_of_every_object_gives_its_reason_and_touches_nothing_else() {
     for encryption in [encrypted(), Encryption::None] {
         let (objects, days) = fixture(&encryption).await;
-        for (name, object) in &objects {
-            for damage in ALL {
-                let Some(store) = damaged(&objects, name, damage) else { continue };
-                let found = outcome(store.clone(), &encryption, &days).await;
-                let case = format!("{damage:?} of {name}, {} bytes: {found:?}", object.len());
-                let missing = damage == Damage::Delete;
-                let kind = name.split('/').next().unwrap();
-                match kind {
-                    "config" => {
-                        let expected =
-                            if missing { Reason::ObjectMissing } else { Reason::RepositoryDamaged };
-                        assert_eq!(found.unwrap_err().reason(), expected, "{case}");
-                    }
-                    "keys" => {
-                        let expected =
-                            if missing { Reason::ObjectMissing } else { Reason::KeySlotDamaged };
-                        assert_eq!(found.unwrap_err().reason(), expected, "{case}");
-                    }
-                    "packs" | "meta" | "snapshots" => {
-                        let expected = match (kind, missing) {
-                            ("snapshots", true) => Reason::SnapshotNotFound,
-                            (_, true) => Reason::ObjectMissing,
-                            (_, false) => Reason::RepositoryDamaged,
-                        };
-                        let found = found.unwrap();
-                        let hit: Vec<_> = found.iter().flatten().collect();
-                        assert!(hit.len() <= 1, "{case}");
-                        match hit.first() {
-                            Some(reason) => assert_eq!(**reason, expected, "{case}"),
-                            None => assert_noticed(store, &encryption, name, damage, &case).await,
-                        }
-                    }
-                    "sessions" => assert_eq!(found.unwrap(), [None, None], "{case}"),
-                    other => panic!("{other} is not in the matrix"),
-                }
+        let mut cases = tokio::task::JoinSet::new();
+        for (name, damage) in objects.keys().flat_map(|name| ALL.map(|damage| (name, damage))) {
+            let Some(store) = damaged(&objects, name, damage) else { continue };
+            let case = Case { store, encryption: encryption.clone(), name: name.clone(), damage };
+            // As many at once as there are threads to run them.
+            if cases.len() >= 4 {
+                cases.join_next().await.unwrap().unwrap();
             }
+            let days = Arc::clone(&days);
+            cases.spawn(async move { case.gives_its_reason(&days).await });
+        }
+        while let Some(case) = cases.join_next().await {
+            case.unwrap();
         }
     }
 }
 
-/// What no restore reads (headers, trailers, padding, chunk ids, tombstones) is
-/// noticed by the check, or when the run is resolved.
-async fn assert_noticed(
+/// A repository with one object damaged in one way.
+struct Case {
     store: Arc<MemoryStore>,
-    encryption: &Encryption,
-    name: &str,
+    encryption: Encryption,
+    name: String,
     damage: Damage,
-    case: &str,
-) {
-    let repository = opened(store, encryption).await.unwrap().repository;
-    if name.starts_with("snapshots/") {
-        let resolved = repository.resolve_run("c/ns/shop", "run-9", day(9), None).await;
-        if damage != Damage::Delete {
-            assert_eq!(resolved.unwrap_err().reason(), Reason::RepositoryDamaged, "{case}");
+}
+
+impl Case {
+    async fn gives_its_reason(&self, days: &[Contents; 2]) {
+        let Self { store, encryption, name, damage } = self;
+        let found = outcome(store.clone(), encryption, days).await;
+        let case = format!("{damage:?} of {name}: {found:?}");
+        let missing = *damage == Damage::Delete;
+        let kind = name.split('/').next().unwrap();
+        match kind {
+            "config" | "keys" => {
+                let expected = match kind {
+                    _ if missing => Reason::ObjectMissing,
+                    "keys" => Reason::KeySlotDamaged,
+                    _ => Reason::RepositoryDamaged,
+                };
+                assert_eq!(found.unwrap_err().reason(), expected, "{case}");
+            }
+            "packs" | "meta" | "snapshots" => {
+                let expected = match (kind, missing) {
+                    ("snapshots", true) => Reason::SnapshotNotFound,
+                    (_, true) => Reason::ObjectMissing,
+                    (_, false) => Reason::RepositoryDamaged,
+                };
+                let found = found.unwrap();
+                let hit: Vec<_> = found.iter().flatten().collect();
+                assert!(hit.len() <= 1, "{case}");
+                match hit.first() {
+                    Some(reason) => assert_eq!(**reason, expected, "{case}"),
+                    None => self.is_noticed(&case).await,
+                }
+            }
+            "sessions" => assert_eq!(found.unwrap(), [None, None], "{case}"),
+            other => panic!("{other} is not in the matrix"),
         }
-        return;
     }
-    let report = repository.check(CheckLevel::Data).await.unwrap();
-    assert!(!report.problems.is_empty(), "{case}");
-    for problem in &report.problems {
-        assert!(
-            matches!(problem.error.reason(), Reason::RepositoryDamaged | Reason::ObjectMissing),
-            "{case}"
-        );
+
+    /// What no restore reads (headers, trailers, padding, chunk ids, tombstones) is
+    /// noticed by the check, or when the run is resolved.
+    async fn is_noticed(&self, case: &str) {
+        let repository = opened(self.store.clone(), &self.encryption).await.unwrap().repository;
+        if self.name.starts_with("snapshots/") {
+            let resolved = repository.resolve_run("c/ns/shop", "run-9", day(9), None).await;
+            if self.damage != Damage::Delete {
+                let error = resolved.unwrap_err();
+                assert_eq!(error.reason(), Reason::RepositoryDamaged, "{case}");
+            }
+            return;
+        }
+        let report = repository.check(CheckLevel::Data).await.unwrap();
+        assert!(!report.problems.is_empty(), "{case}");
+        for problem in &report.problems {
+            assert!(
+                matches!(problem.error.reason(), Reason::RepositoryDamaged | Reason::ObjectMissing),
+                "{case}"
+            );
+        }
     }
 }
 
