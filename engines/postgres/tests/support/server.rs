@@ -63,7 +63,7 @@ impl TestServer {
 
     /// Starts it again after [`TestServer::stop`].
     pub fn boot(&self) {
-        let binary = format!("/usr/lib/postgresql/{}/bin/postgres", self.major);
+        let programs = format!("/usr/lib/postgresql/{}", self.major);
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let child = Command::new("chroot")
@@ -71,7 +71,10 @@ impl TestServer {
             .args(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"])
             // A test that is killed takes its server along.
             .arg("--pdeathsig=INT")
-            .args([&binary, "-D", &self.data, "-p", &self.port.to_string()])
+            // Where an embedded build has its libraries; the root has no /proc to find them by.
+            .args(["env", &format!("LD_LIBRARY_PATH={programs}/lib")])
+            .args([&format!("{programs}/bin/postgres"), "-D", &self.data])
+            .args(["-p", &self.port.to_string()])
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -163,6 +166,13 @@ impl TestServer {
         self.root.join("dbbackup-clients")
     }
 
+    /// Their major: the server's own, or the next one that there is.
+    pub fn client_major(&self) -> u32 {
+        let entries = std::fs::read_dir(self.clients()).unwrap();
+        let majors = entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse());
+        majors.map(Result::unwrap).filter(|major| *major >= self.major).min().unwrap()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(self.data.trim_start_matches('/')).join(name)
     }
@@ -196,12 +206,24 @@ impl TestServer {
         self.client("psql", &["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql], database)
     }
 
-    /// Runs a file of statements by `psql`.
+    /// Runs a file of statements by `psql`, but for the sections that this major lacks.
     pub fn sql_file(&self, database: &str, file: &str) {
-        let file = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
-        let arguments = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file];
-        let (fine, out) = self.client("psql", &arguments, database);
-        assert!(fine, "{out}");
+        let path = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = for_major(&std::fs::read_to_string(path).unwrap(), self.major);
+        let mut child = self
+            .command("psql", database)
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut statements = child.stdin.take().unwrap();
+        // psql stops reading where a statement fails, and says which.
+        let _ = statements.write_all(text.as_bytes());
+        drop(statements);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The whole database as `pg_dump -C` tells it, rows included.
@@ -234,7 +256,7 @@ impl TestServer {
     }
 
     fn command(&self, program: &str, database: &str) -> Command {
-        let program = self.clients().join(self.major.to_string()).join("bin").join(program);
+        let program = self.clients().join(format!("{}/bin/{program}", self.client_major()));
         let mut command = Command::new(program);
         command
             .env("PGHOST", "127.0.0.1")
@@ -281,6 +303,28 @@ impl Drop for TestServer {
         }
         let _ = std::fs::remove_dir_all(self.root.join(self.data.trim_start_matches('/')));
     }
+}
+
+/// What of `text` is meant for a server of `major`: a section that begins with a
+/// line `-- since N` is left out where the major is less, up to a line `-- end`.
+/// Its lines stay as empty ones, so that the numbers in messages are the file's.
+pub fn for_major(text: &str, major: u32) -> String {
+    let mut since = None;
+    let mut kept = String::new();
+    for (number, line) in text.lines().enumerate() {
+        let version = line.strip_prefix("-- since ").and_then(|version| version.parse().ok());
+        if let Some(version) = version {
+            assert!(since.is_none(), "line {}: a section within a section", number + 1);
+            since = Some(version);
+        } else if line == "-- end" {
+            assert!(since.take().is_some(), "line {}: the end of no section", number + 1);
+        } else if since.is_none_or(|since: u32| major >= since) {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    assert!(since.is_none(), "the last section has no end");
+    kept
 }
 
 fn free_port() -> u16 {
