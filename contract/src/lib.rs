@@ -29,9 +29,9 @@ pub use reason::{Reason, ReasonEntry};
 pub use reference::failures_page;
 pub use report::{
     BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, DatabaseReport, GlobalsReport,
-    InitReport, InspectReport, KeySlotReport, LogPosition, MAX_REPORTED_DATABASES, Message, Method,
-    MethodChoice, Outcome, Report, ReportBody, RestoreReport, RunState, ServerReport,
-    VerificationLevel, VerificationReport,
+    InitReport, InspectReport, KeySlotReport, LogPosition, MAX_REPORTED_DATABASES,
+    MAX_WARNING_BYTES, MAX_WARNINGS, Message, Method, MethodChoice, Outcome, Report, ReportBody,
+    RestoreReport, RunState, ServerReport, VerificationLevel, VerificationReport,
 };
 pub use secret::SecretString;
 pub use task::{

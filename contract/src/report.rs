@@ -172,6 +172,11 @@ pub enum DatabaseOutcome {
     Succeeded,
 }
 
+/// Most warnings of a database, or of the globals; where there were more, the last one says so.
+pub const MAX_WARNINGS: usize = 8;
+/// Longest warning, in bytes.
+pub const MAX_WARNING_BYTES: usize = 256;
+
 /// One database of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -198,9 +203,28 @@ pub struct DatabaseReport {
     /// How long it took.
     #[serde(default)]
     pub duration_milliseconds: u64,
+    /// What is done, but not as it was on the server: at most [`MAX_WARNINGS`] sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
+    pub warnings: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+impl DatabaseReport {
+    /// Adds a warning, cut to the length that a status has room for.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        add_warning(&mut self.warnings, warning.into());
+    }
+}
+
+fn add_warning(warnings: &mut Vec<String>, mut warning: String) {
+    warning.truncate(warning.floor_char_boundary(MAX_WARNING_BYTES));
+    match warnings.len() {
+        0..MAX_WARNINGS => warnings.push(warning),
+        _ => warnings[MAX_WARNINGS - 1] = "and more; see the run's log".to_owned(),
+    }
 }
 
 /// How many databases ended how.
@@ -323,6 +347,17 @@ pub struct GlobalsReport {
     pub created: u32,
     /// Roles that existed and stayed as they were.
     pub kept: u32,
+    /// What the created roles had and could not be given: at most [`MAX_WARNINGS`] sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
+    pub warnings: Vec<String>,
+}
+
+impl GlobalsReport {
+    /// Adds a warning, cut to the length that a status has room for.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        add_warning(&mut self.warnings, warning.into());
+    }
 }
 
 /// How a restore ended.
@@ -451,6 +486,7 @@ mod tests {
             tables: 0,
             rows: 0,
             duration_milliseconds: 0,
+            warnings: Vec::new(),
             error: None,
         }
     }
@@ -463,6 +499,19 @@ mod tests {
         let listed = BackupReport::listed(databases);
         assert_eq!(listed.len(), MAX_REPORTED_DATABASES);
         assert_eq!(listed[0].name, "zz");
+    }
+
+    #[test]
+    fn warnings_are_bounded_and_say_that_there_were_more() {
+        let mut globals = GlobalsReport::default();
+        for n in 0..MAX_WARNINGS {
+            globals.warn(format!("{n} {}", "é".repeat(MAX_WARNING_BYTES)));
+        }
+        assert!(globals.warnings.iter().all(|warning| warning.len() <= MAX_WARNING_BYTES));
+        assert!(globals.warnings[MAX_WARNINGS - 1].starts_with("7 é"));
+        globals.warn("one more");
+        assert_eq!(globals.warnings.len(), MAX_WARNINGS);
+        assert_eq!(globals.warnings[MAX_WARNINGS - 1], "and more; see the run's log");
     }
 
     #[test]

@@ -29,17 +29,27 @@ pub(crate) fn write_summary(report: &Report, path: &Path) {
 }
 
 fn shorten(report: &mut Report, databases: usize, text: usize) {
+    let mut globals = None;
     let (list, error): (Option<&mut Vec<DatabaseReport>>, _) = match report {
         Report::Init(report) => (None, report.error.as_mut()),
         Report::Backup(report) => (Some(&mut report.databases), report.error.as_mut()),
-        Report::Restore(report) => (Some(&mut report.databases), report.error.as_mut()),
+        Report::Restore(report) => {
+            globals = report.globals.as_mut();
+            (Some(&mut report.databases), report.error.as_mut())
+        }
         Report::Inspect(report) => {
             (report.backup.as_mut().map(|backup| &mut backup.databases), report.error.as_mut())
         }
     };
+    for warning in globals.into_iter().flat_map(|globals| &mut globals.warnings) {
+        warning.truncate(warning.floor_char_boundary(text));
+    }
     let mut failures: Vec<_> = error.into_iter().collect();
     if let Some(list) = list {
         list.truncate(databases);
+        for warning in list.iter_mut().flat_map(|database| &mut database.warnings) {
+            warning.truncate(warning.floor_char_boundary(text));
+        }
         failures.extend(list.iter_mut().filter_map(|database| database.error.as_mut()));
     }
     for failure in failures {
@@ -70,6 +80,7 @@ mod tests {
                 tables: 0,
                 rows: 0,
                 duration_milliseconds: 0,
+                warnings: vec!["w".repeat(256); 8],
                 error: Some(failure.clone()),
             })
             .collect();

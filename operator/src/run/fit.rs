@@ -1,7 +1,8 @@
 //! A report comes from a server's answers: what is too long for the status would be refused for ever.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseReport, Failure, MAX_REPORTED_DATABASES, Report, ServerReport,
+    BackupReport, DatabaseReport, Failure, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS,
+    Report, ServerReport,
 };
 
 /// The report with all texts cut to the lengths that the CRDs allow.
@@ -11,6 +12,9 @@ pub(super) fn fitted(mut report: Report) -> Report {
         Report::Backup(report) => fit_backup(report),
         Report::Restore(report) => {
             fit_server(&mut report.server);
+            if let Some(globals) = &mut report.globals {
+                fit_warnings(&mut globals.warnings);
+            }
             fit_databases(&mut report.databases);
             fit_failure(&mut report.error);
         }
@@ -50,7 +54,15 @@ fn fit_databases(databases: &mut Vec<DatabaseReport>) {
         if let Some(name) = &mut database.as_name {
             cut(name, 256);
         }
+        fit_warnings(&mut database.warnings);
         fit_failure(&mut database.error);
+    }
+}
+
+fn fit_warnings(warnings: &mut Vec<String>) {
+    warnings.truncate(MAX_WARNINGS);
+    for warning in warnings {
+        cut(warning, MAX_WARNING_BYTES);
     }
 }
 
@@ -79,7 +91,8 @@ mod tests {
         let long = "é".repeat(5000);
         let failure =
             json!({"class": "Fatal", "reason": "Internal", "message": &long, "hint": &long});
-        let database = json!({"name": &long, "as": &long, "outcome": "Failed", "error": failure});
+        let database = json!({"name": &long, "as": &long, "outcome": "Failed", "error": failure,
+            "warnings": vec![&long; 20]});
         let time = "2026-11-20T01:00:00Z";
         let backup: BackupReport = serde_json::from_value(json!({
             "outcome": "Failed", "startTime": time, "completionTime": time, "error": failure,
@@ -106,6 +119,16 @@ mod tests {
             assert_eq!(text.chars().count(), limit);
             assert!(text.ends_with('…'));
         }
+        assert_eq!(first.warnings.len(), MAX_WARNINGS);
+        assert_eq!(first.warnings[0].chars().count(), MAX_WARNING_BYTES);
+        let restore = serde_json::from_value(json!({
+            "outcome": "Succeeded", "startTime": time, "completionTime": time,
+            "globals": {"created": 1, "kept": 0, "warnings": vec![&long; 20]},
+        }));
+        let Report::Restore(fit) = fitted(Report::Restore(restore.unwrap())) else { panic!() };
+        let warnings = fit.globals.unwrap().warnings;
+        assert_eq!(warnings.len(), MAX_WARNINGS);
+        assert!(warnings.iter().all(|warning| warning.chars().count() == MAX_WARNING_BYTES));
         let mut short = "17.11".to_owned();
         cut(&mut short, 64);
         assert_eq!(short, "17.11");

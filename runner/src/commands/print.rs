@@ -71,6 +71,9 @@ pub(super) fn databases(databases: &[DatabaseReport]) {
                 }
             }
         }
+        for warning in &database.warnings {
+            println!("  {:width$}  warning: {warning}", "");
+        }
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) async fn restore(
         print::json(&report)?;
     } else {
         print::databases(&report.databases);
+        for warning in report.globals.iter().flat_map(|globals| &globals.warnings) {
+            print::line(&format!("warning: {warning}"));
+        }
         print::line(&format!("restored {}", print::bytes(report.restored_bytes)));
     }
     print::failure(report.error.as_ref());

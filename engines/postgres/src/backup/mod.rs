@@ -190,6 +190,7 @@ pub(crate) fn report(name: &str, outcome: DatabaseOutcome) -> DatabaseReport {
         tables: 0,
         rows: 0,
         duration_milliseconds: 0,
+        warnings: Vec::new(),
         error: None,
     }
 }
