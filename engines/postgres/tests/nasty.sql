@@ -9,7 +9,9 @@ COMMENT ON SCHEMA app IS 'it''s an "app"';
 CREATE TYPE app.mood AS ENUM ('sad', 'ok', 'very happy');
 CREATE TYPE app.address AS (street text, number int, tags text[]);
 CREATE DOMAIN app.positive AS numeric(12, 3) CHECK (VALUE > 0);
+-- since 14
 CREATE TYPE app.span AS RANGE (subtype = float8);
+-- end
 CREATE COLLATION app.plain (LOCALE = 'C', PROVIDER = libc);
 
 CREATE TABLE app.everything (
@@ -18,7 +20,7 @@ CREATE TABLE app.everything (
     flag boolean, short char(5), varied varchar(40), body text COLLATE app.plain, raw bytea,
     day date, clock time, clock_zone timetz, moment timestamp, moment_zone timestamptz,
     duration interval, identity uuid, doc json, docb jsonb, markup xml,
-    numbers int[], matrix text[][], spans int4range, multi int8multirange, floats app.span,
+    numbers int[], matrix text[][], spans int4range,
     feeling app.mood, place app.address, amount app.positive, pairs hstore, nocase citext,
     network inet, block cidr, mac macaddr, bits bit(5), varbits bit varying, price money,
     spot point, shape polygon, search tsvector, query tsquery, position pg_lsn,
@@ -26,20 +28,24 @@ CREATE TABLE app.everything (
 );
 INSERT INTO app.everything (small, plain, large, exact, real4, real8, flag, short, varied, body,
     raw, day, clock, clock_zone, moment, moment_zone, duration, identity, doc, docb, markup, numbers,
-    matrix, spans, multi, floats, feeling, place, amount, pairs, nocase, network, block, mac, bits,
+    matrix, spans, feeling, place, amount, pairs, nocase, network, block, mac, bits,
     varbits, price, spot, shape, search, query, position)
 VALUES
     (-32768, -2147483648, 9223372036854775807, 'NaN', 'Infinity', '-Infinity', true, 'ab', '',
      E'tab\there\nnewline\r\\backslash \\. \\N é 漢字 🐘', '\x00ff5c0a0d5c2e', '4713-01-01 BC',
      '24:00', '23:59:59.999999+15:59', 'infinity', '-infinity', '-178000000 years',
      '00000000-0000-0000-0000-000000000000', '{"a" :  1, "a": 2}', '{"b": [null, 1e400]}',
-     '<a>&amp;</a>', '{1,NULL,-3}', '{{a,"b,c"},{NULL,"\""}}', '(,5]', '{[1,3),[7,)}', '[1.5,2.5]',
+     '<a>&amp;</a>', '{1,NULL,-3}', '{{a,"b,c"},{NULL,"\""}}', '(,5]',
      'very happy', ROW('a "b" street', NULL, '{x,"y z"}'), 0.001, 'a=>1, "b c"=>NULL', 'MiXed',
      '::1/64', '10.0.0.0/8', '08:00:2b:01:02:03', B'10101', B'', '-12.34', '(1e-300,-0)',
      '((0,0),(1,1),(1,0))', 'a:1A b:2', 'a & (b | !c)', '16/B374D848'),
-    (NULL, NULL, NULL, 'Infinity', NULL, NULL, NULL, NULL, '\N', '\.', NULL, 'infinity', NULL, NULL,
-     NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', '{}', 'empty', '{}', NULL, NULL, NULL, NULL,
+    (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '\N', '\.', NULL, 'infinity', NULL, NULL,
+     NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', '{}', 'empty', NULL, NULL, NULL,
      NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+-- since 14
+CREATE TABLE app.newer (multi int8multirange, floats app.span, exact numeric);
+INSERT INTO app.newer VALUES ('{[1,3),[7,)}', '[1.5,2.5]', 'Infinity'), ('{}', 'empty', '-Infinity');
+-- end
 INSERT INTO app.everything (plain, exact, body)
 SELECT n, n::numeric / 7, repeat(md5(n::text), n % 50) FROM generate_series(1, 3000) n;
 
@@ -73,7 +79,9 @@ INSERT INTO app.serials (note) SELECT 'n' || g FROM generate_series(1, 10) g;
 CREATE INDEX partial ON app.everything (plain) WHERE flag;
 CREATE INDEX expression ON app.everything (lower(body), (exact + 1)) INCLUDE (id);
 CREATE INDEX documents ON app.everything USING gin (docb jsonb_path_ops);
+-- since 15
 CREATE UNIQUE INDEX distinct_nulls ON app.everything (nocase) NULLS NOT DISTINCT WHERE nocase IS NOT NULL;
+-- end
 CREATE STATISTICS app.related (dependencies, ndistinct) ON plain, large FROM app.everything;
 ALTER TABLE app.everything ALTER COLUMN body SET STATISTICS 500, ALTER COLUMN raw SET STORAGE EXTERNAL;
 ALTER TABLE app.everything CLUSTER ON everything_pkey;
@@ -113,7 +121,9 @@ CREATE MATERIALIZED VIEW app.counted AS SELECT kind, count(*) FROM app.events GR
 CREATE UNIQUE INDEX ON app.counted (kind);
 CREATE MATERIALIZED VIEW app.never AS SELECT 1 AS one WITH NO DATA;
 CREATE RULE quiet AS ON DELETE TO app.booking DO INSTEAD NOTHING;
+-- since 15
 CREATE PUBLICATION changes FOR TABLE app.serials (id, note) WHERE (id > 3);
+-- end
 
 ALTER TABLE app.serials ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON app.serials FOR SELECT TO nasty_reader USING (id < 5);
