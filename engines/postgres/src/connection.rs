@@ -16,9 +16,13 @@ use crate::ServerConnection;
 use crate::credentials::Credentials;
 use crate::errors::{Attempt, connect_failure, query_failure};
 use crate::tls::{TlsMaterial, client_config};
+use crate::versions::known_server;
 
 /// What the server's list of sessions calls ours.
 pub(crate) const APPLICATION_NAME: &str = "dbbackup";
+
+/// What a server says of itself, unasked, when a connection begins.
+const VERSION_PARAMETER: &str = "server_version";
 
 /// For our session only: limits that the server's owner set for applications
 /// must not cut a backup short, names are never looked up in a foreign schema,
@@ -43,6 +47,10 @@ const SESSION_SETTINGS: &str = "
 pub(crate) struct Session {
     client: Client,
     lost: CancellationToken,
+    /// What the server calls its version: `17.11 (Debian 17.11-0+deb13u1)`.
+    pub(crate) version: String,
+    /// `17`: one of those that are known.
+    pub(crate) major: u32,
 }
 
 impl std::ops::Deref for Session {
@@ -149,29 +157,33 @@ async fn start(
         )
         .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
     let guard = lost.clone().drop_guard();
-    let client = if config.get_ssl_mode() == SslMode::Disable {
+    let (client, version) = if config.get_ssl_mode() == SslMode::Disable {
         let (client, connection) = config
             .connect_raw(stream, NoTls)
             .await
             .map_err(|error| connect_failure(&error, attempt))?;
+        let version = connection.parameter(VERSION_PARAMETER).unwrap_or_default().to_owned();
         tokio::spawn(async move {
             let _guard = guard;
             // How it ended is told to whoever waits for an answer.
             let _ = connection.await;
         });
-        client
+        (client, version)
     } else {
         let (client, connection) = config
             .connect_raw(stream, connector)
             .await
             .map_err(|error| connect_failure(&error, attempt))?;
+        let version = connection.parameter(VERSION_PARAMETER).unwrap_or_default().to_owned();
         tokio::spawn(async move {
             let _guard = guard;
             let _ = connection.await;
         });
-        client
+        (client, version)
     };
-    let session = Session { client, lost };
+    // Before the first statement: another server may not understand even those.
+    let major = known_server(&version)?;
+    let session = Session { client, lost, version, major };
     session.run(SESSION_SETTINGS, "setting up the session").await?;
     Ok(session)
 }

@@ -111,6 +111,28 @@ SELECT jsonb_build_object(
         OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END)
 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace";
 
+/// Predefined roles (`pg_…`) that privileges and policies of the database name.
+///
+/// The catalogue of dependencies leaves them out, since nobody can drop them; but
+/// an older server lacks the newer ones. What the server itself brought (OIDs
+/// below 16384) speaks of roles that it has.
+const PREDEFINED_ROLES: &str = r"
+WITH named(role) AS (
+    SELECT (aclexplode(relacl)).grantee FROM pg_class WHERE oid >= 16384
+    UNION SELECT (aclexplode(attacl)).grantee FROM pg_attribute WHERE attrelid >= 16384
+    UNION SELECT (aclexplode(proacl)).grantee FROM pg_proc WHERE oid >= 16384
+    UNION SELECT (aclexplode(typacl)).grantee FROM pg_type WHERE oid >= 16384
+    UNION SELECT a.grantee FROM pg_namespace n, aclexplode(n.nspacl) a
+        WHERE (n.oid >= 16384 OR n.nspname = 'public') AND a.grantee <> n.nspowner
+    UNION SELECT (aclexplode(lanacl)).grantee FROM pg_language
+    UNION SELECT (aclexplode(fdwacl)).grantee FROM pg_foreign_data_wrapper
+    UNION SELECT (aclexplode(srvacl)).grantee FROM pg_foreign_server
+    UNION SELECT (aclexplode(lomacl)).grantee FROM pg_largeobject_metadata
+    UNION SELECT (aclexplode(defaclacl)).grantee FROM pg_default_acl
+    UNION SELECT unnest(polroles) FROM pg_policy)
+SELECT r.rolname::text FROM named JOIN pg_roles r ON r.oid = named.role
+WHERE r.rolname ~ '^pg_' ORDER BY 1";
+
 /// Every database of the server, the largest first.
 ///
 /// The largest first: the end of a run is not held up by one that was left for
@@ -137,6 +159,15 @@ pub(crate) async fn read_properties(session: &Session) -> Result<DatabasePropert
         .await
         .map_err(|error| query_failure(&error, "reading the database's properties"))?;
     parse(row.try_get(0))
+}
+
+/// Predefined roles that the contents of `session`'s database refer to.
+pub(crate) async fn read_predefined_roles(session: &Session) -> Result<Vec<String>, Failure> {
+    let rows = session
+        .query(PREDEFINED_ROLES, &[])
+        .await
+        .map_err(|error| query_failure(&error, "reading whom the database's privileges name"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// A value that the server built as JSON for us.

@@ -24,6 +24,9 @@ pub(crate) struct Globals {
     pub(crate) with_passwords: bool,
     pub(crate) roles: Vec<Role>,
     pub(crate) memberships: Vec<Membership>,
+    /// Rights to set parameters; from PostgreSQL 15 on.
+    #[serde(default)]
+    pub(crate) parameters: Vec<ParameterPrivilege>,
     pub(crate) tablespaces: Vec<Tablespace>,
 }
 
@@ -67,6 +70,19 @@ pub(crate) struct Membership {
     pub(crate) inherit: Option<bool>,
     /// From PostgreSQL 16 on.
     pub(crate) set: Option<bool>,
+}
+
+/// The right to set a parameter of the server: `GRANT … ON PARAMETER`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ParameterPrivilege {
+    pub(crate) parameter: String,
+    /// `None` is everybody.
+    pub(crate) grantee: Option<String>,
+    pub(crate) grantor: String,
+    /// `SET` or `ALTER SYSTEM`.
+    pub(crate) privilege: String,
+    pub(crate) grantable: bool,
 }
 
 /// A tablespace: recorded to be looked at; a restore never creates one, since
@@ -124,12 +140,32 @@ SELECT jsonb_build_object(
             'comment', shobj_description(t.oid, 'pg_tablespace')) ORDER BY t.spcname), '[]')
         FROM pg_tablespace t WHERE t.spcname !~ '^pg_'))";
 
+/// The catalogue that it reads is of 15 and later.
+const PARAMETERS: &str = r"
+SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'parameter', p.parname,
+    'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
+    'grantor', pg_get_userbyid(a.grantor),
+    'privilege', a.privilege_type,
+    'grantable', a.is_grantable) ORDER BY p.parname, n), '[]')
+FROM pg_parameter_acl p, aclexplode(p.paracl) WITH ORDINALITY
+    AS a(grantor, grantee, privilege_type, is_grantable, n)
+-- The superuser's own, which every superuser has anyway.
+WHERE a.grantee <> 10";
+
 /// Reads roles and tablespaces; hashes of passwords only where we may.
 pub(crate) async fn read_globals(session: &Session) -> Result<Globals, Failure> {
     let doing = "reading roles and tablespaces";
     let row =
         session.query_one(GLOBALS, &[]).await.map_err(|error| query_failure(&error, doing))?;
     let mut globals: Globals = parse(row.try_get(0))?;
+    if session.major >= 15 {
+        let row = session
+            .query_one(PARAMETERS, &[])
+            .await
+            .map_err(|error| query_failure(&error, doing))?;
+        globals.parameters = parse(row.try_get(0))?;
+    }
     if globals.with_passwords {
         let sql = "SELECT rolname::text, rolpassword FROM pg_authid";
         let rows = session.query(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;

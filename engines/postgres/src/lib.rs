@@ -20,6 +20,7 @@ mod selection;
 mod server;
 mod sql;
 mod tls;
+mod versions;
 mod watch;
 
 pub use backup::backup;

@@ -40,26 +40,19 @@ impl Server {
         session: Session,
         maintenance_database: &str,
     ) -> Result<Self, Failure> {
-        let doing = "asking the server for its version";
+        let doing = "asking the server who it is";
         let row = session
             .query_one(
-                "SELECT current_setting('server_version_num')::int, \
-                 split_part(current_setting('server_version'), ' ', 1), \
-                 (SELECT system_identifier::text FROM pg_control_system()), \
+                "SELECT (SELECT system_identifier::text FROM pg_control_system()), \
                  pg_backend_pid()",
                 &[],
             )
             .await
             .map_err(|error| query_failure(&error, doing))?;
-        let number: i32 = row.get(0);
-        let pid: i32 = row.get(3);
-        refuse_pooler(connection, &session, maintenance_database, pid).await?;
-        Ok(Self {
-            version: row.get(1),
-            major: u32::try_from(number / 10_000).unwrap_or(0),
-            identity: row.get(2),
-            session,
-        })
+        refuse_pooler(connection, &session, maintenance_database, row.get(1)).await?;
+        // What a packager adds stands after a space.
+        let version = session.version.split(' ').next().unwrap_or_default().to_owned();
+        Ok(Self { version, major: session.major, identity: row.get(0), session })
     }
 }
 

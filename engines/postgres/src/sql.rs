@@ -23,8 +23,9 @@ const LIST_SETTINGS: &[&str] = &[
     "unix_socket_directories",
 ];
 
-/// `SET name TO …` of an entry `name=value` of the catalogue; `None` where it is not one.
-pub(crate) fn set_clause(entry: &str) -> Option<String> {
+/// The name in an entry `name=value` of the catalogue, and `SET name TO …`; `None`
+/// where it is not one.
+pub(crate) fn set_clause(entry: &str) -> Option<(&str, String)> {
     let (name, value) = entry.split_once('=')?;
     // A setting of an extension has a name in two parts, each its own identifier.
     let shown: Vec<_> = name.split('.').map(ident).collect();
@@ -35,7 +36,7 @@ pub(crate) fn set_clause(entry: &str) -> Option<String> {
     } else {
         literal(value)
     };
-    Some(format!("SET {shown} TO {value}"))
+    Some((name, format!("SET {shown} TO {value}")))
 }
 
 /// The names of a list, their quotes removed.
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn settings_are_set_as_the_catalogue_has_them() {
-        let set = |entry| set_clause(entry).unwrap();
+        let set = |entry| set_clause(entry).unwrap().1;
         assert_eq!(set("work_mem=64MB"), "SET \"work_mem\" TO '64MB'");
         assert_eq!(
             set("search_path=\"$user\", public, \"a,\"\"b\""),
@@ -86,6 +87,7 @@ mod tests {
         );
         assert_eq!(set("search_path=\"\""), "SET \"search_path\" TO ''");
         assert_eq!(set("app.mode=it's"), "SET \"app\".\"mode\" TO 'it''s'");
+        assert_eq!(set_clause("work_mem=64MB").unwrap().0, "work_mem");
         assert_eq!(set_clause("nothing"), None);
     }
 }

@@ -5,69 +5,16 @@
 mod support;
 
 use dbbackup_contract::DatabaseOutcome;
+use support::nasty::{NASTY, make_nasty, row_digests, similar_asserts};
 use support::{
     MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, put_back,
     report, restore_to,
 };
 
-const ROLES: &str = "
-    CREATE ROLE nasty_owner NOLOGIN;
-    CREATE ROLE nasty_reader LOGIN PASSWORD 'reader''s' CONNECTION LIMIT 3 VALID UNTIL '2040-01-01';
-    CREATE ROLE nasty_group CREATEDB;
-    COMMENT ON ROLE nasty_group IS 'it''s a group';
-    GRANT nasty_group TO nasty_reader WITH ADMIN OPTION;
-    GRANT pg_monitor TO nasty_group;
-    ALTER ROLE nasty_reader SET search_path TO \"$user\", app, \"Odd, one\"";
-
-const NASTY: &str = "shop-\"1\" größe; drop";
-
-fn make_nasty(server: &TestServer) {
-    server.sql("postgres", ROLES);
-    let name = NASTY.replace('"', "\"\"");
-    server.sql("postgres", &format!("CREATE DATABASE \"{name}\""));
-    server.sql_file(NASTY, "nasty.sql");
-    for statement in [
-        "ALTER DATABASE \"NAME\" OWNER TO nasty_owner",
-        "ALTER DATABASE \"NAME\" SET work_mem TO '7MB'",
-        "ALTER DATABASE \"NAME\" SET search_path TO \"$user\", \"Odd, one\", public",
-        "ALTER DATABASE \"NAME\" SET app.flavour TO 'it''s'",
-        "ALTER ROLE nasty_reader IN DATABASE \"NAME\" SET statement_timeout TO '5s'",
-        "REVOKE ALL ON DATABASE \"NAME\" FROM PUBLIC",
-        "GRANT CONNECT ON DATABASE \"NAME\" TO nasty_reader WITH GRANT OPTION",
-        "GRANT CREATE ON DATABASE \"NAME\" TO nasty_group",
-        "COMMENT ON DATABASE \"NAME\" IS 'the shop''s \"own\"'",
-        "ALTER DATABASE \"NAME\" WITH CONNECTION LIMIT 17",
-    ] {
-        server.sql("postgres", &statement.replace("NAME", &name));
-    }
-}
-
-/// A digest of each table's rows, whatever their order.
-fn row_digests(server: &TestServer, database: &str) -> String {
-    let tables = server.sql(
-        database,
-        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c \
-         JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind IN ('r', 'm') \
-         AND relispopulated AND n.nspname !~ '^(pg_|information_schema)' ORDER BY 1",
-    );
-    let queries: Vec<_> = tables
-        .lines()
-        .map(|table| {
-            let name = table.replace('\'', "''");
-            format!(
-                "SELECT '{name}', count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) \
-                 FROM ONLY {table} t"
-            )
-        })
-        .collect();
-    assert!(queries.len() >= 15, "{tables}");
-    server.sql(database, &format!("{} ORDER BY 1", queries.join(" UNION ALL ")))
-}
-
 #[tokio::test]
 async fn a_nasty_database_comes_back_equal_with_its_properties_and_roles() {
     let (source, target) = (TestServer::start(17, &[]), TestServer::start(17, &[]));
-    make_nasty(&source);
+    make_nasty(&source, 17);
     let dir = tempfile::tempdir().unwrap();
     let backup = MemoryBackup::default();
     let made = back_up(&backup_of(connection(&source, dir.path()), &[]), &backup).await.unwrap();
@@ -98,18 +45,10 @@ async fn a_nasty_database_comes_back_equal_with_its_properties_and_roles() {
     assert_eq!(source.databases(), target.databases());
 }
 
-/// Shows the first lines that differ, and not two whole dumps.
-fn similar_asserts(left: &str, right: &str) {
-    for (number, (a, b)) in left.lines().zip(right.lines()).enumerate() {
-        assert_eq!(a, b, "line {}", number + 1);
-    }
-    assert_eq!(left.lines().count(), right.lines().count());
-}
-
 #[tokio::test]
 async fn a_digest_is_that_of_what_copy_gives_and_streams_keep_their_names() {
     let server = TestServer::start(17, &[]);
-    make_nasty(&server);
+    make_nasty(&server, 17);
     let dir = tempfile::tempdir().unwrap();
     let options = backup_of(connection(&server, dir.path()), &["shop*"]);
     let (monday, tuesday) = (MemoryBackup::default(), MemoryBackup::default());
@@ -174,7 +113,7 @@ async fn several_databases_come_back_under_other_names_beside_the_live_ones() {
 #[tokio::test]
 async fn a_dump_of_version_15_is_read_too_and_restored_to_17() {
     let (old, new) = (TestServer::start(15, &[]), TestServer::start(17, &[]));
-    make_nasty(&old);
+    make_nasty(&old, 15);
     let dir = tempfile::tempdir().unwrap();
     let backup = MemoryBackup::default();
     let made =
@@ -257,9 +196,9 @@ fn joined(backup: &MemoryBackup, prefix: &str) -> Vec<u8> {
 #[tokio::test]
 async fn the_streams_join_to_exactly_what_pg_dump_wrote() {
     use std::os::unix::fs::PermissionsExt;
-    for major in [15, 17] {
+    for major in [15, 16, 17, 18] {
         let server = TestServer::start(major, &[]);
-        make_nasty(&server);
+        make_nasty(&server, major);
         let dir = tempfile::tempdir().unwrap();
         let bin = dir.path().join(format!("clients/{major}/bin"));
         std::fs::create_dir_all(&bin).unwrap();

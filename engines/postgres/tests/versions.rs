@@ -1,22 +1,24 @@
-//! Every major version of the server, to itself and to another.
+//! Every major version of the server: to itself, to the next newer one, and to
+//! older ones as far as these can have what it has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod support;
 
-use support::TestServer;
-use support::server::for_major;
+use dbbackup_contract::{DatabaseOutcome, Reason};
+use dbbackup_postgres::{ClientFolders, RestoreResult, ServerConnection};
+use support::nasty::{NASTY, make_nasty, row_digests};
+use support::same::{assert_same_database, assert_same_roles};
+use support::server::{debian_clients, for_major};
+use support::{
+    MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, put_back,
+    report, restore_to,
+};
 
-#[test]
-fn there_is_a_server_of_every_major_and_a_client_that_is_not_older() {
-    for major in 12..=18 {
-        let server = TestServer::start(major, &[]);
-        let version = server.sql("postgres", "SHOW server_version_num");
-        assert_eq!(version.parse::<u32>().unwrap() / 10_000, major);
-        assert!(server.client_major() >= major);
-        assert!(server.dump("postgres").contains("PostgreSQL database dump complete"));
-        assert!(server.roles().contains("CREATE ROLE postgres"));
-    }
+/// A way to `server` for an engine with the clients that an image has.
+fn way_to(server: &TestServer, dir: &tempfile::TempDir) -> ServerConnection {
+    let clients = ClientFolders::new([15, 17, 18].map(debian_clients).into());
+    ServerConnection { clients, ..connection(server, dir.path()) }
 }
 
 #[test]
@@ -25,4 +27,274 @@ fn a_section_is_left_out_where_the_major_lacks_it() {
     assert_eq!(for_major(text, 14), "a\n\n\n\n-- since this\n\n\n\nd\n");
     assert_eq!(for_major(text, 15), "a\n\nb\n\n-- since this\n\n\n\nd\n");
     assert_eq!(for_major(text, 17), "a\n\nb\n\n-- since this\n\nc\n\nd\n");
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused_before_anything() {
+    let server = TestServer::start(12, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    let options = backup_of(way_to(&server, &dir), &[]);
+    let refused = [
+        back_up(&options, &backup).await.map(drop).unwrap_err(),
+        put_back(&restore_to(way_to(&server, &dir), &[]), &backup).await.map(drop).unwrap_err(),
+    ];
+    for failure in refused {
+        assert_eq!(failure.reason, Reason::VersionUnsupported);
+        assert_eq!(failure.message, "the server is PostgreSQL 12.22, older than 13");
+        assert!(failure.hint.contains("from PostgreSQL 13 on"), "{failure}");
+    }
+    assert!(backup.names().is_empty());
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
+/// Backs up a server of `from` that has what servers of `level` can have.
+async fn nasty_of(from: u32, level: u32) -> (TestServer, MemoryBackup) {
+    let source = TestServer::start(from, &[]);
+    make_nasty(&source, level);
+    let dir = tempfile::tempdir().unwrap();
+    let mut way = way_to(&source, &dir);
+    if from == 16 {
+        // The only pg_dump that writes archives of 1.15; an image restores them by 17's.
+        way.clients = connection(&source, dir.path()).clients;
+    }
+    let backup = MemoryBackup::default();
+    let made = back_up(&backup_of(way, &[]), &backup).await.unwrap();
+    assert_all_succeeded(&made.databases);
+    (source, backup)
+}
+
+/// Restores all of it to a new server of `to`, and compares the two.
+async fn comes_back_on(to: u32, source: &TestServer, backup: &MemoryBackup) {
+    let target = TestServer::start(to, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let options = restore_to(way_to(&target, &dir), &[]);
+    let restored = put_back(&options, backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(report(&restored.databases, "postgres").outcome, DatabaseOutcome::Skipped);
+    assert_eq!(warnings(&restored), [""; 0]);
+    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    assert_same_database(source, &target, NASTY);
+    assert_eq!(row_digests(source, NASTY), row_digests(&target, NASTY));
+    assert_same_roles(source, &target);
+    assert_eq!(source.databases(), target.databases());
+}
+
+/// Of the globals, then of each database.
+fn warnings(restored: &RestoreResult) -> Vec<&str> {
+    let globals = restored.globals.iter().flat_map(|globals| &globals.warnings);
+    let databases = restored.databases.iter().flat_map(|database| &database.warnings);
+    globals.chain(databases).map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn what_13_has_comes_back_on_13_and_14() {
+    let (source, backup) = nasty_of(13, 13).await;
+    comes_back_on(13, &source, &backup).await;
+    comes_back_on(14, &source, &backup).await;
+}
+
+#[tokio::test]
+async fn what_14_has_comes_back_on_14_and_15() {
+    let (source, backup) = nasty_of(14, 14).await;
+    comes_back_on(14, &source, &backup).await;
+    comes_back_on(15, &source, &backup).await;
+}
+
+#[tokio::test]
+async fn what_15_has_comes_back_on_15_and_16() {
+    let (source, backup) = nasty_of(15, 15).await;
+    comes_back_on(15, &source, &backup).await;
+    comes_back_on(16, &source, &backup).await;
+}
+
+#[tokio::test]
+async fn what_16_has_comes_back_on_16_and_17() {
+    let (source, backup) = nasty_of(16, 16).await;
+    comes_back_on(16, &source, &backup).await;
+    comes_back_on(17, &source, &backup).await;
+}
+
+#[tokio::test]
+async fn what_17_has_comes_back_on_17_and_18() {
+    let (source, backup) = nasty_of(17, 17).await;
+    comes_back_on(17, &source, &backup).await;
+    comes_back_on(18, &source, &backup).await;
+}
+
+#[tokio::test]
+async fn what_18_has_comes_back_on_18() {
+    let (source, backup) = nasty_of(18, 18).await;
+    comes_back_on(18, &source, &backup).await;
+}
+
+#[tokio::test]
+async fn what_older_servers_can_have_comes_back_on_them() {
+    for (from, to) in [(14, 13), (17, 15), (18, 17), (18, 13)] {
+        let (source, backup) = nasty_of(from, to).await;
+        comes_back_on(to, &source, &backup).await;
+    }
+}
+
+/// Roles of 16 and later, and a database that says who may do what.
+const NEWER: &str = "
+    CREATE ROLE keeper;
+    CREATE ROLE staff;
+    CREATE ROLE lead;
+    CREATE ROLE worker;
+    GRANT pg_maintain TO keeper;
+    GRANT staff TO lead WITH ADMIN OPTION;
+    SET ROLE lead; GRANT staff TO worker WITH INHERIT FALSE, SET FALSE; RESET ROLE;
+    ALTER ROLE worker SET transaction_timeout TO '1h';
+    ALTER ROLE worker SET work_mem TO '9MB';
+    GRANT SET ON PARAMETER log_min_duration_statement, session_replication_role TO worker;
+    GRANT ALTER SYSTEM ON PARAMETER work_mem TO lead WITH GRANT OPTION;
+    CREATE DATABASE shop OWNER keeper;
+    ALTER DATABASE shop SET transaction_timeout TO '2h';
+    ALTER DATABASE shop SET wal_compression TO zstd;
+    ALTER DATABASE shop SET work_mem TO '8MB';
+    ALTER ROLE worker IN DATABASE shop SET event_triggers TO off;
+    CREATE DATABASE counted;
+    CREATE DATABASE kept;
+    CREATE DATABASE icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '&a < g';
+    CREATE DATABASE fast TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'";
+
+const LEFT_OUT_ON_14: &[&str] = &[
+    "membership of role keeper in pg_maintain is left out: PostgreSQL 14 has no such thing",
+    "membership of role worker in staff with INHERIT and SET of its own is left out: \
+     PostgreSQL 14 has no such thing",
+    "SET on parameter log_min_duration_statement for role worker is left out: \
+     PostgreSQL 14 has no such thing",
+    "SET on parameter session_replication_role for role worker is left out: \
+     PostgreSQL 14 has no such thing",
+    "ALTER SYSTEM on parameter work_mem for role lead is left out: PostgreSQL 14 has no such thing",
+    "setting transaction_timeout of role worker is left out: \
+     unrecognized configuration parameter \"transaction_timeout\"",
+    "setting transaction_timeout of database shop is left out: \
+     unrecognized configuration parameter \"transaction_timeout\"",
+    "setting wal_compression of database shop is left out: \
+     parameter \"wal_compression\" requires a Boolean value",
+    "setting event_triggers of role worker in database shop is left out: \
+     unrecognized configuration parameter \"event_triggers\"",
+];
+
+#[tokio::test]
+async fn what_an_older_target_lacks_is_refused_or_left_out_and_told() {
+    let source = TestServer::start(18, &[]);
+    for statement in NEWER.split(";\n") {
+        source.sql("postgres", statement);
+    }
+    source.sql("shop", "CREATE TABLE t AS SELECT 1 AS a");
+    source.sql("counted", "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL)");
+    source.sql("kept", "CREATE TABLE t (a int); GRANT SELECT (a) ON t TO pg_maintain");
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    let made = back_up(&backup_of(way_to(&source, &dir), &[]), &backup).await.unwrap();
+    assert_all_succeeded(&made.databases);
+
+    let target = TestServer::start(18, &[]);
+    let options = restore_to(way_to(&target, &dir), &[]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(warnings(&restored), [""; 0]);
+    assert_same_roles(&source, &target);
+
+    for (major, refused) in [
+        (17, &[("fast", Reason::LocaleNotAvailable), ("counted", Reason::VersionUnsupported)][..]),
+        (
+            14,
+            &[
+                ("fast", Reason::LocaleNotAvailable),
+                ("icu", Reason::LocaleNotAvailable),
+                ("kept", Reason::VersionUnsupported),
+                ("counted", Reason::VersionUnsupported),
+            ],
+        ),
+    ] {
+        let target = TestServer::start(major, &[]);
+        let options = restore_to(way_to(&target, &dir), &[]);
+        let restored = put_back(&options, &backup).await.unwrap();
+        for (database, reason) in refused {
+            let error = report(&restored.databases, database).error.as_ref().unwrap();
+            assert_eq!(error.reason, *reason, "{error}");
+        }
+        let failed = restored.databases.iter().filter(|database| database.error.is_some());
+        assert_eq!(failed.count(), refused.len(), "{:#?}", restored.databases);
+        let error = report(&restored.databases, "counted").error.as_ref().unwrap();
+        assert!(
+            error.message.starts_with(&format!(
+                "PostgreSQL {major} did not take what PostgreSQL 18 has: syntax error"
+            )),
+            "{error}"
+        );
+        assert_eq!(target.sql("shop", "SELECT a FROM t"), "1");
+        assert_eq!(target.sql("shop", "SHOW work_mem"), "8MB");
+        // Who may create in a new schema public: nobody, whatever the target would have said.
+        let may = "SELECT has_schema_privilege('worker', 'public', 'CREATE')";
+        assert_eq!(target.sql("shop", may), "f");
+        let expected = if major == 14 { LEFT_OUT_ON_14 } else { &[] };
+        assert_eq!(warnings(&restored), expected);
+        if major == 14 {
+            let error = report(&restored.databases, "kept").error.as_ref().unwrap();
+            assert_eq!(
+                error.message,
+                "PostgreSQL 14 has no role pg_maintain, which the database refers to"
+            );
+            let member = "SELECT pg_has_role('lead', 'staff', 'MEMBER'), pg_has_role('worker', 'staff', 'MEMBER')";
+            assert_eq!(target.sql("postgres", member), "t|f");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_newer_target_lacks_is_left_out_and_who_may_create_still_may() {
+    let (source, target) = (TestServer::start(13, &[]), TestServer::start(18, &[]));
+    for statement in [
+        "CREATE ROLE worker",
+        "CREATE DATABASE shop",
+        "ALTER DATABASE shop SET operator_precedence_warning TO on",
+        "ALTER DATABASE shop SET work_mem TO '8MB'",
+        "CREATE DATABASE closed",
+    ] {
+        source.sql("postgres", statement);
+    }
+    source.sql("closed", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    back_up(&backup_of(way_to(&source, &dir), &[]), &backup).await.unwrap();
+    let options = restore_to(way_to(&target, &dir), &[]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(
+        warnings(&restored),
+        ["setting operator_precedence_warning of database shop is left out: \
+          unrecognized configuration parameter \"operator_precedence_warning\""]
+    );
+    let may = "SELECT has_schema_privilege('worker', 'public', 'CREATE')";
+    assert_eq!((target.sql("shop", may), target.sql("closed", may)), ("t".into(), "f".into()));
+    assert_eq!(target.sql("shop", "SHOW work_mem"), "8MB");
+}
+
+#[tokio::test]
+async fn limits_that_only_the_target_knows_do_not_end_a_load() {
+    let source = TestServer::start(15, &[]);
+    source.sql("postgres", "CREATE DATABASE shop");
+    // An index that takes longer than a transaction may.
+    for statement in [
+        "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_catalog.pg_sleep(0.04)'",
+        "CREATE TABLE busy AS SELECT g FROM generate_series(1, 40) g",
+        "CREATE INDEX ON busy (slow(g))",
+    ] {
+        source.sql("shop", statement);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    back_up(&backup_of(way_to(&source, &dir), &["shop"]), &backup).await.unwrap();
+    let limits = ["transaction_timeout = '500ms'", "idle_session_timeout = '500ms'"];
+    let target = TestServer::start(17, &limits);
+    // A repository that thinks longer than a session may be idle.
+    backup.at("tables/public/busy", || std::thread::sleep(std::time::Duration::from_secs(1)));
+    let options = restore_to(way_to(&target, &dir), &[("shop", "shop")]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::ArchiveError;
 use super::layout::{BlockKind, Needs};
 use super::wire::{Cursor, Unread};
+use crate::versions::major_of;
 
 /// Most bytes of a header; real ones have about a hundred.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -145,6 +146,24 @@ impl Entry {
         }
     }
 
+    /// Whether every database of that server has it: the schema `public` of a server
+    /// before 15 is written down, since it is not what a newer one would make.
+    fn is_default_of(&self, server_version: &str) -> bool {
+        let of_public = match self.description.as_str() {
+            "SCHEMA" => self.tag == "public",
+            "ACL" | "COMMENT" => self.tag == "SCHEMA public",
+            _ => false,
+        };
+        of_public && major_of(server_version).is_some_and(|major| major < 15)
+    }
+
+    /// Whether it makes what its owner then owns. Privileges, comments and labels
+    /// bear the owner's name, too, and do nothing with it: that of the schema
+    /// `public` is a role which a server before 14 lacks.
+    fn makes_an_object(&self) -> bool {
+        !matches!(self.description.as_str(), "ACL" | "COMMENT" | "SECURITY LABEL")
+    }
+
     /// Whether it speaks of the database itself, or of how the archive is read.
     fn is_of_database(&self) -> bool {
         match self.description.as_str() {
@@ -165,16 +184,20 @@ pub(super) struct NeedsCollector {
 }
 
 impl NeedsCollector {
-    pub(super) fn add(&mut self, entry: &Entry) {
+    pub(super) fn add(&mut self, entry: &Entry, server_version: &str) {
         if entry.is_of_database() {
             return;
         }
-        self.objects += 1;
+        if !entry.is_default_of(server_version) {
+            self.objects += 1;
+        }
         if entry.description == "EXTENSION" {
             self.extensions.insert(entry.tag.clone());
         }
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-        self.owners.extend(named(&entry.owner));
+        if entry.makes_an_object() {
+            self.owners.extend(named(&entry.owner));
+        }
         self.tablespaces.extend(named(&entry.tablespace));
     }
 

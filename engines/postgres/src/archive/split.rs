@@ -201,7 +201,7 @@ impl Splitter {
             };
             understood += entry.length;
             self.entries_left -= 1;
-            self.needs.add(&entry);
+            self.needs.add(&entry, &header.server_version);
             if !entry.has_data {
                 continue;
             }

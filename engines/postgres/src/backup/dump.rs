@@ -17,7 +17,7 @@ use crate::archive::{Layout, Piece, Splitter, Target, database_prefix};
 use crate::client_files::ClientFiles;
 use crate::clients::Clients;
 use crate::connection::Session;
-use crate::database::{DatabaseProperties, read_properties};
+use crate::database::{DatabaseProperties, read_predefined_roles, read_properties};
 use crate::errors::failure_of_dump;
 use crate::progress::Meter;
 use crate::server::{ConsistencyPoint, Server, export_snapshot};
@@ -134,7 +134,8 @@ async fn prepare(
 ) -> Result<(Session, ConsistencyPoint, DatabaseProperties), Failure> {
     let session = Session::open(&context.options.server, database).await?;
     let point = export_snapshot(&session).await?;
-    let properties = read_properties(&session).await?;
+    let mut properties = read_properties(&session).await?;
+    properties.roles.extend(read_predefined_roles(&session).await?);
     check_readable(&session).await?;
     Ok((session, point, properties))
 }

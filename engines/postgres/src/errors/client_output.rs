@@ -7,6 +7,7 @@ use dbbackup_contract::{Failure, Reason};
 use dbbackup_engine::ChildExit;
 
 use super::failure_of_code;
+use crate::versions::major_of;
 
 /// Patterns of `pg_dump` and `pg_restore`, and the reason that each stands for.
 const PATTERNS: &[(&str, Reason)] = &[
@@ -110,8 +111,46 @@ fn sayings(exit: &ChildExit) -> Vec<String> {
     said
 }
 
+/// What servers since November 2026 (17.12) keep among a column's options. They
+/// take no value for it from anybody, and their `pg_dump` leaves it out; an older
+/// `pg_dump` does not, and an older server refuses it.
+const COLUMN_MARK: &str = "pg_attver";
+
+/// A target that is older than the server that was backed up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OlderTarget {
+    source_major: u32,
+    target_major: u32,
+}
+
+impl OlderTarget {
+    /// `None` where it is not older.
+    pub(crate) fn of(source_version: &str, target_major: u32) -> Option<Self> {
+        let source_major = major_of(source_version)?;
+        (source_major > target_major).then_some(Self { source_major, target_major })
+    }
+
+    /// A statement that an older server may lack, or a value that it may not take.
+    fn may_lack(code: &str) -> bool {
+        // Feature not supported; data exception; invalid schema name; syntax error or
+        // access rule violation, but for permissions.
+        ["0A", "22", "3F", "42"].iter().any(|class| code.starts_with(class)) && code != "42501"
+    }
+
+    fn failure(self, said: &str) -> Failure {
+        let Self { source_major, target_major } = self;
+        let message = format!(
+            "PostgreSQL {target_major} did not take what PostgreSQL {source_major} has: {said}"
+        );
+        Failure::new(Reason::VersionUnsupported, message).with_hint(format!(
+            "An older server lacks what newer ones have. Restore to PostgreSQL {source_major} or \
+             newer; or remove what the message names from the source and back up again."
+        ))
+    }
+}
+
 /// What a failed `psql` means: its first error, by SQLSTATE.
-pub(crate) fn failure_of_psql(exit: &ChildExit) -> Failure {
+pub(crate) fn failure_of_psql(exit: &ChildExit, older: Option<OlderTarget>) -> Failure {
     if let Some(killed) = exit.killed() {
         return killed;
     }
@@ -120,12 +159,18 @@ pub(crate) fn failure_of_psql(exit: &ChildExit) -> Failure {
         let (code, text) = line[at + 8..].split_once(": ")?;
         Some((line_number(&line[..at]), code, text))
     });
-    match error {
-        Some((number, code, text)) => {
-            let place = number.map(|n| format!(" (line {n} of the script)")).unwrap_or_default();
-            failure_of_code(code, text, format!("psql: {text}{place}"))
-        }
-        None => by_pattern(exit),
+    let Some((number, code, text)) = error else { return by_pattern(exit) };
+    let place = number.map(|n| format!(" (line {n} of the script)")).unwrap_or_default();
+    if text.contains(COLUMN_MARK) {
+        let message = format!("the backup has marks that only newer servers know: {text}{place}");
+        return Failure::new(Reason::VersionUnsupported, message).with_hint(
+            "A pg_dump that was older than its server wrote them. Update the target to its newest \
+             minor release, which ignores them; and use an image of the runner with newer clients.",
+        );
+    }
+    match older.filter(|_| OlderTarget::may_lack(code)) {
+        Some(older) => older.failure(&format!("{text}{place}")),
+        None => failure_of_code(code, text, format!("psql: {text}{place}")),
     }
 }
 
@@ -167,17 +212,45 @@ mod tests {
         assert_eq!(failure.message, "no lock was granted on public.a, public.b");
     }
 
+    const DUPLICATE: &str = "psql:<stdin>:42: ERROR:  23505: duplicate key value violates unique \
+        constraint \"t_pkey\"\nDETAIL:  Key (id)=(secret) already exists.\nLOCATION:  x\n";
+
     #[test]
     fn psql_is_judged_by_its_state() {
-        let failure = failure_of_psql(&exit(
-            "psql",
-            "psql:<stdin>:42: ERROR:  23505: duplicate key value violates unique constraint \"t_pkey\"\n\
-             DETAIL:  Key (id)=(secret) already exists.\nLOCATION:  x\n",
-        ));
+        let failure = failure_of_psql(&exit("psql", DUPLICATE), None);
         assert_eq!(failure.reason, Reason::StatementFailed);
         assert_eq!(
             failure.message,
             "psql: duplicate key value violates unique constraint \"t_pkey\" (line 42 of the script)"
         );
+    }
+
+    #[test]
+    fn a_mark_that_an_old_pg_dump_wrote_down_is_told_as_such() {
+        let said = "psql:<stdin>:7: ERROR:  22023: unrecognized parameter \"pg_attver\"\n";
+        for older in [None, OlderTarget::of("17.12", 16)] {
+            let failure = failure_of_psql(&exit("psql", said), older);
+            assert_eq!(failure.reason, Reason::VersionUnsupported);
+            assert!(failure.hint.contains("newest minor release"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_statement_that_an_older_target_lacks_is_told_as_such() {
+        assert!(OlderTarget::of("15.4", 15).is_none());
+        assert!(OlderTarget::of("14.4", 15).is_none());
+        let older = OlderTarget::of("18beta1 (Debian 18~beta1)", 15);
+        let said = "psql:<stdin>:7: ERROR:  42601: syntax error at or near \"VIRTUAL\"\n";
+        let failure = failure_of_psql(&exit("psql", said), older);
+        assert_eq!(failure.reason, Reason::VersionUnsupported);
+        assert_eq!(
+            failure.message,
+            "PostgreSQL 15 did not take what PostgreSQL 18 has: syntax error at or near \
+             \"VIRTUAL\" (line 7 of the script)"
+        );
+        assert!(failure.hint.contains("Restore to PostgreSQL 18 or newer"), "{failure}");
+        // What any server would refuse is told as ever.
+        let failure = failure_of_psql(&exit("psql", DUPLICATE), older);
+        assert_eq!(failure.reason, Reason::StatementFailed);
     }
 }

@@ -8,7 +8,7 @@ mod client_output;
 mod connect;
 mod sqlstate;
 
-pub(crate) use client_output::{failure_of_dump, failure_of_psql, failure_of_restore};
+pub(crate) use client_output::{OlderTarget, failure_of_dump, failure_of_psql, failure_of_restore};
 pub(crate) use connect::{Attempt, connect_failure};
 pub(crate) use sqlstate::{failure_of_code, is_server_lost};
 

@@ -11,12 +11,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio_util::sync::CancellationToken;
 
 use super::preamble::Preamble;
+use super::target::Target;
 use crate::ServerConnection;
 use crate::archive::Layout;
 use crate::archive::join::{BlockJoiner, PreludeJoiner, block_header};
 use crate::client_files::ClientFiles;
 use crate::clients::Clients;
-use crate::errors::{failure_of_psql, failure_of_restore};
+use crate::errors::{OlderTarget, failure_of_psql, failure_of_restore};
 use crate::progress::Meter;
 use crate::server::Server;
 use crate::watch::{SessionWatcher, guarded};
@@ -28,6 +29,7 @@ const READ_BYTES: usize = 256 * 1024;
 pub(super) struct Loader<'a> {
     pub(super) connection: &'a ServerConnection,
     pub(super) server: &'a Server,
+    pub(super) target: &'a Target,
     pub(super) clients: &'a Clients,
     pub(super) source: &'a dyn BackupSource,
     pub(super) meter: &'a Meter<'a>,
@@ -66,7 +68,8 @@ impl Loader<'_> {
                 pg_restore.wait(),
                 psql.wait(),
             );
-            judge(layout, joined, passed?, counted, &restored?, &carried_out?)
+            let older = OlderTarget::of(&layout.server_version, self.target.major);
+            judge(layout, joined, passed?, counted, &restored?, &carried_out?, older)
         };
         let timeout = self.connection.stall_timeout;
         let held = async {
@@ -110,9 +113,17 @@ impl Loader<'_> {
         let mut env = files.env();
         // Durable once it matters: the rename, in another session, waits for
         // all that was logged before it.
-        let settings = "-c synchronous_commit=off -c default_transaction_read_only=off \
-                        -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
-                        -c tcp_keepalives_count=3";
+        let mut settings = "-c synchronous_commit=off -c default_transaction_read_only=off \
+                            -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
+                            -c tcp_keepalives_count=3"
+            .to_owned();
+        // Limits of the server's owner that a script may not lift: that of an older
+        // pg_restore does not know them all, and none expects to wait for its rows.
+        for limit in ["transaction_timeout", "idle_session_timeout"] {
+            if self.target.settings.contains(limit) {
+                settings.push_str(&format!(" -c {limit}=0"));
+            }
+        }
         env.push(("PGOPTIONS".into(), settings.into()));
         ChildSpec {
             program: self.clients.program("psql"),
@@ -239,10 +250,11 @@ fn judge(
     counted: Vec<u64>,
     restored: &ChildExit,
     carried_out: &ChildExit,
+    older: Option<OlderTarget>,
 ) -> Result<(), Failure> {
     let joined = joined?;
     if !carried_out.is_success() {
-        return Err(failure_of_psql(carried_out));
+        return Err(failure_of_psql(carried_out, older));
     }
     if !restored.is_success() {
         return Err(failure_of_restore(restored));

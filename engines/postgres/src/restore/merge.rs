@@ -6,9 +6,11 @@ use std::collections::{BTreeSet, HashSet};
 use dbbackup_contract::{Failure, GlobalsReport};
 
 use super::contents::Wanted;
+use super::memberships::plan_memberships;
+use super::statements::{End, Statement, run_all};
 use super::target::Target;
 use crate::connection::Session;
-use crate::globals::{Globals, Membership, Role};
+use crate::globals::{Globals, ParameterPrivilege, Role};
 use crate::sql::{ident, literal, set_clause};
 
 /// What a merge does.
@@ -18,7 +20,9 @@ pub(super) struct MergePlan {
     pub(super) created: HashSet<String>,
     /// Roles that exist and were meant.
     pub(super) kept: u32,
-    statements: Vec<String>,
+    /// What the created roles had and the target's major has no place for.
+    left_out: Vec<String>,
+    statements: Vec<Statement>,
 }
 
 /// Plans the merge of the roles that `wanted` need, and of the roles that these
@@ -46,14 +50,11 @@ pub(super) fn plan_merge(
         roles.partition(|role| target.roles.contains(&role.name));
     let created: HashSet<String> = missing.iter().map(|role| role.name.clone()).collect();
     let mut statements: Vec<_> = missing.iter().flat_map(|role| create_role(role)).collect();
-    let exists = |role: &str| created.contains(role) || target.roles.contains(role);
-    for membership in &globals.memberships {
-        if created.contains(&membership.member) && exists(&membership.role) {
-            statements.push(grant_membership(membership, target.major));
-        }
-    }
+    let mut left_out = Vec::new();
+    statements.extend(plan_memberships(globals, &created, target, &mut left_out));
+    statements.extend(plan_parameters(globals, &created, target, &mut left_out));
     let kept = u32::try_from(existing.len()).unwrap_or(u32::MAX);
-    MergePlan { created, kept, statements }
+    MergePlan { created, kept, left_out, statements }
 }
 
 /// Roles that `meant` are members of and that are not meant yet.
@@ -62,7 +63,7 @@ fn groups_of<'a>(globals: &'a Globals, meant: &BTreeSet<&str>) -> Vec<&'a str> {
     of.map(|m| m.role.as_str()).filter(|role| !meant.contains(role)).collect()
 }
 
-fn create_role(role: &Role) -> Vec<String> {
+fn create_role(role: &Role) -> Vec<Statement> {
     let name = ident(&role.name);
     let flag = |set: bool, word: &str| format!(" {}{word}", if set { "" } else { "NO" });
     let mut create = format!("CREATE ROLE {name} WITH");
@@ -80,43 +81,64 @@ fn create_role(role: &Role) -> Vec<String> {
     if let Some(until) = &role.valid_until {
         create.push_str(&format!(" VALID UNTIL {}", literal(until)));
     }
-    let mut statements = vec![create];
+    let mut statements: Vec<Statement> = vec![create.into()];
     if let Some(comment) = &role.comment {
-        statements.push(format!("COMMENT ON ROLE {name} IS {}", literal(comment)));
+        statements.push(format!("COMMENT ON ROLE {name} IS {}", literal(comment)).into());
     }
-    let clauses = role.settings.iter().filter_map(|setting| set_clause(setting));
-    statements.extend(clauses.map(|clause| format!("ALTER ROLE {name} {clause}")));
+    for (setting, clause) in role.settings.iter().filter_map(|setting| set_clause(setting)) {
+        let what = format!("setting {setting} of role {}", role.name);
+        statements.push(Statement::setting(format!("ALTER ROLE {name} {clause}"), what));
+    }
     statements
 }
 
-fn grant_membership(membership: &Membership, target_major: u32) -> String {
-    let mut sql = format!("GRANT {} TO {}", ident(&membership.role), ident(&membership.member));
-    if target_major >= 16 {
-        let mut options = vec![format!("ADMIN {}", membership.admin)];
-        options.extend(membership.inherit.map(|inherit| format!("INHERIT {inherit}")));
-        options.extend(membership.set.map(|set| format!("SET {set}")));
-        sql.push_str(&format!(" WITH {}", options.join(", ")));
-    } else if membership.admin {
-        sql.push_str(" WITH ADMIN OPTION");
+/// Rights of the created roles to set parameters.
+fn plan_parameters(
+    globals: &Globals,
+    created: &HashSet<String>,
+    target: &Target,
+    left_out: &mut Vec<String>,
+) -> Vec<Statement> {
+    let mut statements = Vec::new();
+    for ParameterPrivilege { parameter, grantee, privilege, grantable, .. } in &globals.parameters {
+        // The server knows two, by these names; anything else is not pasted.
+        let privilege = match privilege.as_str() {
+            "SET" => "SET",
+            "ALTER SYSTEM" => "ALTER SYSTEM",
+            _ => continue,
+        };
+        let Some(grantee) = grantee.as_ref().filter(|grantee| created.contains(*grantee)) else {
+            continue;
+        };
+        let what = format!("{privilege} on parameter {parameter} for role {grantee}");
+        if target.major < 15 {
+            left_out.push(target.lacks(&what));
+            continue;
+        }
+        let name: Vec<_> = parameter.split('.').map(ident).collect();
+        let option = if *grantable { " WITH GRANT OPTION" } else { "" };
+        let grant = format!(
+            "GRANT {privilege} ON PARAMETER {} TO {}{option}",
+            name.join("."),
+            ident(grantee)
+        );
+        statements.push(Statement::setting(grant, what));
     }
-    sql
+    statements
 }
 
-/// Carries a merge out: all of it, or nothing.
+/// Carries a merge out: all of it, or nothing. What was left out is a warning.
 pub(super) async fn apply_merge(
     session: &Session,
     plan: &MergePlan,
 ) -> Result<GlobalsReport, Failure> {
     let doing = "creating the roles of the backup";
-    session.run("BEGIN", doing).await?;
-    for statement in &plan.statements {
-        if let Err(failure) = session.run(statement, doing).await {
-            // The first failure is the one that counts.
-            let _ = session.run("ROLLBACK", doing).await;
-            return Err(failure);
-        }
-    }
-    session.run("COMMIT", doing).await?;
+    let not_taken = run_all(session, &plan.statements, End::Commit, doing).await?;
     let created = u32::try_from(plan.created.len()).unwrap_or(u32::MAX);
-    Ok(GlobalsReport { created, kept: plan.kept })
+    let mut report = GlobalsReport { created, kept: plan.kept, ..GlobalsReport::default() };
+    for warning in plan.left_out.iter().cloned().chain(not_taken) {
+        tracing::warn!("{warning}");
+        report.warn(warning);
+    }
+    Ok(report)
 }

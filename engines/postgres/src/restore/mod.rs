@@ -7,10 +7,13 @@
 mod contents;
 mod journal;
 mod load;
+mod memberships;
 mod merge;
 mod preamble;
 mod properties;
+mod public_schema;
 mod scratch;
+mod statements;
 mod target;
 mod validate;
 
@@ -30,7 +33,9 @@ use self::load::Loader;
 use self::merge::{MergePlan, apply_merge, plan_merge};
 use self::preamble::Preamble;
 use self::properties::{create_options, property_statements};
+use self::public_schema::prepare_public_schema;
 use self::scratch::{Scratch, lock_target, look_at, set_comment};
+use self::statements::{End, run_all};
 use self::target::Target;
 use self::validate::{create_failure, refused, validate};
 use crate::backup::{answers, report};
@@ -38,6 +43,7 @@ use crate::connection::Session;
 use crate::errors::is_server_lost;
 use crate::progress::Meter;
 use crate::server::Server;
+use crate::versions::major_of;
 use crate::watch::interrupted;
 use crate::{PlacedDatabase, RestoreOptions, RestoreResult};
 
@@ -107,13 +113,13 @@ async fn run(
         }
     };
     validate_all(server, &target, &mut planned, merge.as_ref(), whole).await?;
-    let clients = options.server.clients.for_server(newest_client(&planned))?;
+    let clients = options.server.clients.for_archive(newest_client(&planned))?;
     lock_all(options, server, &mut planned, cancel).await?;
     let globals = match &merge {
         Some(plan) if planned.iter().any(Planned::goes_on) => {
             Some(apply_merge(&server.session, plan).await?)
         }
-        Some(plan) => Some(GlobalsReport { created: 0, kept: plan.kept }),
+        Some(plan) => Some(GlobalsReport { kept: plan.kept, ..GlobalsReport::default() }),
         None => None,
     };
     let expected = planned.iter().filter(|planned| planned.goes_on());
@@ -123,6 +129,7 @@ async fn run(
     let loader = Loader {
         connection: &options.server,
         server,
+        target: &target,
         clients: &clients,
         source,
         meter: &meter,
@@ -139,7 +146,7 @@ async fn run(
         databases: Vec::new(),
         placed: Vec::new(),
     };
-    restore_each(&loader, &target, &mut planned, result).await
+    restore_each(&loader, &mut planned, result).await
 }
 
 fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
@@ -211,7 +218,6 @@ async fn lock_all(
 
 async fn restore_each(
     loader: &Loader<'_>,
-    target: &Target,
     planned: &mut [Planned],
     mut result: RestoreResult,
 ) -> Result<RestoreResult, Failure> {
@@ -219,11 +225,15 @@ async fn restore_each(
     for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
         let started = Instant::now();
         meter.begin(&planned.scratch.target);
-        let outcome = carry_out(loader, target, planned).await;
+        let outcome = carry_out(loader, planned).await;
         planned.report.duration_milliseconds =
             u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match outcome {
-            Ok(()) => {
+            Ok(left_out) => {
+                for warning in left_out {
+                    tracing::warn!(database = planned.scratch.target, "{warning}");
+                    planned.report.warn(warning);
+                }
                 planned.report.outcome = DatabaseOutcome::Succeeded;
                 result.restored_bytes += planned.report.bytes;
                 result.placed.push(PlacedDatabase {
@@ -253,22 +263,22 @@ async fn restore_each(
     Ok(result)
 }
 
-/// The archive's own client, or a newer one: an older one cannot read it, and
-/// the server's version does not matter to `pg_restore`.
+/// The newest `pg_dump` that wrote one of the archives.
 fn newest_client(planned: &[Planned]) -> u32 {
-    let major = |planned: &Planned| {
-        let version = &planned.wanted.layout.client_version;
-        version.split('.').next().and_then(|major| major.trim().parse().ok()).unwrap_or(0)
-    };
-    planned.iter().map(major).max().unwrap_or(0)
+    let going_on = planned.iter().filter(|planned| planned.goes_on());
+    let majors = going_on.filter_map(|planned| major_of(&planned.wanted.layout.client_version));
+    majors.max().unwrap_or(0)
 }
 
-/// Takes one database from what is seen to its place, step by step.
-async fn carry_out(loader: &Loader<'_>, target: &Target, planned: &Planned) -> Result<(), Failure> {
+/// Takes one database from what is seen to its place, step by step; gives what
+/// was left out.
+async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>, Failure> {
     let session = &loader.server.session;
+    let target = loader.target;
     let Planned { wanted, scratch, .. } = planned;
     let properties = &wanted.document.properties;
-    let mut created = false;
+    let (mut created, mut placed) = (false, false);
+    let mut left_out = Vec::new();
     loop {
         if loader.cancel.is_cancelled() {
             return Err(interrupted());
@@ -286,19 +296,44 @@ async fn carry_out(loader: &Loader<'_>, target: &Target, planned: &Planned) -> R
             Step::MarkLoading => scratch.mark_loading(session).await?,
             Step::DropScratch => scratch.drop(session).await?,
             Step::Load => {
+                // What the target refuses of them is known before hours are spent.
+                set_properties(loader, wanted, &scratch.name, End::Rollback).await?;
+                left_out.extend(prepare_public_schema(loader, wanted, scratch).await?);
                 let preamble = Preamble::new(target.settings.clone());
                 loader.load(&wanted.layout, &scratch.name, preamble).await?;
                 scratch.mark_loaded(session).await?;
             }
             Step::Place => {
-                for statement in property_statements(properties, &scratch.name) {
-                    session.run(&statement, "setting the database's properties").await?;
-                }
+                let lacking = set_properties(loader, wanted, &scratch.name, End::Commit).await?;
+                left_out.extend(lacking);
                 scratch.rename(session).await?;
+                placed = true;
             }
-            Step::Done => return Ok(()),
+            Step::Done => {
+                if !placed
+                    // An earlier attempt put it in place and could not tell.
+                    && let Ok(lacking) =
+                        set_properties(loader, wanted, &scratch.target, End::Rollback).await
+                {
+                    left_out.extend(lacking);
+                }
+                return Ok(left_out);
+            }
         }
     }
+}
+
+/// Gives database `name` its own properties, or asks whether it could have
+/// them; tells those that the target does not take.
+async fn set_properties(
+    loader: &Loader<'_>,
+    wanted: &Wanted,
+    name: &str,
+    end: End,
+) -> Result<Vec<String>, Failure> {
+    let statements = property_statements(&wanted.document.properties, name);
+    let doing = "setting the database's properties";
+    run_all(&loader.server.session, &statements, end, doing).await
 }
 
 /// Drops what a database's failure leaves behind, if it is ours.

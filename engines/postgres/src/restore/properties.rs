@@ -2,6 +2,7 @@
 
 use dbbackup_contract::{Failure, Reason};
 
+use super::statements::Statement;
 use crate::database::{DatabaseProperties, Privilege};
 use crate::sql::{ident, literal, set_clause};
 
@@ -32,8 +33,9 @@ pub(super) fn create_options(
     if target_major < since {
         return Err(Failure::new(
             Reason::LocaleNotAvailable,
-            format!("PostgreSQL {target_major} has no locale provider {provider}"),
-        ));
+            format!("PostgreSQL {target_major} has no locale provider {provider} for databases"),
+        )
+        .with_hint(format!("Restore to PostgreSQL {since} or newer.")));
     }
     if target_major >= 15 {
         sql.push_str(&format!(" LOCALE_PROVIDER {provider}"));
@@ -44,6 +46,13 @@ pub(super) fn create_options(
         _ => {}
     }
     if let Some(rules) = &properties.icu_rules {
+        if target_major < 16 {
+            return Err(Failure::new(
+                Reason::LocaleNotAvailable,
+                format!("PostgreSQL {target_major} has no rules of ICU locales"),
+            )
+            .with_hint("Restore to PostgreSQL 16 or newer."));
+        }
         sql.push_str(&format!(" ICU_RULES {}", literal(rules)));
     }
     if properties.tablespace != "pg_default" {
@@ -53,24 +62,30 @@ pub(super) fn create_options(
 }
 
 /// Statements that give database `name` the properties that it could not be
-/// created with. Each may be carried out again.
-pub(super) fn property_statements(properties: &DatabaseProperties, name: &str) -> Vec<String> {
+/// created with. They may be carried out again.
+pub(super) fn property_statements(properties: &DatabaseProperties, name: &str) -> Vec<Statement> {
     let database = ident(name);
-    let mut statements =
-        vec![format!("ALTER DATABASE {database} OWNER TO {}", ident(&properties.owner))];
+    let mut statements: Vec<Statement> =
+        vec![format!("ALTER DATABASE {database} OWNER TO {}", ident(&properties.owner)).into()];
     for setting in &properties.settings {
-        let whose = match &setting.role {
-            Some(role) => format!("ALTER ROLE {} IN DATABASE {database}", ident(role)),
-            None => format!("ALTER DATABASE {database}"),
+        let (whose, shown) = match &setting.role {
+            Some(role) => (
+                format!("ALTER ROLE {} IN DATABASE {database}", ident(role)),
+                format!("role {role} in database {}", properties.name),
+            ),
+            None => (format!("ALTER DATABASE {database}"), format!("database {}", properties.name)),
         };
-        let clauses = setting.values.iter().filter_map(|value| set_clause(value));
-        statements.extend(clauses.map(|clause| format!("{whose} {clause}")));
+        for (name, clause) in setting.values.iter().filter_map(|value| set_clause(value)) {
+            let what = format!("setting {name} of {shown}");
+            statements.push(Statement::setting(format!("{whose} {clause}"), what));
+        }
     }
-    statements.extend(privilege_statements(properties, &database));
-    statements.push(format!(
+    statements.extend(privilege_statements(properties, &database).into_iter().map(Into::into));
+    let rest = format!(
         "ALTER DATABASE {database} WITH CONNECTION LIMIT {} IS_TEMPLATE {}",
         properties.connection_limit, properties.is_template
-    ));
+    );
+    statements.push(rest.into());
     statements
 }
 
@@ -155,13 +170,49 @@ mod tests {
             "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8' \
              LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' TABLESPACE \"fast disk\""
         );
-        let failure = create_options(&properties(), 14).unwrap_err();
-        assert_eq!(failure.reason, Reason::LocaleNotAvailable);
+    }
+
+    #[test]
+    fn what_an_older_major_cannot_have_is_refused_and_says_which_can() {
+        let mut properties = properties();
+        let refused = |properties: &DatabaseProperties, major| {
+            let failure = create_options(properties, major).unwrap_err();
+            assert_eq!(failure.reason, Reason::LocaleNotAvailable);
+            format!("{}. {}", failure.message, failure.hint)
+        };
+        assert_eq!(
+            refused(&properties, 14),
+            "PostgreSQL 14 has no locale provider icu for databases. \
+             Restore to PostgreSQL 15 or newer."
+        );
+        create_options(&properties, 15).unwrap();
+        properties.icu_rules = Some("&a < g".into());
+        assert_eq!(
+            refused(&properties, 15),
+            "PostgreSQL 15 has no rules of ICU locales. Restore to PostgreSQL 16 or newer."
+        );
+        assert!(create_options(&properties, 16).unwrap().contains("ICU_RULES '&a < g'"));
+        properties.icu_rules = None;
+        properties.locale_provider = "b".into();
+        assert_eq!(
+            refused(&properties, 16),
+            "PostgreSQL 16 has no locale provider builtin for databases. \
+             Restore to PostgreSQL 17 or newer."
+        );
+        properties.locale_provider = "c".into();
+        properties.locale = None;
+        assert!(!create_options(&properties, 14).unwrap().contains("PROVIDER"));
+        assert!(create_options(&properties, 15).unwrap().contains("LOCALE_PROVIDER libc"));
     }
 
     #[test]
     fn privileges_are_granted_by_whom_they_were_and_in_an_order_that_works() {
         let statements = property_statements(&properties(), "dbb_1");
+        assert_eq!(
+            statements[1].setting.as_deref(),
+            Some("setting x.y of role a in database shop")
+        );
+        let statements: Vec<_> = statements.iter().map(|statement| &statement.sql).collect();
         assert_eq!(
             statements,
             [

@@ -9,6 +9,7 @@ use crate::errors::query_failure;
 use crate::server::Server;
 
 /// The target, as far as restores depend on it.
+#[derive(Debug, Default)]
 pub(super) struct Target {
     pub(super) major: u32,
     pub(super) superuser: bool,
@@ -65,6 +66,13 @@ impl Target {
             extensions: names(session, "SELECT name::text FROM pg_available_extensions").await?,
             settings: names(session, "SELECT name FROM pg_settings").await?,
         })
+    }
+}
+
+impl Target {
+    /// Tells that `what` was left out, since no server of this major can have it.
+    pub(super) fn lacks(&self, what: &str) -> String {
+        format!("{what} is left out: PostgreSQL {} has no such thing", self.major)
     }
 }
 

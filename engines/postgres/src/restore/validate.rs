@@ -12,6 +12,7 @@ use super::target::Target;
 use crate::connection::Session;
 use crate::errors::{failure_of_code, is_server_lost, query_failure};
 use crate::sql::literal;
+use crate::versions::{KNOWN_MAJORS, major_of};
 
 /// Names that are shown in a message; the rest is a number.
 const NAMED: usize = 5;
@@ -26,7 +27,7 @@ pub(super) async fn validate(
     scratch: &Scratch,
     created_roles: &HashSet<String>,
 ) -> Result<(), Failure> {
-    check_version(target, wanted)?;
+    check_versions(wanted)?;
     let (seen, existing) = scratch.look(session).await?;
     next_step(seen.as_ref(), existing.as_ref(), &scratch.marks, false)
         .map_err(|refusal| refused(refusal, scratch))?;
@@ -54,21 +55,28 @@ pub(super) fn refused(refusal: Refusal, scratch: &Scratch) -> Failure {
     }
 }
 
-fn check_version(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
-    let version = &wanted.layout.server_version;
-    let major: u32 = version
-        .split(|c: char| !c.is_ascii_digit())
-        .next()
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(0);
-    if major <= target.major {
-        return Ok(());
+/// What wrote the backup must be known. That the target is older is no reason
+/// to refuse: most of what is in a database is the same on every major.
+fn check_versions(wanted: &Wanted) -> Result<(), Failure> {
+    let newest = KNOWN_MAJORS.end();
+    let layout = &wanted.layout;
+    for version in [&layout.server_version, &layout.client_version] {
+        match major_of(version) {
+            Some(major) if major <= *newest => {}
+            Some(major) => {
+                let message = format!(
+                    "the backup is of PostgreSQL {major}, this release knows up to {newest}"
+                );
+                return Err(Failure::new(Reason::VersionUnsupported, message)
+                    .with_hint("Use the release that wrote the backup, or a newer one."));
+            }
+            None => {
+                let message = format!("the archive names {version:?} as a version of PostgreSQL");
+                return Err(Failure::new(Reason::ArchiveUnsupported, message));
+            }
+        }
     }
-    Err(Failure::new(
-        Reason::VersionUnsupported,
-        format!("the backup is of PostgreSQL {major}, the target is PostgreSQL {}", target.major),
-    )
-    .with_hint(format!("Restore to a server of PostgreSQL {major} or newer.")))
+    Ok(())
 }
 
 fn check_roles(
@@ -84,6 +92,18 @@ fn check_roles(
         .into_iter()
         .filter(|role| !target.roles.contains(*role) && !created_roles.contains(*role))
         .collect();
+    // Nobody can create those: a server has them, or is too old.
+    let predefined: Vec<_> =
+        missing.iter().copied().filter(|role| role.starts_with("pg_")).collect();
+    if !predefined.is_empty() {
+        let (roles, major) = (listed(&predefined), target.major);
+        let message =
+            format!("PostgreSQL {major} has no role {roles}, which the database refers to");
+        return Err(Failure::new(Reason::VersionUnsupported, message).with_hint(
+            "Restore to a server of the backup's own major version, or take what that role was \
+             given from it and back up again.",
+        ));
+    }
     if !missing.is_empty() {
         let message = format!("the target lacks the roles {}", listed(&missing));
         return Err(Failure::new(Reason::RoleNotFound, message));
@@ -125,39 +145,62 @@ fn check_extensions(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
     Err(Failure::new(Reason::ExtensionNotAvailable, message))
 }
 
-/// Asks the server whether it has the locale, by making a temporary collation
-/// of it in a transaction that is taken back.
+/// Asks the server whether it has the locales, by making temporary collations
+/// of them in a transaction that is taken back.
 async fn check_locale(session: &Session, wanted: &Wanted) -> Result<(), Failure> {
     let properties = &wanted.document.properties;
     let plain = |locale: &str| matches!(locale, "C" | "POSIX");
-    if plain(&properties.collate) && plain(&properties.ctype) {
-        return Ok(());
+    if !plain(&properties.collate) || !plain(&properties.ctype) {
+        let definition = format!(
+            "LC_COLLATE = {}, LC_CTYPE = {}",
+            literal(&properties.collate),
+            literal(&properties.ctype)
+        );
+        let shown = format!("{} (character types {})", properties.collate, properties.ctype);
+        // Undefined object: the operating system has no such locale.
+        probe(session, &definition, &shown, &["42704"]).await?;
     }
+    let provider = match properties.locale_provider.as_str() {
+        "i" => "icu",
+        "b" => "builtin",
+        _ => return Ok(()),
+    };
+    let locale = properties.locale.as_deref().unwrap_or_default();
+    let mut definition = format!("PROVIDER = {provider}, LOCALE = {}", literal(locale));
+    if let Some(rules) = &properties.icu_rules {
+        definition.push_str(&format!(", RULES = {}", literal(rules)));
+    }
+    let shown = format!("{locale:?} of the provider {provider}");
+    // And: wrong kind of object, wrong value, a server built without the provider.
+    probe(session, &definition, &shown, &["42704", "42809", "22023", "0A000"]).await
+}
+
+/// Makes one of them; `codes` are the server's words for one that it has not.
+///
+/// What else may fail here (another encoding, no right to temporary objects)
+/// says nothing about the locale.
+async fn probe(
+    session: &Session,
+    definition: &str,
+    shown: &str,
+    codes: &[&str],
+) -> Result<(), Failure> {
     let doing = "asking the target for the locale";
     session.run("BEGIN", doing).await?;
-    let sql = format!(
-        "CREATE COLLATION pg_temp.dbbackup_probe (LC_COLLATE = {}, LC_CTYPE = {})",
-        literal(&properties.collate),
-        literal(&properties.ctype)
-    );
+    let sql = format!("CREATE COLLATION pg_temp.dbbackup_probe ({definition})");
     let probed = session.batch_execute(&sql).await;
     session.run("ROLLBACK", doing).await?;
-    match probed {
-        Ok(()) => Ok(()),
-        // Undefined object: the operating system has no such locale. What else
-        // may fail here (another encoding, no right to temporary objects) says
-        // nothing about it.
-        Err(error) if error.code().is_some_and(|code| code.code() == "42704") => Err(Failure::new(
-            Reason::LocaleNotAvailable,
-            format!(
-                "the target has no locale {} (character types {})",
-                properties.collate, properties.ctype
-            ),
-        )),
-        Err(error) => match query_failure(&error, doing) {
-            lost if is_server_lost(lost.reason) => Err(lost),
-            _ => Ok(()),
-        },
+    let Err(error) = probed else { return Ok(()) };
+    let lacks = error.as_db_error().is_some_and(|db| {
+        codes.contains(&db.code().code()) && !db.message().to_lowercase().contains("encoding")
+    });
+    if lacks {
+        let message = format!("the target has no locale {shown}");
+        return Err(Failure::new(Reason::LocaleNotAvailable, message));
+    }
+    match query_failure(&error, doing) {
+        lost if is_server_lost(lost.reason) => Err(lost),
+        _ => Ok(()),
     }
 }
 

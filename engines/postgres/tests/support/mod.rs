@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 pub mod memory;
+pub mod nasty;
 pub mod proxy;
+pub mod same;
 pub mod server;
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -36,6 +36,11 @@ fn rootfs(major: u32) -> PathBuf {
             String::from_utf8(output.stdout).unwrap().trim().into()
         })
         .clone()
+}
+
+/// Where Debian's client programs of `major` are: `<major>/bin/pg_dump` and its siblings.
+pub fn debian_clients(major: u32) -> PathBuf {
+    rootfs(major).join("dbbackup-clients")
 }
 
 impl TestServer {
@@ -203,13 +208,15 @@ impl TestServer {
 
     /// Runs `sql` by `psql`: whether it went well, and what was said.
     pub fn try_sql(&self, database: &str, sql: &str) -> (bool, String) {
-        self.client("psql", &["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql], database)
+        let mut command = self.command("psql", database);
+        output_of(command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]))
     }
 
-    /// Runs a file of statements by `psql`, but for the sections that this major lacks.
-    pub fn sql_file(&self, database: &str, file: &str) {
+    /// Runs a file of statements by `psql`, but for the sections that a server of
+    /// major `level` lacks.
+    pub fn sql_file(&self, database: &str, file: &str, level: u32) {
         let path = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
-        let text = for_major(&std::fs::read_to_string(path).unwrap(), self.major);
+        let text = for_major(&std::fs::read_to_string(path).unwrap(), level);
         let mut child = self
             .command("psql", database)
             .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
@@ -228,14 +235,26 @@ impl TestServer {
 
     /// The whole database as `pg_dump -C` tells it, rows included.
     pub fn dump(&self, database: &str) -> String {
-        let (fine, out) = self.client("pg_dump", &["-C"], database);
+        self.dump_by(&self.programs(), database)
+    }
+
+    /// The same, as the `pg_dump` in `programs` tells it.
+    pub fn dump_by(&self, programs: &Path, database: &str) -> String {
+        let mut command = self.command_at(&programs.join("pg_dump"), database);
+        let (fine, out) = output_of(command.arg("-C"));
         assert!(fine, "{out}");
         comparable(&out)
     }
 
     /// Roles as `pg_dumpall` tells them, hashes of passwords included.
     pub fn roles(&self) -> String {
-        let (fine, out) = self.client("pg_dumpall", &["--roles-only"], "postgres");
+        self.roles_by(&self.programs())
+    }
+
+    /// The same, as the `pg_dumpall` in `programs` tells them.
+    pub fn roles_by(&self, programs: &Path) -> String {
+        let mut command = self.command_at(&programs.join("pg_dumpall"), "postgres");
+        let (fine, out) = output_of(command.arg("--roles-only"));
         assert!(fine, "{out}");
         comparable(&out)
     }
@@ -246,17 +265,16 @@ impl TestServer {
         self.sql("postgres", sql).lines().map(str::to_owned).collect()
     }
 
-    fn client(&self, program: &str, arguments: &[&str], database: &str) -> (bool, String) {
-        let output = self.command(program, database).args(arguments).output().unwrap();
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            text.push_str(&String::from_utf8_lossy(&output.stderr));
-        }
-        (output.status.success(), text.trim_end().to_owned())
+    /// Where the clients lie that are used to look at it.
+    fn programs(&self) -> PathBuf {
+        self.clients().join(format!("{}/bin", self.client_major()))
     }
 
     fn command(&self, program: &str, database: &str) -> Command {
-        let program = self.clients().join(format!("{}/bin/{program}", self.client_major()));
+        self.command_at(&self.programs().join(program), database)
+    }
+
+    fn command_at(&self, program: &Path, database: &str) -> Command {
         let mut command = Command::new(program);
         command
             .env("PGHOST", "127.0.0.1")
@@ -273,6 +291,16 @@ impl TestServer {
             Command::new("chroot").arg(&self.root).arg(program).args(arguments).status().unwrap();
         assert!(status.success(), "{program} {arguments:?} failed");
     }
+}
+
+/// Whether a program went well, and what it said.
+fn output_of(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+    }
+    (output.status.success(), text.trim_end().to_owned())
 }
 
 /// What changes from one dump to the next although nothing else does.

@@ -101,12 +101,13 @@ impl Writer {
 }
 
 fn sample(minor: u8) -> Vec<u8> {
-    let mut writer = Writer::new(minor, 5);
+    let mut writer = Writer::new(minor, 6);
     writer.entry(1, false, "ENCODING", "ENCODING", "");
     writer.entry(2, false, "hstore", "EXTENSION", "");
     writer.entry(7, true, "a", "TABLE DATA", "alice");
     writer.entry(9, true, "b/../c", "TABLE DATA", "bob");
     writer.entry(11, true, "BLOBS", "BLOBS", "alice");
+    writer.entry(12, false, "SCHEMA public", "ACL", "pg_database_owner");
     writer.table(7, &[b"1\tx\n".to_vec(), b"2\ty\n".to_vec()]);
     writer.table(9, &[]);
     writer.large_objects(11, &[b"hello\n".to_vec()]);
@@ -182,9 +183,9 @@ fn tables_of_every_known_format_get_streams_rows_and_digests() {
         // printf '1\tx\n2\ty\n' | sha256sum
         assert_eq!(a.sha256, hex(&Sha256::digest(b"1\tx\n2\ty\n")));
         assert_eq!((layout.blocks[1].rows, layout.blocks[2].rows), (0, 1));
-        assert_eq!(layout.needs.owners, ["alice", "bob"]);
+        assert_eq!(layout.needs.owners, ["alice", "bob"], "privileges make nothing");
         assert_eq!(layout.needs.extensions, ["hstore"]);
-        assert_eq!(layout.needs.objects, 4);
+        assert_eq!(layout.needs.objects, 5);
         assert_eq!(layout.rows(), 2);
     }
 }
