@@ -1,6 +1,7 @@
 //! The command line: every command and flag, as people read them in `--help`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dbbackup_contract::{GlobalsPolicy, TlsMode};
@@ -57,6 +58,16 @@ pub(crate) struct RepositoryArgs {
     pub(crate) repository: RepositoryUri,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
+    /// No byte for so long is an error.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = 1..)]
+    stall_timeout: i64,
+}
+
+impl RepositoryArgs {
+    /// No byte for so long is a stall.
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        Duration::from_secs(self.stall_timeout.unsigned_abs())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -99,9 +110,6 @@ pub(crate) struct ServerArgs {
     /// File with the CA's certificates (PEM); the system's where absent.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// No byte for so long is an error.
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
-    pub(crate) stall_timeout: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

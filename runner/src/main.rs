@@ -6,6 +6,7 @@
 mod byte_source;
 mod cli;
 mod commands;
+mod patience;
 mod progress;
 mod report_channel;
 mod speed;

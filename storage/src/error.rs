@@ -22,6 +22,9 @@ pub enum ErrorKind {
     /// The store did not answer as it should; another try may succeed. Whether
     /// the operation took effect is unknown.
     Unavailable,
+    /// The store gave no answer within the limit of a [`crate::TimedStore`].
+    /// Whether the operation took effect, or will, is unknown.
+    Silent,
     /// The store cannot keep the promises of the contract.
     Unsuitable,
     /// The caller broke the contract: a bad name, an object that is too large.
@@ -118,6 +121,7 @@ impl From<Error> for Failure {
             ErrorKind::Full => Reason::StorageFull,
             ErrorKind::PermissionDenied => Reason::StoragePermissionDenied,
             ErrorKind::Unavailable => Reason::StorageUnavailable,
+            ErrorKind::Silent => Reason::Stalled,
             ErrorKind::Unsuitable => Reason::StorageUnsuitable,
             ErrorKind::Misuse => Reason::Internal,
         };

@@ -23,6 +23,8 @@ pub enum Effect {
     Unavailable,
     /// It did not take effect, since the store is full; so is it for every later write.
     Full,
+    /// It did not take effect, and is never answered; the next one is.
+    NoAnswer,
 }
 
 /// How often each operation was called.
@@ -147,6 +149,7 @@ impl FaultyStore {
                 self.full.store(true, Ordering::SeqCst);
                 Err(full(name))
             }
+            Some(Effect::NoAnswer) => std::future::pending().await,
         }
     }
 }

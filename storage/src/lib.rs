@@ -10,6 +10,7 @@ mod faulty;
 mod memory;
 mod retrying;
 mod store;
+mod timed;
 mod volume;
 
 pub use conformance::{ConformanceError, check_conformance};
@@ -21,4 +22,5 @@ pub use store::{
     Creation, Listing, MAX_OBJECT_BYTES, ObjectInfo, Store, collect_listing, validate_name,
     validate_prefix,
 };
+pub use timed::TimedStore;
 pub use volume::{VolumeOptions, VolumeStore};

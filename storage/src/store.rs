@@ -56,9 +56,9 @@ pub type Listing<'a> = BoxStream<'a, Result<ObjectInfo>>;
 ///   may miss what is new and show what was deleted a while ago. They come in no
 ///   particular order and may be long; an item may be a name that no driver
 ///   would create, if somebody else put it there.
-/// - **Unavailable means unknown.** After [`ErrorKind::Unavailable`] the
-///   operation may have taken effect, or may do so later. Every other error
-///   means that it did not.
+/// - **Unavailable means unknown.** After [`ErrorKind::Unavailable`] and
+///   [`ErrorKind::Silent`] the operation may have taken effect, or may do so
+///   later. Every other error means that it did not.
 /// - **Deleting** what does not exist succeeds.
 /// - **Cancelling**: dropping a future abandons the answer, not always the
 ///   operation; no driver leaves an object half written by it.

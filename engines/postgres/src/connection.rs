@@ -7,8 +7,7 @@ use dbbackup_contract::{Failure, Reason, TlsMode};
 use rustix::net::sockopt;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio_postgres::config::SslMode;
-
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +40,8 @@ const SESSION_SETTINGS: &str = "
     SET tcp_user_timeout = '60s';
     SET standard_conforming_strings = on;
     SELECT set_config(name, '0', false) FROM pg_settings
-        WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+        WHERE name IN ('idle_session_timeout', 'transaction_timeout');
+    SELECT pg_backend_pid()";
 
 /// A connection, and when it is lost.
 pub(crate) struct Session {
@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) version: String,
     /// `17`: one of those that are known.
     pub(crate) major: u32,
+    /// Its process on the server: what the server's list of sessions calls it.
+    pub(crate) pid: i32,
 }
 
 impl std::ops::Deref for Session {
@@ -183,9 +185,22 @@ async fn start(
     };
     // Before the first statement: another server may not understand even those.
     let major = known_server(&version)?;
-    let session = Session { client, lost, version, major };
-    session.run(SESSION_SETTINGS, "setting up the session").await?;
-    Ok(session)
+    let pid = set_up(&client).await?;
+    Ok(Session { client, lost, version, major, pid })
+}
+
+/// Makes the session ours; returns its process on the server.
+async fn set_up(client: &Client) -> Result<i32, Failure> {
+    let doing = "setting up the session";
+    let answers = client
+        .simple_query(SESSION_SETTINGS)
+        .await
+        .map_err(|error| query_failure(&error, doing))?;
+    let last = answers.iter().rev().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    last.ok_or_else(|| Failure::new(Reason::Internal, format!("{doing}: no process was named")))
 }
 
 async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {

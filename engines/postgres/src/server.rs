@@ -24,22 +24,7 @@ pub(crate) struct Server {
 impl Server {
     /// Connects, and finds out who answers.
     pub(crate) async fn open(connection: &ServerConnection) -> Result<Self, Failure> {
-        let mut last = None;
-        for database in MAINTENANCE_DATABASES {
-            match Session::open(connection, database).await {
-                Ok(session) => return Self::ask(connection, session, database).await,
-                Err(failure) if failure.reason == Reason::DatabaseNotFound => last = Some(failure),
-                Err(failure) => return Err(failure),
-            }
-        }
-        Err(last.unwrap_or_else(|| Failure::new(Reason::DatabaseNotFound, "no database answers")))
-    }
-
-    async fn ask(
-        connection: &ServerConnection,
-        session: Session,
-        maintenance_database: &str,
-    ) -> Result<Self, Failure> {
+        let session = open_session(connection).await?;
         let doing = "asking the server who it is";
         let row = session
             .query_one(
@@ -49,11 +34,23 @@ impl Server {
             )
             .await
             .map_err(|error| query_failure(&error, doing))?;
-        refuse_pooler(connection, &session, maintenance_database, row.get(1)).await?;
+        refuse_pooler(connection, &session, row.get(1)).await?;
         // What a packager adds stands after a space.
         let version = session.version.split(' ').next().unwrap_or_default().to_owned();
         Ok(Self { version, major: session.major, identity: row.get(0), session })
     }
+}
+
+/// A session for what concerns the whole server.
+pub(crate) async fn open_session(connection: &ServerConnection) -> Result<Session, Failure> {
+    let mut last = None;
+    for database in MAINTENANCE_DATABASES {
+        match Session::open(connection, database).await {
+            Err(failure) if failure.reason == Reason::DatabaseNotFound => last = Some(failure),
+            opened => return opened,
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::new(Reason::DatabaseNotFound, "no database answers")))
 }
 
 /// Notices a pooler that lends one server session to several clients: snapshots,
@@ -64,11 +61,10 @@ impl Server {
 async fn refuse_pooler(
     connection: &ServerConnection,
     first: &Session,
-    database: &str,
     pid: i32,
 ) -> Result<(), Failure> {
     let doing = "looking for a connection pooler";
-    let second = Session::open(connection, database).await?;
+    let second = open_session(connection).await?;
     second.run("BEGIN", doing).await?;
     let ask = "SELECT pg_backend_pid()";
     let ask_one = async |session: &Session| {

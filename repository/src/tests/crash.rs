@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
+use dbbackup_contract::Reason;
+use dbbackup_storage::{Effect, FaultyStore, MemoryStore, TimedStore};
 
 use super::fixture::*;
 use crate::{Begun, Error, Result, RunState, TombstoneReason};
@@ -154,12 +155,41 @@ async fn a_full_store_fails_the_backup_and_nothing_else() {
     for at in 1..=4 {
         faulty.fail_at(at, Effect::Full);
         let error = back_up(&repository, 2, &large(2)).await.unwrap_err();
-        assert_eq!(error.reason(), dbbackup_contract::Reason::StorageFull, "{error}");
+        assert_eq!(error.reason(), Reason::StorageFull, "{error}");
         faulty.revive();
     }
     let snapshots = repository.snapshots(None).await.unwrap().snapshots;
     assert_same(&restore(&snapshots[0]).await.unwrap(), &day_one);
     back_up(&repository, 2, &large(2)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_never_answered_ends_the_run_and_a_retry_finishes_it() {
+    let limit = std::time::Duration::from_secs(1);
+    let mut silent = 0;
+    for at in 1.. {
+        let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        let inner = faulty.clone();
+        let store = TimedStore::open("the volume", limit, async { Ok(inner) }).await.unwrap();
+        let repository = open(Arc::new(store)).await.unwrap();
+        faulty.fail_at(at, Effect::NoAnswer);
+        let attempt = back_up(&repository, 1, &large(1)).await;
+        let reached = faulty.has_failed();
+        faulty.revive();
+        if let Err(error) = &attempt {
+            assert!(reached, "{error}");
+            assert_eq!(error.reason(), Reason::Stalled, "{error}");
+            assert!(error.to_string().contains("the volume does not answer"), "{error}");
+            assert!(repository.snapshots(None).await.unwrap().snapshots.is_empty());
+            silent += 1;
+        }
+        let snapshot = back_up(&repository, 1, &large(1)).await.unwrap();
+        assert_same(&restore(&snapshot).await.unwrap(), &large(1));
+        if !reached {
+            break;
+        }
+    }
+    assert!(silent >= 3, "only {silent} writes were waited for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

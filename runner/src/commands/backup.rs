@@ -38,8 +38,8 @@ pub(super) async fn backup(
         },
     };
     let board = ProgressBoard::new(None);
-    let order = work::Order::by_hand(&repository, &board, cancel)
-        .with_stall_timeout(args.server.stall_timeout);
+    let stall_timeout = args.repository.stall_timeout();
+    let order = work::Order::by_hand(&repository, stall_timeout, &board, cancel);
     let report = work::back_up(&order, &action).await;
     board.clear();
     if args.json {

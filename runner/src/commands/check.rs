@@ -1,13 +1,13 @@
 //! `check`: is everything there and whole that the snapshots need?
 
-use dbbackup_contract::{ExitCode, Failure, Reason};
+use dbbackup_contract::{ExitCode, Failure};
 use dbbackup_repository::{CheckLevel, CheckReport, Problem};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CheckArgs, CheckLevelArg};
-use crate::commands::{print, repository_access};
-use crate::work;
+use crate::commands::{open, print};
+use crate::patience::unless_stopped;
 
 pub(super) async fn check(
     args: CheckArgs,
@@ -18,11 +18,8 @@ pub(super) async fn check(
         CheckLevelArg::Footers => CheckLevel::Footers,
         CheckLevelArg::Data => CheckLevel::Data,
     };
-    let repository = work::open(&repository_access(&args.repository)?).await?;
-    let report = tokio::select! {
-        report = repository.check(level) => report?,
-        () = cancel.cancelled() => return Err(Failure::new(Reason::Interrupted, "told to stop")),
-    };
+    let repository = open(&args.repository, cancel).await?;
+    let report = unless_stopped(cancel, repository.check(level)).await?;
     if args.json {
         print::json(&described(&report))?;
     } else {

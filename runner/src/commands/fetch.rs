@@ -11,7 +11,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::FetchArgs;
-use crate::commands::repository_access;
+use crate::commands::open;
+use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 use crate::tree::{self, DATA, Entry, EntryKind, TREE, unwritable};
 use crate::work;
@@ -23,14 +24,12 @@ pub(super) async fn fetch(
     args: FetchArgs,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let repository = work::open(&repository_access(&args.repository)?).await?;
-    let snapshot = repository.find(&args.snapshot).await?;
-    let session = repository.begin_reading().await?;
+    let repository = open(&args.repository, cancel).await?;
+    let snapshot = unless_stopped(cancel, repository.find(&args.snapshot)).await?;
+    let session = unless_stopped(cancel, repository.begin_reading()).await?;
     let board = ProgressBoard::new(None);
-    let outcome = tokio::select! {
-        outcome = give_back(&snapshot, args.target.as_deref(), &board) => outcome,
-        () = cancel.cancelled() => Err(Failure::new(Reason::Interrupted, "told to stop")),
-    };
+    let giving = give_back(&snapshot, args.target.as_deref(), &board);
+    let outcome = unless_stopped(cancel, giving).await;
     work::end(session).await;
     board.clear();
     outcome.map(|()| ExitCode::Success)

@@ -8,12 +8,12 @@ use crate::commands::{print, repository_access};
 use crate::progress::ProgressBoard;
 use crate::work;
 
-pub(super) async fn init(args: InitArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn init(args: InitArgs, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
     let access = repository_access(&args.repository)?;
     let initialize = if args.never_create { Initialize::Never } else { Initialize::IfEmpty };
     let board = ProgressBoard::new(None);
-    let cancel = CancellationToken::new();
-    let order = work::Order::by_hand(&access, &board, &cancel);
+    let stall_timeout = args.repository.stall_timeout();
+    let order = work::Order::by_hand(&access, stall_timeout, &board, cancel);
     let report = work::init(&order, &InitAction { initialize }).await;
     board.clear();
     if args.json {

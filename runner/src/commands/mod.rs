@@ -18,24 +18,33 @@ use dbbackup_contract::{
     CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind, PostgresqlAccess,
     Reason, RepositoryAccess, SecretFile, StorageAccess, TlsAccess, UserName,
 };
+use dbbackup_repository::Repository;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command, KeyArgs, RepositoryArgs, ServerArgs};
+use crate::patience::unless_stopped;
 use crate::uri::RepositoryUri;
+use crate::work;
 
 /// Runs one command. The exit code says how it ended; a failure has not been printed yet.
 pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Init(args) => init::init(args).await,
+        Command::Init(args) => init::init(args, cancel).await,
         Command::Backup(args) => backup::backup(args, cancel).await,
         Command::Restore(args) => restore::restore(args, cancel).await,
-        Command::Snapshots(args) => snapshots::snapshots(args).await,
+        Command::Snapshots(args) => snapshots::snapshots(args, cancel).await,
         Command::Store(args) => store::store(args, cancel).await,
         Command::Fetch(args) => fetch::fetch(args, cancel).await,
         Command::Check(args) => check::check(args, cancel).await,
-        Command::Inspect(args) => inspect::inspect(args).await,
+        Command::Inspect(args) => inspect::inspect(args, cancel).await,
         Command::Run(args) => run::run(args, cancel).await,
     }
+}
+
+/// Opens the repository that a person named.
+async fn open(args: &RepositoryArgs, cancel: &CancellationToken) -> Result<Repository, Failure> {
+    let access = repository_access(args)?;
+    unless_stopped(cancel, work::open(&access, args.stall_timeout())).await
 }
 
 /// What a task would say of this repository.

@@ -32,12 +32,12 @@ pub(super) async fn restore(
         strategy: RestoreStrategy::CreateNew,
     };
     let board = ProgressBoard::new(None);
-    let order = work::Order::by_hand(&repository, &board, cancel)
-        .with_stall_timeout(args.server.stall_timeout);
+    let stall_timeout = args.repository.stall_timeout();
+    let order = work::Order::by_hand(&repository, stall_timeout, &board, cancel);
     let (report, settlement) = work::restore(&order, &action).await;
     board.clear();
     if let Some(settlement) = settlement {
-        settlement.settle().await;
+        settlement.settle(cancel).await;
     }
     if args.json {
         print::json(&report)?;

@@ -8,6 +8,7 @@ use dbbackup_contract::{
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
+use crate::patience::with_grace;
 use crate::progress::ProgressBoard;
 use crate::report_channel::ReportChannel;
 use crate::{termination, work};
@@ -27,9 +28,9 @@ pub(super) async fn run(args: RunArgs, cancel: &CancellationToken) -> Result<Exi
     let board = ProgressBoard::new(channel.as_ref());
     let (report, restored) = carry_out(&task, &board, cancel).await;
     drop(board);
-    let (code, known) = conclude(report, channel).await;
+    let (code, known) = conclude(report, channel, cancel).await;
     if let Some(restored) = restored.filter(|_| known) {
-        restored.settle().await;
+        restored.settle(cancel).await;
     }
     Ok(code)
 }
@@ -61,7 +62,11 @@ async fn carry_out(
 
 /// Tells the pod's status and the operator. Gives the exit code, and whether
 /// whoever asked knows the outcome now.
-async fn conclude(report: Report, channel: Option<ReportChannel>) -> (ExitCode, bool) {
+async fn conclude(
+    report: Report,
+    channel: Option<ReportChannel>,
+    cancel: &CancellationToken,
+) -> (ExitCode, bool) {
     if let Some(error) = report.error() {
         tracing::error!(reason = %error.reason, hint = error.hint, "{}", error.message);
     }
@@ -69,8 +74,9 @@ async fn conclude(report: Report, channel: Option<ReportChannel>) -> (ExitCode, 
     termination::write_summary(&report, Path::new(TERMINATION_FILE));
     let code = report.exit_code();
     let Some(channel) = channel else { return (code, true) };
-    let delivered = tokio::task::spawn_blocking(move || channel.finish(&report)).await;
-    let delivered = delivered.unwrap_or(false);
+    let delivering = tokio::task::spawn_blocking(move || channel.finish(&report));
+    let delivered = with_grace(cancel, delivering).await;
+    let delivered = delivered.is_some_and(|delivered| delivered.unwrap_or(false));
     if !delivered {
         tracing::warn!("the operator has not got the report; it will look elsewhere");
     }

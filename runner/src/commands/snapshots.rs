@@ -3,14 +3,18 @@
 use dbbackup_contract::{ExitCode, Failure};
 use dbbackup_repository::Snapshot;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::SnapshotsArgs;
-use crate::commands::{print, repository_access};
-use crate::work;
+use crate::commands::{open, print};
+use crate::patience::unless_stopped;
 
-pub(super) async fn snapshots(args: SnapshotsArgs) -> Result<ExitCode, Failure> {
-    let repository = work::open(&repository_access(&args.repository)?).await?;
-    let list = repository.snapshots(args.series.as_deref()).await?;
+pub(super) async fn snapshots(
+    args: SnapshotsArgs,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let repository = open(&args.repository, cancel).await?;
+    let list = unless_stopped(cancel, repository.snapshots(args.series.as_deref())).await?;
     let mut found = list.snapshots;
     // Names sort by series first; people read by time.
     found.sort_by(|a, b| a.about().slot_time.cmp(&b.about().slot_time).then(a.id().cmp(b.id())));

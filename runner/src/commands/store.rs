@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::byte_source::{ByteSource, unreadable};
 use crate::cli::StoreArgs;
-use crate::commands::{print, repository_access};
+use crate::commands::{open, print};
+use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 use crate::tree::{self, DATA, Entry, EntryKind, TREE};
 use crate::work;
@@ -22,22 +23,22 @@ pub(super) async fn store(
 ) -> Result<ExitCode, Failure> {
     // What is to be stored is looked at before a session begins.
     let entries = match &args.path {
-        Some(path) => Some(listed(path.clone()).await?),
+        Some(path) => Some(unless_stopped(cancel, listed(path.clone())).await?),
         None => None,
     };
-    let repository = work::open(&repository_access(&args.repository)?).await?;
+    let repository = open(&args.repository, cancel).await?;
     let run_id = uuid::Uuid::new_v4().to_string();
     let session = SessionOptions {
         cancel: cancel.clone(),
         ..SessionOptions::new(&args.name, run_id, Timestamp::now())
     };
-    let writer = match repository.begin(session).await? {
+    let writer = match unless_stopped(cancel, repository.begin(session)).await? {
         Begun::Started(writer) => writer,
         // A run that was named a moment ago cannot have committed.
         Begun::Committed(snapshot) => return show(&snapshot, args.json),
     };
     let board = ProgressBoard::new(None);
-    let outcome = async {
+    let storing = async {
         match (&args.path, &entries) {
             (Some(path), Some(entries)) => store_tree(&writer, path, entries, &board).await,
             _ => {
@@ -46,14 +47,12 @@ pub(super) async fn store(
             }
         }
     };
-    let stored = tokio::select! {
-        outcome = outcome => outcome,
-        () = cancel.cancelled() => Err(Failure::new(Reason::Interrupted, "told to stop")),
-    };
+    let stored = unless_stopped(cancel, storing).await;
     board.clear();
     stored?;
     let kind = if entries.is_some() { "tree" } else { "stream" };
-    let snapshot = writer.commit(CommitInfo::new(kind, json!({}), json!({}))).await?;
+    let info = CommitInfo::new(kind, json!({}), json!({}));
+    let snapshot = work::committed(cancel, writer, info).await?;
     show(&snapshot, args.json)
 }
 

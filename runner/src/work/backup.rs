@@ -12,9 +12,11 @@ use dbbackup_repository::{
     Begun, CommitFacts, CommitInfo, Repository, SessionOptions, Snapshot, SnapshotWriter,
 };
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::inspect::committed_report;
-use super::{Order, open, server_connection, why_incomplete};
+use super::{Order, server_connection, why_incomplete};
+use crate::patience::with_grace;
 use crate::streams::SnapshotSink;
 
 /// How long the server may keep a lock from the dump.
@@ -34,16 +36,16 @@ async fn try_back_up(
     action: &BackupAction,
     start_time: Timestamp,
 ) -> Result<BackupReport, Failure> {
-    let repository = open(order.repository).await?;
+    let repository = order.open().await?;
     let session = SessionOptions {
         workers: order.workers,
         cancel: order.cancel.clone(),
         ..SessionOptions::new(&action.series, &action.run_id, action.slot_time)
     };
-    let writer = match repository.begin(session).await? {
+    let writer = match order.step(repository.begin(session)).await? {
         Begun::Committed(snapshot) => {
             tracing::info!(id = %snapshot.id(), "an earlier attempt has committed");
-            return committed_report(&snapshot).await;
+            return committed_report(order, &snapshot).await;
         }
         Begun::Started(writer) => Arc::new(writer),
     };
@@ -52,7 +54,7 @@ async fn try_back_up(
     if report.outcome == Outcome::Failed {
         return Ok(report);
     }
-    commit(writer, action, report).await
+    commit(order, writer, action, report).await
 }
 
 async fn read_server(
@@ -72,6 +74,7 @@ async fn read_server(
 
 /// Commits the snapshot with its report in it, then verifies what stands there.
 async fn commit(
+    order: &Order<'_>,
     writer: Arc<SnapshotWriter>,
     action: &BackupAction,
     mut report: BackupReport,
@@ -86,20 +89,55 @@ async fn commit(
         labels,
         report: Box::new(move |facts| serde_json::json!(with_facts(draft, facts))),
     };
-    let snapshot = writer.commit(info).await?;
+    let snapshot = committed(order.cancel, writer, info).await?;
     tracing::info!(id = %snapshot.id(), "snapshot committed");
     report = serde_json::from_value(snapshot.report().clone()).map_err(|error| {
         Failure::new(Reason::Internal, format!("the committed report cannot be read: {error}"))
     })?;
-    verify(&snapshot, &mut report).await;
+    verify(order, &snapshot, &mut report).await?;
     report.completion_time = Timestamp::now();
     Ok(report)
 }
 
+/// Commits. A stop is heard while the last data is written; the manifest itself
+/// has a few seconds more, since only it decides whether there is a snapshot.
+pub(crate) async fn committed(
+    cancel: &CancellationToken,
+    writer: SnapshotWriter,
+    info: CommitInfo,
+) -> Result<Snapshot, Failure> {
+    let id = writer.id().clone();
+    match with_grace(cancel, writer.commit(info)).await {
+        Some(committed) => Ok(committed?),
+        None => {
+            let message = format!(
+                "the run was told to stop while snapshot {id} was committed: whether it is there \
+                 is not known"
+            );
+            Err(Failure::new(Reason::Interrupted, message))
+        }
+    }
+}
+
 /// Reads the manifest back and looks whether every pack that it names is there.
 /// A snapshot that does not pass is not called a success.
-pub(super) async fn verify(snapshot: &Snapshot, report: &mut BackupReport) {
-    let outcome = snapshot.verify_manifest().await;
+///
+/// # Errors
+/// `Interrupted` where the run is told to stop before it is known.
+pub(super) async fn verify(
+    order: &Order<'_>,
+    snapshot: &Snapshot,
+    report: &mut BackupReport,
+) -> Result<(), Failure> {
+    let verifying = async { Ok::<_, Failure>(snapshot.verify_manifest().await) };
+    let outcome = order.step(verifying).await.map_err(|stopped| {
+        let message = format!(
+            "{}: snapshot {} is there, but was not verified",
+            stopped.message,
+            snapshot.id()
+        );
+        Failure { message, ..stopped }
+    })?;
     report.verification = Some(VerificationReport {
         level: VerificationLevel::Manifest,
         passed: outcome.is_ok(),
@@ -109,6 +147,7 @@ pub(super) async fn verify(snapshot: &Snapshot, report: &mut BackupReport) {
         report.outcome = Outcome::Failed;
         report.error = Some(error.into());
     }
+    Ok(())
 }
 
 /// What is known of the snapshot only when all but its head is written.

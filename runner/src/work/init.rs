@@ -25,17 +25,17 @@ pub(crate) async fn init(order: &Order<'_>, action: &InitAction) -> InitReport {
 }
 
 async fn try_init(order: &Order<'_>, action: &InitAction) -> Result<InitReport, Failure> {
-    let store = open::store(&order.repository.storage).await?;
-    let encryption = open::encryption(&order.repository.encryption)?;
+    let store = order.step(open::store(&order.repository.storage, order.stall_timeout)).await?;
+    let encryption = order.step(open::encryption(&order.repository.encryption)).await?;
     // A pinned repository that is gone must not be replaced by an empty one.
     let initialize = match order.repository.expected_id {
         None => action.initialize,
         Some(_) => Initialize::Never,
     };
     let Opened { repository, created, opened_slots } =
-        Repository::create_or_open(store, &encryption, initialize).await?;
+        order.step(Repository::create_or_open(store, &encryption, initialize)).await?;
     open::pinned(order.repository, &repository)?;
-    let usage = repository.usage().await?;
+    let usage = order.step(repository.usage()).await?;
     Ok(InitReport {
         outcome: Outcome::Succeeded,
         repository_id: Some(repository.id().to_string()),

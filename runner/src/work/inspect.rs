@@ -3,7 +3,7 @@
 use dbbackup_contract::{BackupReport, Failure, InspectAction, InspectReport, Reason, RunState};
 use dbbackup_repository::{RunState as Resolved, Snapshot, TombstoneReason};
 
-use super::{Order, open};
+use super::Order;
 
 /// Looks the run up; if it has not committed, makes sure that it never will.
 pub(crate) async fn inspect(order: &Order<'_>, action: &InspectAction) -> InspectReport {
@@ -17,12 +17,12 @@ async fn try_inspect(
     order: &Order<'_>,
     action: &InspectAction,
 ) -> Result<(RunState, Option<BackupReport>), Failure> {
-    let repository = open(order.repository).await?;
+    let repository = order.open().await?;
     let fence = Some(TombstoneReason::Inspect);
     let run = repository.resolve_run(&action.series, &action.run_id, action.slot_time, fence);
-    match run.await? {
+    match order.step(run).await? {
         Resolved::Committed(snapshot) => {
-            let report = committed_report(&snapshot).await?;
+            let report = committed_report(order, &snapshot).await?;
             Ok((RunState::Committed, Some(report)))
         }
         Resolved::Free { .. } => Ok((RunState::NotCommitted, None)),
@@ -33,7 +33,10 @@ async fn try_inspect(
 }
 
 /// The report that was committed with a snapshot, verified as it is now.
-pub(super) async fn committed_report(snapshot: &Snapshot) -> Result<BackupReport, Failure> {
+pub(super) async fn committed_report(
+    order: &Order<'_>,
+    snapshot: &Snapshot,
+) -> Result<BackupReport, Failure> {
     let mut report: BackupReport =
         serde_json::from_value(snapshot.report().clone()).map_err(|error| {
             Failure::new(
@@ -41,6 +44,6 @@ pub(super) async fn committed_report(snapshot: &Snapshot) -> Result<BackupReport
                 format!("snapshot {} holds no report of a backup: {error}", snapshot.id()),
             )
         })?;
-    super::backup::verify(snapshot, &mut report).await;
+    super::backup::verify(order, snapshot, &mut report).await?;
     Ok(report)
 }

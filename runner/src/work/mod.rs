@@ -15,11 +15,13 @@ use dbbackup_contract::{
     PostgresqlAccess, Reason, RepositoryAccess,
 };
 use dbbackup_postgres::{ClientFolders, ServerConnection};
+use dbbackup_repository::Repository;
 use tokio_util::sync::CancellationToken;
 
+use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 
-pub(crate) use backup::back_up;
+pub(crate) use backup::{back_up, committed};
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
 pub(crate) use open::{end, open};
@@ -45,23 +47,31 @@ impl<'a> Order<'a> {
     /// An order of a person at a terminal.
     pub(crate) fn by_hand(
         repository: &'a RepositoryAccess,
+        stall_timeout: Duration,
         board: &'a ProgressBoard<'a>,
         cancel: &'a CancellationToken,
     ) -> Self {
         Self {
             repository,
             workers: DEFAULT_WORKERS,
-            stall_timeout: Duration::from_secs(900),
+            stall_timeout,
             scratch: Path::new("/dev/shm"),
             board,
             cancel,
         }
     }
 
-    /// The same order with another stall timeout, in seconds.
-    pub(crate) fn with_stall_timeout(mut self, seconds: u64) -> Self {
-        self.stall_timeout = Duration::from_secs(seconds);
-        self
+    /// Does a step of the work, unless the run is told to stop first.
+    async fn step<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        unless_stopped(self.cancel, work).await
+    }
+
+    /// Opens the repository.
+    async fn open(&self) -> Result<Repository, Failure> {
+        self.step(open(self.repository, self.stall_timeout)).await
     }
 }
 

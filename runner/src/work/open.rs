@@ -1,38 +1,52 @@
 //! Opening the repository that a task or a command names.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dbbackup_contract::{
     EncryptionAccess, Failure, KeyAccess, KeyKind, Reason, RepositoryAccess, StorageAccess,
 };
 use dbbackup_repository::{Encryption, KeySource, ReadSession, Repository};
-use dbbackup_storage::{Store, VolumeOptions, VolumeStore};
+use dbbackup_storage::{Store, TimedStore, VolumeOptions, VolumeStore};
+
+use crate::patience::briefly;
 
 /// Opens the repository and makes sure that it is the one that was pinned.
 ///
 /// # Errors
-/// What storage, secrets, keys and format say; `RepositoryChanged`.
-pub(crate) async fn open(access: &RepositoryAccess) -> Result<Repository, Failure> {
-    let encryption = encryption(&access.encryption)?;
-    let repository = Repository::open(store(&access.storage).await?, &encryption).await?.repository;
+/// What storage, secrets, keys and format say; `RepositoryChanged`; `Stalled`.
+pub(crate) async fn open(
+    access: &RepositoryAccess,
+    stall_timeout: Duration,
+) -> Result<Repository, Failure> {
+    let encryption = encryption(&access.encryption).await?;
+    let store = store(&access.storage, stall_timeout).await?;
+    let repository = Repository::open(store, &encryption).await?.repository;
     pinned(access, &repository)?;
     Ok(repository)
 }
 
-/// Where the repository is.
-pub(super) async fn store(access: &StorageAccess) -> Result<Arc<dyn Store>, Failure> {
+/// Where the repository is. No answer for `stall_timeout` is a failure that
+/// names it: from here on nothing of a repository waits for ever.
+pub(super) async fn store(
+    access: &StorageAccess,
+    stall_timeout: Duration,
+) -> Result<Arc<dyn Store>, Failure> {
     let StorageAccess::Volume { path } = access;
-    Ok(Arc::new(VolumeStore::open(path, VolumeOptions::default()).await?))
+    let opening = VolumeStore::open(path, VolumeOptions::default());
+    Ok(Arc::new(TimedStore::open(format!("the volume {path}"), stall_timeout, opening).await?))
 }
 
-/// The keys' secrets, read afresh.
-pub(super) fn encryption(access: &EncryptionAccess) -> Result<Encryption, Failure> {
-    match access {
-        EncryptionAccess::None {} => Ok(Encryption::None),
-        EncryptionAccess::Keys(keys) => {
-            keys.iter().map(key_source).collect::<Result<_, _>>().map(Encryption::Keys)
-        }
-    }
+/// The keys' secrets, read afresh; off the caller's thread, since a file may be a
+/// pipe that somebody else has yet to fill.
+pub(super) async fn encryption(access: &EncryptionAccess) -> Result<Encryption, Failure> {
+    let EncryptionAccess::Keys(keys) = access else { return Ok(Encryption::None) };
+    let keys = keys.clone();
+    let reading = tokio::task::spawn_blocking(move || keys.iter().map(key_source).collect());
+    let read: Result<_, Failure> = reading.await.map_err(|error| {
+        Failure::new(Reason::Internal, format!("the reading of keys died: {error}"))
+    })?;
+    read.map(Encryption::Keys)
 }
 
 fn key_source(key: &KeyAccess) -> Result<KeySource, Failure> {
@@ -56,10 +70,12 @@ pub(super) fn pinned(access: &RepositoryAccess, repository: &Repository) -> Resu
     }
 }
 
-/// Says that reading is over. If that cannot be written, the collector waits a
-/// little longer; nothing else depends on it.
+/// Says that reading is over. If that cannot be written soon, the collector
+/// waits a little longer; nothing else depends on it.
 pub(crate) async fn end(session: ReadSession) {
-    if let Err(error) = session.end().await {
-        tracing::warn!(%error, "the end of reading was not noted");
+    match briefly(session.end()).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::warn!(%error, "the end of reading was not noted"),
+        None => tracing::warn!("the end of reading was not noted: the repository is silent"),
     }
 }

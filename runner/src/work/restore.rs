@@ -10,8 +10,10 @@ use dbbackup_contract::{
 use dbbackup_postgres::{self as postgres, RestoreOptions, RestoreResult};
 use dbbackup_repository::{Error, Repository, Snapshot};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
-use super::{Order, end, open, server_connection, why_incomplete};
+use super::{Order, end, server_connection, why_incomplete};
+use crate::patience::with_grace;
 use crate::streams::SnapshotSource;
 
 /// How long another restore may hold the lock on a database's name.
@@ -26,9 +28,12 @@ pub(crate) struct Settlement {
 impl Settlement {
     /// Takes the request's marks from the restored databases. Until then a
     /// retry finds them, and does not do the work twice.
-    pub(crate) async fn settle(self) {
-        if let Err(failure) = postgres::settle(&self.options, &self.result).await {
-            tracing::warn!(%failure, "restored databases keep the request's mark as their comment");
+    pub(crate) async fn settle(self, cancel: &CancellationToken) {
+        let kept = "restored databases keep the request's mark as their comment";
+        match with_grace(cancel, postgres::settle(&self.options, &self.result)).await {
+            Some(Ok(())) => {}
+            Some(Err(failure)) => tracing::warn!(%failure, "{kept}"),
+            None => tracing::warn!("{kept}: the run was told to stop"),
         }
     }
 }
@@ -59,8 +64,8 @@ async fn try_restore(
     snapshot_id: &mut Option<String>,
 ) -> Result<(RestoreOptions, RestoreResult), Failure> {
     let RestoreStrategy::CreateNew = action.strategy;
-    let repository = open(order.repository).await?;
-    let snapshot = find(&repository, &action.snapshot).await?;
+    let repository = order.open().await?;
+    let snapshot = order.step(find(&repository, &action.snapshot)).await?;
     *snapshot_id = Some(snapshot.id().to_string());
     let options = RestoreOptions {
         server: server_connection(order, &action.target),
@@ -72,7 +77,7 @@ async fn try_restore(
     };
     let missing = if action.databases.is_empty() { missing(&snapshot) } else { Vec::new() };
     // While it lives, the collector leaves alone what the snapshot needs.
-    let session = repository.begin_reading().await?;
+    let session = order.step(repository.begin_reading()).await?;
     let source = SnapshotSource::new(Arc::new(snapshot));
     let result = postgres::restore(&options, &source, order.board, order.cancel).await;
     end(session).await;

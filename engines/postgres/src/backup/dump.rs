@@ -4,11 +4,10 @@ use std::ffi::OsString;
 
 use bytes::BytesMut;
 use dbbackup_contract::{Failure, LogPosition, Reason};
-use dbbackup_engine::{Activity, BackupSink, ChildProcess, ChildSpec, StdinUse, StreamWriter};
+use dbbackup_engine::{BackupSink, ChildProcess, ChildSpec, StdinUse, StreamWriter};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio_util::sync::CancellationToken;
 
 use super::readable::check_readable;
 use super::{Stop, put_document};
@@ -21,7 +20,7 @@ use crate::database::{DatabaseProperties, read_predefined_roles, read_properties
 use crate::errors::failure_of_dump;
 use crate::progress::Meter;
 use crate::server::{ConsistencyPoint, Server, export_snapshot};
-use crate::watch::{SessionWatcher, guarded};
+use crate::watch::{ClientWatcher, Guard};
 
 /// How much is read from `pg_dump` at a time; the memory of a dump is a few of these.
 const READ_BYTES: usize = 256 * 1024;
@@ -47,7 +46,7 @@ pub(super) struct Context<'a> {
     pub(super) clients: &'a Clients,
     pub(super) sink: &'a dyn BackupSink,
     pub(super) meter: &'a Meter<'a>,
-    pub(super) cancel: &'a CancellationToken,
+    pub(super) guard: &'a Guard<'a>,
 }
 
 /// A database that was dumped.
@@ -61,26 +60,20 @@ pub(super) struct Dumped {
 
 /// Dumps `database` into its streams.
 pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Result<Dumped, Stop> {
-    let activity = Activity::default();
-    activity.waiting_for(format!("the server to prepare database {database}"));
-    let timeout = context.options.server.stall_timeout;
-    let idle = SessionWatcher::new(&context.server.session, String::new());
-    let preparing = prepare(context, database);
+    let guard = context.guard;
     let (session, point, properties) =
-        guarded(preparing, &activity, timeout, context.cancel, &idle)
-            .await
-            .map_err(|failure| stop_for(context, failure))?;
+        prepare(context, database).await.map_err(|failure| stop_for(context, failure))?;
 
     let application_name = format!("dbbackup dump {}", point.snapshot);
     let files = ClientFiles::write(&context.options.server, database, &application_name)
         .map_err(Stop::All)?;
     let spec = pg_dump(context, &files, &point, &properties);
     let mut child = ChildProcess::start(&spec).map_err(Stop::All)?;
-    let watcher = SessionWatcher::new(&context.server.session, application_name);
-    activity.waiting_for(format!("pg_dump of database {database}"));
+    let watcher = ClientWatcher::new(&context.server.session, application_name);
+    guard.waiting_for(format!("pg_dump of database {database}"));
 
     let splitter = Splitter::new(&database_prefix(database));
-    let mut pump = Pump { context, activity: &activity, splitter, writer: None, giving: false };
+    let mut pump = Pump { context, splitter, writer: None, giving: false };
     let pumped = match child.take_stdout() {
         Some(stdout) => {
             let work = async {
@@ -91,7 +84,7 @@ pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Resu
                     Ok((ended, None))
                 }
             };
-            guarded(work, &activity, timeout, context.cancel, &watcher).await
+            guard.client(&watcher, work).await
         }
         None => Err(Failure::new(Reason::Internal, "pg_dump has no output")),
     };
@@ -125,18 +118,26 @@ pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Resu
 
 /// A run that was told to stop ends all; what else befalls a database is its own.
 fn stop_for(context: &Context<'_>, failure: Failure) -> Stop {
-    if context.cancel.is_cancelled() { Stop::All(failure) } else { Stop::Database(failure) }
+    if context.guard.is_stopped() { Stop::All(failure) } else { Stop::Database(failure) }
 }
 
 async fn prepare(
     context: &Context<'_>,
     database: &str,
 ) -> Result<(Session, ConsistencyPoint, DatabaseProperties), Failure> {
-    let session = Session::open(&context.options.server, database).await?;
-    let point = export_snapshot(&session).await?;
-    let mut properties = read_properties(&session).await?;
-    properties.roles.extend(read_predefined_roles(&session).await?);
-    check_readable(&session).await?;
+    let guard = context.guard;
+    guard.waiting_for(format!("the server to open a session in database {database}"));
+    let session = guard.wait(Session::open(&context.options.server, database)).await?;
+    let asking = async {
+        guard.waiting_for(format!("the server to export a snapshot of database {database}"));
+        let point = export_snapshot(&session).await?;
+        guard.waiting_for(format!("the server to describe database {database}"));
+        let mut properties = read_properties(&session).await?;
+        properties.roles.extend(read_predefined_roles(&session).await?);
+        check_readable(&session).await?;
+        Ok((point, properties))
+    };
+    let (point, properties) = guard.on(&session, asking).await?;
     Ok((session, point, properties))
 }
 
@@ -165,7 +166,7 @@ fn pg_dump(
     }
 }
 
-fn with_blocker(mut failure: Failure, watcher: &SessionWatcher<'_>) -> Failure {
+fn with_blocker(mut failure: Failure, watcher: &ClientWatcher<'_>) -> Failure {
     if failure.reason == Reason::LockTimeout
         && let Some(blocker) = watcher.blocker()
     {
@@ -177,7 +178,6 @@ fn with_blocker(mut failure: Failure, watcher: &SessionWatcher<'_>) -> Failure {
 /// From `pg_dump`'s output to the sink.
 struct Pump<'a> {
     context: &'a Context<'a>,
-    activity: &'a Activity,
     splitter: Splitter,
     writer: Option<Box<dyn StreamWriter>>,
     /// The sink has the word: a failure or a stall now is its own.
@@ -190,6 +190,7 @@ impl Pump<'_> {
         mut stdout: impl AsyncRead + Unpin,
         database: &str,
     ) -> Result<(), Failure> {
+        let guard = self.context.guard;
         let mut buffer = BytesMut::new();
         let mut pieces = Vec::new();
         loop {
@@ -200,16 +201,16 @@ impl Pump<'_> {
             if read == 0 {
                 return Ok(());
             }
-            self.activity.moved(read);
+            guard.activity().moved(read);
             self.context.meter.moved(read as u64);
             self.splitter.push(buffer.split().freeze(), &mut pieces)?;
-            self.activity.waiting_for(format!("the repository to take database {database}"));
+            guard.waiting_for(format!("the repository to take database {database}"));
             self.giving = true;
             for piece in pieces.drain(..) {
                 self.give(piece).await?;
             }
             self.giving = false;
-            self.activity.waiting_for(format!("pg_dump of database {database}"));
+            guard.waiting_for(format!("pg_dump of database {database}"));
         }
     }
 
@@ -249,8 +250,11 @@ async fn commit(
         consistent_time: point.time,
         properties,
     };
-    put_document(context.sink, &format!("{prefix}database.json"), &document).await?;
-    put_document(context.sink, &format!("{prefix}layout.json"), layout).await?;
+    let guard = context.guard;
+    guard.waiting_for(format!("the repository to take the description of database {database}"));
+    let (described, laid_out) = (format!("{prefix}database.json"), format!("{prefix}layout.json"));
+    guard.wait(put_document(context.sink, &described, &document)).await?;
+    guard.wait(put_document(context.sink, &laid_out, layout)).await?;
     Ok(Dumped {
         bytes: layout.bytes(),
         tables: layout.tables().count() as u64,

@@ -29,7 +29,7 @@ use crate::globals::read_globals;
 use crate::progress::Meter;
 use crate::selection::{Candidate, Choice, choose};
 use crate::server::Server;
-use crate::watch::interrupted;
+use crate::watch::Guard;
 use crate::{BackupOptions, BackupResult};
 
 /// The stream of roles and tablespaces.
@@ -56,11 +56,9 @@ pub async fn backup(
     progress: &dyn ProgressSink,
     cancel: &CancellationToken,
 ) -> Result<BackupResult, Failure> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(interrupted()),
-        gathered = gather(options) => run(options, gathered?, sink, progress, cancel).await,
-    }
+    let guard = Guard::new(&options.server, cancel);
+    let gathered = gather(options, &guard).await?;
+    run(options, gathered, sink, progress, &guard).await
 }
 
 /// What is known before the first byte.
@@ -70,10 +68,12 @@ struct Gathered {
     chosen: Vec<(DatabaseProperties, Choice)>,
 }
 
-async fn gather(options: &BackupOptions) -> Result<Gathered, Failure> {
-    let server = Server::open(&options.server).await?;
+async fn gather(options: &BackupOptions, guard: &Guard<'_>) -> Result<Gathered, Failure> {
+    guard.waiting_for("the server to say who it is");
+    let server = guard.wait(Server::open(&options.server)).await?;
     let clients = options.server.clients.for_server(server.major)?;
-    let databases = list_databases(&server.session).await?;
+    guard.waiting_for("the server to list its databases");
+    let databases = guard.on(&server.session, list_databases(&server.session)).await?;
     let candidates: Vec<_> = databases.iter().map(candidate).collect();
     let choices = choose(&options.databases, &candidates)?;
     let mut databases: Vec<_> = databases.into_iter().map(Some).collect();
@@ -97,7 +97,7 @@ async fn run(
     gathered: Gathered,
     sink: &dyn BackupSink,
     progress: &dyn ProgressSink,
-    cancel: &CancellationToken,
+    guard: &Guard<'_>,
 ) -> Result<BackupResult, Failure> {
     let Gathered { server, clients, chosen } = gathered;
     let size = |database: &DatabaseProperties| {
@@ -107,8 +107,10 @@ async fn run(
     let size_bytes = taken.iter().map(|(database, _)| size(database)).sum();
     let meter = Meter::new(progress, taken.len(), size_bytes);
 
-    let globals = read_globals(&server.session).await?;
-    let mut bytes_read = put_document(sink, GLOBALS_STREAM, &globals).await?;
+    guard.waiting_for("the server to list its roles");
+    let globals = guard.on(&server.session, read_globals(&server.session)).await?;
+    guard.waiting_for("the repository to take the roles");
+    let mut bytes_read = guard.wait(put_document(sink, GLOBALS_STREAM, &globals)).await?;
 
     let mut consistent: Option<(LogPosition, Timestamp)> = None;
     let mut reports = Vec::new();
@@ -125,7 +127,7 @@ async fn run(
             clients: &clients,
             sink,
             meter: &meter,
-            cancel,
+            guard,
         };
         let dumped = dump::dump_database(&context, &database.name).await;
         let mut report = report(&database.name, DatabaseOutcome::Failed);
@@ -144,7 +146,7 @@ async fn run(
             Err(Stop::Database(failure)) => {
                 sink.discard(&database_prefix(&database.name)).await?;
                 // Is it this database, or has the server gone?
-                if let Err(lost) = answers(&server.session).await {
+                if let Err(lost) = answers(guard, &server.session).await {
                     // A stall says where; that the server is silent now follows from it.
                     let told = is_server_lost(failure.reason) || failure.reason == Reason::Stalled;
                     return Err(if told { failure } else { lost });
@@ -171,13 +173,11 @@ async fn run(
 }
 
 /// Whether the server still answers on `session`.
-pub(crate) async fn answers(session: &Session) -> Result<(), Failure> {
-    let limit = std::time::Duration::from_secs(10);
-    let lost = |why: &str| Failure::new(Reason::ServerGoneAway, format!("the server {why}"));
-    match tokio::time::timeout(limit, session.run("SELECT 1", "asking the server")).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(lost("does not answer any more")),
+pub(crate) async fn answers(guard: &Guard<'_>, session: &Session) -> Result<(), Failure> {
+    let asked = guard.wait(session.run("SELECT 1", "asking the server"));
+    match tokio::time::timeout(guard.ask_timeout(), asked).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Failure::new(Reason::ServerGoneAway, "the server does not answer any more")),
     }
 }
 

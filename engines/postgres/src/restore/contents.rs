@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dbbackup_contract::{Failure, Reason, RestoreDatabase};
-use dbbackup_engine::BackupSource;
+use dbbackup_engine::{Activity, BackupSource};
 use serde::de::DeserializeOwned;
 
 use crate::archive::join::check_layout;
@@ -30,10 +30,12 @@ pub(super) struct Wanted {
 pub(super) async fn find_wanted(
     source: &dyn BackupSource,
     asked: &[RestoreDatabase],
+    activity: &Activity,
 ) -> Result<Vec<Wanted>, Failure> {
+    activity.waiting_for("the repository to list the streams of the backup");
     let streams: BTreeMap<String, u64> = source.list("databases/").await?.into_iter().collect();
     let wanted = if asked.is_empty() {
-        all_of(source, &streams).await?
+        all_of(source, &streams, activity).await?
     } else {
         asked
             .iter()
@@ -50,15 +52,16 @@ pub(super) async fn find_wanted(
         }
         let prefix = database_prefix(&name);
         if !streams.contains_key(&format!("{prefix}layout.json")) {
-            let there = all_of(source, &streams).await?;
+            let there = all_of(source, &streams, activity).await?;
             let names: Vec<_> = there.iter().take(20).map(|(name, _)| name.as_str()).collect();
             let message =
                 format!("the backup has no database {name}; it has: {}", names.join(", "));
             return Err(Failure::new(Reason::DatabaseNotFound, message));
         }
-        let layout: Layout = read_document(source, &format!("{prefix}layout.json")).await?;
+        let stream = format!("{prefix}layout.json");
+        let layout: Layout = read_document(source, &stream, activity).await?;
         check_layout(&layout)?;
-        let document = read_database(source, &prefix).await?;
+        let document = read_database(source, &prefix, activity).await?;
         check_complete(&layout, &streams)?;
         found.push(Wanted { name, target, document, layout });
     }
@@ -81,13 +84,14 @@ fn check_target(target: &str) -> Result<(), Failure> {
 async fn all_of(
     source: &dyn BackupSource,
     streams: &BTreeMap<String, u64>,
+    activity: &Activity,
 ) -> Result<Vec<(String, String)>, Failure> {
     let mut names = Vec::new();
     for stream in streams.keys() {
         if let Some(prefix) = stream.strip_suffix("layout.json")
             && prefix.matches('/').count() == 2
         {
-            let name = read_database(source, prefix).await?.properties.name;
+            let name = read_database(source, prefix, activity).await?.properties.name;
             names.push((name.clone(), name));
         }
     }
@@ -97,16 +101,20 @@ async fn all_of(
 async fn read_database(
     source: &dyn BackupSource,
     prefix: &str,
+    activity: &Activity,
 ) -> Result<DatabaseDocument, Failure> {
     let document: DatabaseDocument =
-        read_document(source, &format!("{prefix}database.json")).await?;
+        read_document(source, &format!("{prefix}database.json"), activity).await?;
     check_version("database.json", document.version, DATABASE_DOCUMENT_VERSION)?;
     Ok(document)
 }
 
 /// Roles and tablespaces of the backup.
-pub(super) async fn read_globals(source: &dyn BackupSource) -> Result<Globals, Failure> {
-    let globals: Globals = read_document(source, GLOBALS_STREAM).await?;
+pub(super) async fn read_globals(
+    source: &dyn BackupSource,
+    activity: &Activity,
+) -> Result<Globals, Failure> {
+    let globals: Globals = read_document(source, GLOBALS_STREAM, activity).await?;
     check_version(GLOBALS_STREAM, globals.version, GLOBALS_VERSION)?;
     Ok(globals)
 }
@@ -145,10 +153,13 @@ fn check_complete(layout: &Layout, streams: &BTreeMap<String, u64>) -> Result<()
 async fn read_document<T: DeserializeOwned>(
     source: &dyn BackupSource,
     stream: &str,
+    activity: &Activity,
 ) -> Result<T, Failure> {
+    activity.waiting_for(format!("the repository to give {stream}"));
     let mut reader = source.open(stream).await?;
     let mut json = Vec::new();
     while let Some(bytes) = reader.next().await? {
+        activity.moved(bytes.len());
         json.extend_from_slice(&bytes);
         if json.len() > MAX_DOCUMENT_BYTES {
             let message = format!("{stream} is longer than a document may be");

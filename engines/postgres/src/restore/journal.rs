@@ -11,6 +11,7 @@
 //! | scratch with that number, no comment | mark it by its comment: `… loading` |
 //! | scratch `loading`, created by this attempt | load it, compare it, mark it `… loaded` |
 //! | scratch `loading`, left by an earlier attempt | drop it |
+//! | scratch that was being dropped when the server stopped | drop it |
 //! | scratch `loaded` | give it its properties, rename it |
 //! | target with the request's mark | done |
 //!
@@ -19,6 +20,10 @@
 //! The rename carries the comment along: the target is known as ours until the
 //! outcome was reported, and only then does its own comment take the mark's
 //! place ([`crate::settle`]).
+
+/// Connection limit of a database whose drop was cut; nothing but another drop
+/// is possible with it (`DATCONNLIMIT_INVALID_DB` in the server's `pg_database.h`).
+const HALF_DROPPED: i64 = -2;
 
 /// A database, as far as the journal reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +90,7 @@ pub(super) fn next_step(
         (Some(_), Some(_)) => Ok(Step::DropScratch),
         (None, Some(_)) => Err(Refusal::TargetExists),
         (None, None) => Ok(Step::Create),
+        (Some(scratch), None) if scratch.connection_limit == HALF_DROPPED => Ok(Step::DropScratch),
         (Some(scratch), None) if commented(scratch, &marks.loaded) => Ok(Step::Place),
         (Some(scratch), None) if !commented(scratch, &marks.loading) => Ok(Step::MarkLoading),
         (Some(_), None) if created_by_this_attempt => Ok(Step::Load),
@@ -177,6 +183,16 @@ mod tests {
         let mut model = Model { scratch: Some(seen(Some("u: loaded"))), ..Model::default() };
         assert_eq!(model.attempt(20), Some(Ok(())));
         assert_eq!(model.loads, 0);
+    }
+
+    #[test]
+    fn what_was_half_dropped_is_dropped_and_made_again() {
+        for comment in ["u: loading", "u: loaded"] {
+            let half = Seen { connection_limit: HALF_DROPPED, ..seen(Some(comment)) };
+            let mut model = Model { scratch: Some(half), ..Model::default() };
+            assert_eq!(model.attempt(20), Some(Ok(())));
+            assert_eq!(model.loads, 1);
+        }
     }
 
     #[test]

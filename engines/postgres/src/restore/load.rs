@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use dbbackup_contract::{Failure, Reason};
 use dbbackup_engine::{Activity, BackupSource, ChildExit, ChildProcess, ChildSpec, StdinUse};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio_util::sync::CancellationToken;
 
 use super::preamble::Preamble;
 use super::target::Target;
@@ -20,7 +19,7 @@ use crate::clients::Clients;
 use crate::errors::{OlderTarget, failure_of_psql, failure_of_restore};
 use crate::progress::Meter;
 use crate::server::Server;
-use crate::watch::{SessionWatcher, guarded};
+use crate::watch::{ClientWatcher, Guard};
 
 /// How much of the script is read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -33,7 +32,7 @@ pub(super) struct Loader<'a> {
     pub(super) clients: &'a Clients,
     pub(super) source: &'a dyn BackupSource,
     pub(super) meter: &'a Meter<'a>,
-    pub(super) cancel: &'a CancellationToken,
+    pub(super) guard: &'a Guard<'a>,
 }
 
 impl Loader<'_> {
@@ -48,9 +47,9 @@ impl Loader<'_> {
         let files = ClientFiles::write(self.connection, database, &application_name)?;
         let mut pg_restore = ChildProcess::start(&self.pg_restore())?;
         let mut psql = ChildProcess::start(&self.psql(&files))?;
-        let activity = Activity::default();
+        let activity = self.guard.activity();
         activity.waiting_for("pg_restore and psql to take the data");
-        let watcher = SessionWatcher::new(&self.server.session, application_name);
+        let watcher = ClientWatcher::new(&self.server.session, application_name);
         let pipes = (
             pg_restore.take_stdin(),
             pg_restore.take_stdout(),
@@ -62,8 +61,8 @@ impl Loader<'_> {
         };
         let work = async {
             let (joined, passed, counted, restored, carried_out) = tokio::join!(
-                self.join_into(layout, archive, &activity),
-                pass_on(script, statements, preamble, &activity),
+                self.join_into(layout, archive, activity),
+                pass_on(script, statements, preamble, activity),
                 count_rows(tags),
                 pg_restore.wait(),
                 psql.wait(),
@@ -71,7 +70,6 @@ impl Loader<'_> {
             let older = OlderTarget::of(&layout.server_version, self.target.major);
             judge(layout, joined, passed?, counted, &restored?, &carried_out?, older)
         };
-        let timeout = self.connection.stall_timeout;
         let held = async {
             tokio::select! {
                 ended = work => ended,
@@ -81,7 +79,7 @@ impl Loader<'_> {
                 )),
             }
         };
-        let outcome = guarded(held, &activity, timeout, self.cancel, &watcher).await;
+        let outcome = self.guard.client(&watcher, held).await;
         if outcome.is_err() {
             // Those that have ended already cost nothing.
             let _ = tokio::join!(psql.end(), pg_restore.end());
@@ -141,21 +139,27 @@ impl Loader<'_> {
         mut archive: impl AsyncWrite + Unpin,
         activity: &Activity,
     ) -> Result<Joined, Failure> {
+        let asking =
+            |stream: &str| activity.waiting_for(format!("the repository to give {stream}"));
         let mut out = Vec::new();
+        asking(&layout.prelude.stream);
         let mut reader = self.source.open(&layout.prelude.stream).await?;
         let mut prelude = PreludeJoiner::new(layout);
         while let Some(bytes) = reader.next().await? {
             prelude.push(bytes, &mut out);
             for bytes in out.drain(..) {
-                if !self.give(&mut archive, &bytes, activity).await {
+                if !self.give(&mut archive, &bytes, "the schema", activity).await {
                     return Ok(Joined::NotTaken);
                 }
             }
+            asking(&layout.prelude.stream);
         }
         prelude.finish()?;
         for block in &layout.blocks {
+            let shown = block.shown();
             let header = block_header(block, layout.int_size);
             let mut joiner = BlockJoiner::new(block, layout.int_size);
+            asking(&block.stream);
             let mut reader = self.source.open(&block.stream).await?;
             let mut next = Some(header);
             let mut is_header = true;
@@ -163,14 +167,16 @@ impl Loader<'_> {
                 if !is_header {
                     joiner.push(&bytes)?;
                 }
-                if !self.give(&mut archive, &bytes, activity).await {
+                if !self.give(&mut archive, &bytes, &shown, activity).await {
                     return Ok(Joined::NotTaken);
                 }
                 is_header = false;
+                asking(&block.stream);
                 next = reader.next().await?;
             }
             joiner.finish()?;
         }
+        activity.waiting_for("pg_restore and psql to end");
         // Without this pg_restore would wait for more.
         let _ = archive.shutdown().await;
         Ok(Joined::Whole)
@@ -181,8 +187,10 @@ impl Loader<'_> {
         &self,
         archive: &mut (impl AsyncWrite + Unpin),
         bytes: &Bytes,
+        shown: &str,
         activity: &Activity,
     ) -> bool {
+        activity.waiting_for(format!("pg_restore and psql to take {shown}"));
         if archive.write_all(bytes).await.is_err() {
             return false;
         }

@@ -18,7 +18,7 @@ mod target;
 mod validate;
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dbbackup_contract::{
     DatabaseOutcome, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, ProgressPhase, Reason,
@@ -44,8 +44,11 @@ use crate::errors::is_server_lost;
 use crate::progress::Meter;
 use crate::server::Server;
 use crate::versions::major_of;
-use crate::watch::interrupted;
+use crate::watch::{Guard, interrupted};
 use crate::{PlacedDatabase, RestoreOptions, RestoreResult};
+
+/// How long cleaning up may take: a run that was told to stop has no more.
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(10);
 
 /// One database of the restore, and what is known of it so far.
 struct Planned {
@@ -76,20 +79,14 @@ pub async fn restore(
     progress: &dyn ProgressSink,
     cancel: &CancellationToken,
 ) -> Result<RestoreResult, Failure> {
-    let gathering = async {
-        let server = Server::open(&options.server).await?;
-        let target = Target::gather(&server).await?;
-        let wanted = find_wanted(source, &options.databases).await?;
-        Ok::<_, Failure>((server, target, wanted))
-    };
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(interrupted()),
-        gathered = gathering => {
-            let (server, target, wanted) = gathered?;
-            run(options, &server, target, wanted, source, progress, cancel).await
-        }
-    }
+    let guard = Guard::new(&options.server, cancel);
+    guard.waiting_for("the server to say who it is");
+    let server = guard.wait(Server::open(&options.server)).await?;
+    guard.waiting_for("the server to list what it has");
+    let target = guard.on(&server.session, Target::gather(&server)).await?;
+    let contents = find_wanted(source, &options.databases, guard.activity());
+    let wanted = guard.wait(contents).await?;
+    run(options, &server, target, wanted, source, progress, &guard).await
 }
 
 async fn run(
@@ -99,7 +96,7 @@ async fn run(
     wanted: Vec<Wanted>,
     source: &dyn BackupSource,
     progress: &dyn ProgressSink,
-    cancel: &CancellationToken,
+    guard: &Guard<'_>,
 ) -> Result<RestoreResult, Failure> {
     let whole = options.databases.is_empty();
     let mut planned: Vec<_> = wanted.into_iter().map(|wanted| plan(options, wanted)).collect();
@@ -107,17 +104,20 @@ async fn run(
     let merge = match options.globals {
         GlobalsPolicy::Skip => None,
         GlobalsPolicy::Merge => {
-            let globals = read_globals(source).await?;
+            let globals = guard.wait(read_globals(source, guard.activity())).await?;
             let databases: Vec<_> = planned.iter().map(|planned| &planned.wanted).collect();
             Some(plan_merge(&globals, &target, &databases, whole))
         }
     };
-    validate_all(server, &target, &mut planned, merge.as_ref(), whole).await?;
+    let session = &server.session;
+    let validating = validate_all(guard, session, &target, &mut planned, merge.as_ref(), whole);
+    guard.on(session, validating).await?;
     let clients = options.server.clients.for_archive(newest_client(&planned))?;
-    lock_all(options, server, &mut planned, cancel).await?;
+    guard.on(session, lock_all(guard, options, session, &mut planned)).await?;
     let globals = match &merge {
         Some(plan) if planned.iter().any(Planned::goes_on) => {
-            Some(apply_merge(&server.session, plan).await?)
+            guard.waiting_for("the server to create roles");
+            Some(guard.on(session, apply_merge(session, plan)).await?)
         }
         Some(plan) => Some(GlobalsReport { kept: plan.kept, ..GlobalsReport::default() }),
         None => None,
@@ -133,7 +133,7 @@ async fn run(
         clients: &clients,
         source,
         meter: &meter,
-        cancel,
+        guard,
     };
     let result = RestoreResult {
         server: ServerReport {
@@ -161,7 +161,8 @@ fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
 
 /// Validates every database before the first is created.
 async fn validate_all(
-    server: &Server,
+    guard: &Guard<'_>,
+    session: &Session,
     target: &Target,
     planned: &mut [Planned],
     merge: Option<&MergePlan>,
@@ -171,7 +172,9 @@ async fn validate_all(
     let created_roles = merge.map_or(&none, |plan| &plan.created);
     for planned in planned {
         let Planned { wanted, scratch, .. } = &*planned;
-        let validated = validate(&server.session, target, wanted, scratch, created_roles).await;
+        let what = format!("the server to be asked for what database {} needs", wanted.name);
+        guard.waiting_for(what);
+        let validated = validate(session, target, wanted, scratch, created_roles).await;
         match validated {
             Ok(()) => {}
             // Every server has such a database, and this one has nothing to restore.
@@ -193,21 +196,17 @@ async fn validate_all(
 /// Takes the locks of all targets, in the order of their names, so that two
 /// restores never wait for each other.
 async fn lock_all(
+    guard: &Guard<'_>,
     options: &RestoreOptions,
-    server: &Server,
+    session: &Session,
     planned: &mut [Planned],
-    cancel: &CancellationToken,
 ) -> Result<(), Failure> {
     let mut order: Vec<_> = planned.iter_mut().filter(|planned| planned.goes_on()).collect();
     order.sort_by(|a, b| a.scratch.target.cmp(&b.scratch.target));
     for planned in order {
         let target = &planned.scratch.target;
-        let locked = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(interrupted()),
-            locked = lock_target(&server.session, target, options.lock_timeout) => locked,
-        };
-        match locked {
+        guard.waiting_for(format!("the server to lock the name {target}"));
+        match lock_target(session, target, options.lock_timeout).await {
             Ok(()) => {}
             Err(failure) if failure.reason == Reason::RestoreInProgress => planned.fail(failure),
             Err(failure) => return Err(failure),
@@ -221,7 +220,7 @@ async fn restore_each(
     planned: &mut [Planned],
     mut result: RestoreResult,
 ) -> Result<RestoreResult, Failure> {
-    let Loader { server, meter, cancel, .. } = loader;
+    let Loader { server, meter, guard, .. } = loader;
     for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
         let started = Instant::now();
         meter.begin(&planned.scratch.target);
@@ -242,12 +241,12 @@ async fn restore_each(
                 });
             }
             Err(failure) => {
-                if cancel.is_cancelled() {
+                if guard.is_stopped() {
                     // What is loaded stays for a retry; the rest would be dropped by it.
                     clean_up(&server.session, &planned.scratch, true).await;
                     return Err(failure);
                 }
-                if let Err(lost) = answers(&server.session).await {
+                if let Err(lost) = answers(guard, &server.session).await {
                     let told = is_server_lost(failure.reason) || failure.reason == Reason::Stalled;
                     return Err(if told { failure } else { lost });
                 }
@@ -273,54 +272,94 @@ fn newest_client(planned: &[Planned]) -> u32 {
 /// Takes one database from what is seen to its place, step by step; gives what
 /// was left out.
 async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>, Failure> {
-    let session = &loader.server.session;
-    let target = loader.target;
+    let Loader { guard, server, target, .. } = loader;
+    let session = &server.session;
     let Planned { wanted, scratch, .. } = planned;
-    let properties = &wanted.document.properties;
     let (mut created, mut placed) = (false, false);
     let mut left_out = Vec::new();
     loop {
-        if loader.cancel.is_cancelled() {
+        if guard.is_stopped() {
             return Err(interrupted());
         }
-        let (seen, existing) = scratch.look(session).await?;
+        guard.waiting_for(format!("the server to show the state of database {}", scratch.target));
+        let (seen, existing) = guard.on(session, scratch.look(session)).await?;
         let step = next_step(seen.as_ref(), existing.as_ref(), &scratch.marks, created)
             .map_err(|refusal| refused(refusal, scratch))?;
         tracing::info!(database = scratch.target, scratch = scratch.name, ?step, "restore");
+        if step == Step::Load {
+            left_out.extend(prepare_load(loader, planned).await?);
+            let preamble = Preamble::new(target.settings.clone());
+            loader.load(&wanted.layout, &scratch.name, preamble).await?;
+        }
+        left_out.extend(guard.on(session, take_step(loader, planned, step)).await?);
         match step {
-            Step::Create => {
-                let options = create_options(properties, target.major)?;
-                scratch.create(session, &options).await.map_err(create_failure)?;
-                created = true;
-            }
-            Step::MarkLoading => scratch.mark_loading(session).await?,
-            Step::DropScratch => scratch.drop(session).await?,
-            Step::Load => {
-                // What the target refuses of them is known before hours are spent.
-                set_properties(loader, wanted, &scratch.name, End::Rollback).await?;
-                left_out.extend(prepare_public_schema(loader, wanted, scratch).await?);
-                let preamble = Preamble::new(target.settings.clone());
-                loader.load(&wanted.layout, &scratch.name, preamble).await?;
-                scratch.mark_loaded(session).await?;
-            }
-            Step::Place => {
-                let lacking = set_properties(loader, wanted, &scratch.name, End::Commit).await?;
-                left_out.extend(lacking);
-                scratch.rename(session).await?;
-                placed = true;
-            }
+            Step::Create => created = true,
+            Step::Place => placed = true,
+            Step::Done if placed => return Ok(left_out),
             Step::Done => {
-                if !placed
-                    // An earlier attempt put it in place and could not tell.
-                    && let Ok(lacking) =
-                        set_properties(loader, wanted, &scratch.target, End::Rollback).await
-                {
-                    left_out.extend(lacking);
-                }
+                // An earlier attempt put it in place and could not tell.
+                let looked = set_properties(loader, wanted, &scratch.target, End::Rollback);
+                left_out.extend(guard.on(session, looked).await.unwrap_or_default());
                 return Ok(left_out);
             }
+            _ => {}
         }
     }
+}
+
+/// What comes before the data: what the target refuses of the properties is
+/// known before hours are spent; gives what was left out.
+async fn prepare_load(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>, Failure> {
+    let Planned { wanted, scratch, .. } = planned;
+    let Loader { guard, server, .. } = loader;
+    guard.waiting_for(format!("the server to prepare the scratch database of {}", scratch.target));
+    let preparing = async {
+        set_properties(loader, wanted, &scratch.name, End::Rollback).await?;
+        prepare_public_schema(loader, wanted, scratch).await
+    };
+    guard.on(&server.session, preparing).await
+}
+
+/// The statements of a step (of loading, those that say that it is done); gives
+/// what was left out.
+async fn take_step(
+    loader: &Loader<'_>,
+    planned: &Planned,
+    step: Step,
+) -> Result<Vec<String>, Failure> {
+    let Loader { guard, server, target, .. } = loader;
+    let session = &server.session;
+    let Planned { wanted, scratch, .. } = planned;
+    let waiting_for =
+        |what: &str| guard.waiting_for(format!("the server to {what} {}", scratch.target));
+    match step {
+        Step::Create => {
+            waiting_for("create the scratch database of");
+            let options = create_options(&wanted.document.properties, target.major)?;
+            scratch.create(session, &options).await.map_err(create_failure)?;
+        }
+        Step::MarkLoading => {
+            waiting_for("mark the scratch database of");
+            scratch.mark_loading(session).await?;
+        }
+        Step::DropScratch => {
+            waiting_for("drop the scratch database of");
+            scratch.drop(session).await?;
+        }
+        Step::Load => {
+            waiting_for("mark the loaded scratch database of");
+            scratch.mark_loaded(session).await?;
+        }
+        Step::Place => {
+            waiting_for("set the properties of database");
+            let lacking = set_properties(loader, wanted, &scratch.name, End::Commit).await?;
+            waiting_for("rename the scratch database to");
+            scratch.rename(session).await?;
+            return Ok(lacking);
+        }
+        Step::Done => {}
+    }
+    Ok(Vec::new())
 }
 
 /// Gives database `name` its own properties, or asks whether it could have
@@ -343,12 +382,18 @@ async fn clean_up(session: &Session, scratch: &Scratch, keep_loaded: bool) {
         // As the next attempt would: what it would drop, and nothing else.
         match next_step(seen.as_ref(), None, &scratch.marks, false) {
             Ok(Step::Place) if keep_loaded => Ok(()),
-            Ok(_) if seen.is_some() => scratch.drop(session).await,
+            Ok(step) if seen.is_some() => {
+                // A drop that is cut leaves a database without its number: the
+                // mark must be there before.
+                if step == Step::MarkLoading {
+                    scratch.mark_loading(session).await?;
+                }
+                scratch.drop(session).await
+            }
             _ => Ok(()),
         }
     };
-    let limit = std::time::Duration::from_secs(10);
-    match tokio::time::timeout(limit, dropped).await {
+    match tokio::time::timeout(CLEAN_UP_LIMIT, dropped).await {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => {
             tracing::warn!(scratch = scratch.name, %failure, "the scratch database stays behind");
@@ -369,14 +414,23 @@ pub async fn settle(options: &RestoreOptions, result: &RestoreResult) -> Result<
     if result.placed.is_empty() {
         return Ok(());
     }
-    let server = Server::open(&options.server).await?;
-    for placed in &result.placed {
-        let scratch = Scratch::new(&options.request_uid, &placed.name);
-        let seen = look_at(&server.session, &placed.name).await?;
-        // Somebody may have given it another comment, or dropped it, since.
-        if seen.is_some_and(|seen| seen.comment.as_ref() == Some(&scratch.marks.loaded)) {
-            set_comment(&server.session, &placed.name, placed.comment.as_deref()).await?;
+    // Whoever does not want to wait drops the call.
+    let never = CancellationToken::new();
+    let guard = Guard::new(&options.server, &never);
+    guard.waiting_for("the server to say who it is");
+    let server = guard.wait(Server::open(&options.server)).await?;
+    let session = &server.session;
+    let settling = async {
+        for placed in &result.placed {
+            guard.waiting_for(format!("the server to settle database {}", placed.name));
+            let scratch = Scratch::new(&options.request_uid, &placed.name);
+            let seen = look_at(session, &placed.name).await?;
+            // Somebody may have given it another comment, or dropped it, since.
+            if seen.is_some_and(|seen| seen.comment.as_ref() == Some(&scratch.marks.loaded)) {
+                set_comment(session, &placed.name, placed.comment.as_deref()).await?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    guard.on(session, settling).await
 }

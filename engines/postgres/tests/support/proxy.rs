@@ -1,7 +1,8 @@
-//! A proxy before a server that can stop passing bytes, or cut connections.
+//! A proxy before a server that can stop passing bytes, cut connections, or make
+//! something happen when a statement passes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +21,11 @@ struct State {
     passed: AtomicU64,
     stopped: AtomicBool,
     cut: CancellationToken,
+    /// What happens before bytes that hold this text reach the server, once.
+    at: Mutex<Option<(String, Hook)>>,
 }
+
+type Hook = Box<dyn FnOnce() + Send>;
 
 impl Proxy {
     pub async fn before(server: u16) -> Self {
@@ -31,6 +36,7 @@ impl Proxy {
             passed: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             cut: CancellationToken::new(),
+            at: Mutex::new(None),
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
@@ -59,9 +65,30 @@ impl Proxy {
         self.state.stop_after.store(limit, Ordering::SeqCst);
     }
 
+    /// Calls `hook` when a client says `text`, before the server hears it.
+    pub fn at(&self, text: &str, hook: impl FnOnce() + Send + 'static) {
+        *self.state.at.lock().unwrap() = Some((text.to_owned(), Box::new(hook)));
+    }
+
+    /// Whether what [`Proxy::at`] waited for was said.
+    pub fn was_said(&self) -> bool {
+        self.state.at.lock().unwrap().is_none()
+    }
+
     /// Ends all connections.
     pub fn cut(&self) {
         self.state.cut.cancel();
+    }
+}
+
+impl State {
+    fn hear(&self, said: &[u8]) {
+        let mut at = self.at.lock().unwrap();
+        let text = at.as_ref().map(|(text, _)| text.as_bytes().to_vec());
+        if text.is_some_and(|text| said.windows(text.len()).any(|window| window == text)) {
+            let (_, hook) = at.take().unwrap();
+            hook();
+        }
     }
 }
 
@@ -74,6 +101,9 @@ async fn pass(
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
+        if !counts {
+            state.hear(&buffer[..read]);
+        }
         if counts {
             let passed = state.passed.fetch_add(read as u64, Ordering::SeqCst) + read as u64;
             let limit = state.stop_after.load(Ordering::SeqCst);

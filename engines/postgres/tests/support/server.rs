@@ -113,6 +113,22 @@ impl TestServer {
         }
     }
 
+    /// Stops all its processes where they are: it answers nobody, and closes nothing.
+    pub fn freeze(&self) {
+        self.freezer()();
+    }
+
+    /// The same, for whoever outlives a reference to it.
+    pub fn freezer(&self) -> impl FnOnce() + Send + use<> {
+        let process = Arc::clone(&self.process);
+        move || signal_all(&process, "-STOP")
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        signal_all(&self.process, "-CONT");
+    }
+
     /// Makes the server read its settings and `pg_hba.conf` again.
     pub fn reload(&self) {
         assert_eq!(self.sql("postgres", "SELECT pg_reload_conf()"), "t");
@@ -319,8 +335,34 @@ impl Drop for Held {
     }
 }
 
+/// Sends a signal to the server and to all its sessions.
+fn signal_all(process: &Mutex<Option<Child>>, signal: &str) {
+    let Some(first) = process.lock().unwrap().as_ref().map(Child::id) else { return };
+    let kill = |pids: &[u32]| {
+        let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
+        let _ = Command::new("kill").arg(signal).args(pids).stderr(Stdio::null()).status();
+    };
+    // It first: it begins no more of them then.
+    kill(&[first]);
+    kill(&children(first));
+}
+
+/// Processes whose parent is `parent`.
+fn children(parent: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // "pid (name) state parent …"; a name may hold anything.
+        let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+        behind.split_whitespace().nth(1) == Some(parent.to_string().as_str())
+    })
+    .collect()
+}
+
 impl Drop for TestServer {
     fn drop(&mut self) {
+        self.thaw();
         self.stop();
         if std::thread::panicking() {
             let log = self.log();
