@@ -26,6 +26,7 @@ mod watch;
 pub use backup::backup;
 pub use clients::ClientFolders;
 pub use options::{
-    BackupOptions, BackupResult, PlacedDatabase, RestoreOptions, RestoreResult, ServerConnection,
+    BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, RestoreOptions,
+    RestoreResult, ServerConnection,
 };
 pub use restore::{restore, settle};

@@ -83,6 +83,26 @@ pub struct RestoreResult {
     pub databases: Vec<DatabaseReport>,
     /// Databases in place that still bear the request's mark: for [`crate::settle`].
     pub placed: Vec<PlacedDatabase>,
+    /// Scratch databases of other restores that were found; the log has them, too.
+    pub left_behind: Vec<LeftBehind>,
+}
+
+/// A scratch database that another restore left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub leftover: Leftover,
+}
+
+/// What became of a scratch database that another restore left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leftover {
+    /// It was dropped. It was half loaded, by this request.
+    Dropped(String),
+    /// It stays, for this reason.
+    Stays(String),
 }
 
 /// A restored database under its final name, with the request's mark as its comment.

@@ -12,7 +12,7 @@ use dbbackup_contract::{DatabaseOutcome, Failure, GlobalsPolicy, Reason};
 use dbbackup_postgres::{RestoreOptions, settle};
 use support::{
     MemoryBackup, Silent, TestServer, assert_all_succeeded, back_up, backup_of, connection,
-    connection_as, put_back, report, restore_to,
+    connection_as, killed_at, put_back, report, restore_to, scratch_of,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -187,30 +187,6 @@ async fn one_database_that_fails_leaves_the_others() {
     assert!(!broken.message.contains("Failing row"), "{broken}");
     assert_eq!(report(&restored.databases, "shop").outcome, DatabaseOutcome::Succeeded);
     assert_eq!(all_databases(&server), ["broken", "shop", "shop2"]);
-}
-
-/// Begins a restore and drops it, as a kill would, while it waits before a stream.
-async fn killed_at(options: &RestoreOptions, backup: &MemoryBackup, stream: &str) {
-    let hanging = backup.copy();
-    *hanging.hangs_at.lock().unwrap() = Some(stream.to_owned());
-    let cancel = CancellationToken::new();
-    let restore = dbbackup_postgres::restore(options, &hanging, &Silent, &cancel);
-    let reached = async {
-        while !hanging.read.lock().unwrap().iter().any(|name| name.ends_with(stream)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::select! {
-        ended = restore => panic!("it did not wait: {ended:?}"),
-        () = reached => {}
-    }
-}
-
-fn scratch_of(server: &TestServer) -> String {
-    let sql = "SELECT datname FROM pg_database WHERE datname LIKE 'dbb\\_%'";
-    let name = server.sql("postgres", sql);
-    assert_eq!(name.len(), 20, "{name}");
-    name
 }
 
 #[tokio::test]

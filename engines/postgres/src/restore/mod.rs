@@ -1,12 +1,14 @@
 //! A restore to databases that do not exist yet (`CreateNew`).
 //!
-//! gather (target, contents) → validate every database → lock → merge globals →
-//! carry out each journal → report → [`settle`]. Nothing is created before
+//! gather (target, contents) → validate every database → lock → clear away what
+//! others left → merge globals → carry out each journal → report → [`settle`]. Nothing is created before
 //! everything was validated; one database's failure leaves the others.
 
 mod contents;
 mod journal;
+mod leftovers;
 mod load;
+mod locks;
 mod memberships;
 mod merge;
 mod preamble;
@@ -29,12 +31,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::contents::{Wanted, find_wanted, read_globals};
 use self::journal::{Step, next_step};
+use self::leftovers::clear_away;
 use self::load::Loader;
+use self::locks::lock_both;
 use self::merge::{MergePlan, apply_merge, plan_merge};
 use self::preamble::Preamble;
 use self::properties::{create_options, property_statements};
 use self::public_schema::prepare_public_schema;
-use self::scratch::{Scratch, lock_target, look_at, set_comment};
+use self::scratch::{Scratch, look_at, set_comment};
 use self::statements::{End, run_all};
 use self::target::Target;
 use self::validate::{create_failure, refused, validate};
@@ -114,6 +118,11 @@ async fn run(
     guard.on(session, validating).await?;
     let clients = options.server.clients.for_archive(newest_client(&planned))?;
     guard.on(session, lock_all(guard, options, session, &mut planned)).await?;
+    let mut left_behind = Vec::new();
+    if planned.iter().any(Planned::goes_on) {
+        let own: Vec<_> = planned.iter().map(|planned| &planned.scratch).collect();
+        left_behind = guard.on(session, clear_away(guard, session, &own)).await?;
+    }
     let globals = match &merge {
         Some(plan) if planned.iter().any(Planned::goes_on) => {
             guard.waiting_for("the server to create roles");
@@ -145,6 +154,7 @@ async fn run(
         globals,
         databases: Vec::new(),
         placed: Vec::new(),
+        left_behind,
     };
     restore_each(&loader, &mut planned, result).await
 }
@@ -206,7 +216,7 @@ async fn lock_all(
     for planned in order {
         let target = &planned.scratch.target;
         guard.waiting_for(format!("the server to lock the name {target}"));
-        match lock_target(session, target, options.lock_timeout).await {
+        match lock_both(session, target, &planned.scratch.name, options.lock_timeout).await {
             Ok(()) => {}
             Err(failure) if failure.reason == Reason::RestoreInProgress => planned.fail(failure),
             Err(failure) => return Err(failure),

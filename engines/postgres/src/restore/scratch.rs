@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dbbackup_contract::{Failure, Reason};
+use dbbackup_contract::Failure;
 use sha2::{Digest, Sha256};
 
 use super::journal::{Marks, Seen};
@@ -13,6 +13,11 @@ use crate::sql::{ident, literal};
 
 /// How often sessions on the scratch database are ended before its rename is given up.
 const RENAME_TRIES: u32 = 5;
+
+/// A mark is this, the request, and how far it came.
+pub(super) const MARK: &str = "dbbackup restore ";
+pub(super) const LOADING: &str = ": loading";
+pub(super) const LOADED: &str = ": loaded";
 
 /// Name and marks of a scratch database.
 #[derive(Clone, Debug)]
@@ -31,13 +36,13 @@ impl Scratch {
             .chain_update(target.as_bytes())
             .finalize();
         let number = u32::from_le_bytes([digest[10], digest[11], digest[12], digest[13]]);
-        let mark = format!("dbbackup restore {request_uid}");
+        let mark = format!("{MARK}{request_uid}");
         Self {
             name: format!("dbb_{}", base32(&digest[..10])),
             target: target.to_owned(),
             marks: Marks {
-                loading: format!("{mark}: loading"),
-                loaded: format!("{mark}: loaded"),
+                loading: format!("{mark}{LOADING}"),
+                loaded: format!("{mark}{LOADED}"),
                 // Larger than any limit that a person sets.
                 connection_limit: 1_000_000_000 + i64::from(number % 1_000_000_000),
             },
@@ -141,35 +146,6 @@ pub(super) async fn look_at(session: &Session, database: &str) -> Result<Option<
         .await
         .map_err(|error| query_failure(&error, "looking at the databases"))?;
     Ok(row.map(|row| Seen { comment: row.get(0), connection_limit: row.get(1) }))
-}
-
-/// Takes the advisory lock of a target's name, for as long as `session` lives.
-pub(super) async fn lock_target(
-    session: &Session,
-    target: &str,
-    timeout: Duration,
-) -> Result<(), Failure> {
-    let digest = Sha256::new().chain_update(b"dbbackup restore\0").chain_update(target).finalize();
-    let mut key = [0; 8];
-    key.copy_from_slice(&digest[..8]);
-    let key = i64::from_le_bytes(key);
-    let started = tokio::time::Instant::now();
-    loop {
-        let row = session
-            .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
-            .await
-            .map_err(|error| query_failure(&error, "taking the lock of the restore"))?;
-        if row.get(0) {
-            return Ok(());
-        }
-        if started.elapsed() >= timeout {
-            return Err(Failure::new(
-                Reason::RestoreInProgress,
-                format!("another restore to database {target} is under way"),
-            ));
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
 }
 
 /// Crockford's digits, in lower case: no letter that looks like another.

@@ -121,6 +121,31 @@ pub async fn put_back(
     result
 }
 
+/// Begins a restore and drops it, as a kill would, while it waits before a stream.
+pub async fn killed_at(options: &RestoreOptions, backup: &MemoryBackup, stream: &str) {
+    let hanging = backup.copy();
+    *hanging.hangs_at.lock().unwrap() = Some(stream.to_owned());
+    let cancel = CancellationToken::new();
+    let restore = dbbackup_postgres::restore(options, &hanging, &Silent, &cancel);
+    let reached = async {
+        while !hanging.read.lock().unwrap().iter().any(|name| name.ends_with(stream)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        ended = restore => panic!("it did not wait: {ended:?}"),
+        () = reached => {}
+    }
+}
+
+/// The only scratch database of `server`.
+pub fn scratch_of(server: &TestServer) -> String {
+    let sql = "SELECT datname FROM pg_database WHERE datname LIKE 'dbb\\_%'";
+    let name = server.sql("postgres", sql);
+    assert_eq!(name.len(), 20, "{name}");
+    name
+}
+
 /// Every database of the list is done.
 pub fn assert_all_succeeded(databases: &[DatabaseReport]) {
     for database in databases {
