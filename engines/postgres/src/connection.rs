@@ -23,6 +23,27 @@ pub(crate) const APPLICATION_NAME: &str = "dbbackup";
 /// What a server says of itself, unasked, when a connection begins.
 const VERSION_PARAMETER: &str = "server_version";
 
+/// The server notices after a minute that a client has vanished, and lets go of
+/// its locks; not after the kernel's two hours. The last one is for a client that
+/// vanishes while the server has unsent data for it.
+const KEEP_ALIVES: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "60s"),
+];
+
+/// The keep-alives as what a connection may ask for when it begins.
+pub(crate) fn keep_alive_options() -> String {
+    let options = KEEP_ALIVES.map(|(name, value)| format!("-c {name}={value}"));
+    options.join(" ")
+}
+
+/// The keep-alives as statements, on one line.
+pub(crate) fn keep_alive_statements() -> String {
+    KEEP_ALIVES.map(|(name, value)| format!("SET {name} = '{value}'; ")).concat()
+}
+
 /// For our session only: limits that the server's owner set for applications
 /// must not cut a backup short, names are never looked up in a foreign schema,
 /// and we never wait long for a lock.
@@ -34,10 +55,6 @@ const SESSION_SETTINGS: &str = "
     SET client_min_messages = error;
     SET search_path = pg_catalog;
     SET datestyle = 'ISO, YMD';
-    SET tcp_keepalives_idle = 30;
-    SET tcp_keepalives_interval = 10;
-    SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = '60s';
     SET standard_conforming_strings = on;
     SELECT set_config(name, '0', false) FROM pg_settings
         WHERE name IN ('idle_session_timeout', 'transaction_timeout');
@@ -66,8 +83,17 @@ impl std::ops::Deref for Session {
 impl Session {
     /// Connects to `database`.
     pub(crate) async fn open(server: &ServerConnection, database: &str) -> Result<Self, Failure> {
+        Self::open_with(server, database, "").await
+    }
+
+    /// Connects to `database`, and asks for settings from the beginning on.
+    pub(crate) async fn open_with(
+        server: &ServerConnection,
+        database: &str,
+        options: &str,
+    ) -> Result<Self, Failure> {
         let (host, port) = (&server.access.host, server.access.port);
-        let opening = open(server, database);
+        let opening = open(server, database, options);
         match tokio::time::timeout(server.connect_timeout * 2, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(Failure::new(
@@ -88,12 +114,19 @@ impl Session {
     }
 }
 
-async fn open(server: &ServerConnection, database: &str) -> Result<Session, Failure> {
+async fn open(
+    server: &ServerConnection,
+    database: &str,
+    options: &str,
+) -> Result<Session, Failure> {
     let access = &server.access;
     let credentials = Credentials::read(&access.credentials)?;
     let material = TlsMaterial::read(&access.tls)?;
     let mut config = Config::new();
     config.user(&credentials.user).dbname(database).application_name(APPLICATION_NAME);
+    if !options.is_empty() {
+        config.options(options);
+    }
     if let Some(password) = &credentials.password {
         config.password(password.expose());
     }
@@ -193,7 +226,7 @@ async fn start(
 async fn set_up(client: &Client) -> Result<i32, Failure> {
     let doing = "setting up the session";
     let answers = client
-        .simple_query(SESSION_SETTINGS)
+        .simple_query(&format!("{}{SESSION_SETTINGS}", keep_alive_statements()))
         .await
         .map_err(|error| query_failure(&error, doing))?;
     let last = answers.iter().rev().find_map(|answer| match answer {

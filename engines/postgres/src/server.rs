@@ -4,7 +4,7 @@ use dbbackup_contract::{Failure, LogPosition, Reason};
 use jiff::Timestamp;
 
 use crate::ServerConnection;
-use crate::connection::Session;
+use crate::connection::{Session, keep_alive_options};
 use crate::errors::query_failure;
 
 /// Databases to connect to for what concerns the whole server, in this order.
@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) major: u32,
     /// The system identifier.
     pub(crate) identity: String,
+    /// Settings may be asked for when a session begins. Poolers refuse that.
+    pub(crate) takes_options: bool,
 }
 
 impl Server {
@@ -34,18 +36,25 @@ impl Server {
             )
             .await
             .map_err(|error| query_failure(&error, doing))?;
-        refuse_pooler(connection, &session, row.get(1)).await?;
+        let takes_options = refuse_pooler(connection, &session, row.get(1)).await?;
         // What a packager adds stands after a space.
         let version = session.version.split(' ').next().unwrap_or_default().to_owned();
-        Ok(Self { version, major: session.major, identity: row.get(0), session })
+        Ok(Self { takes_options, version, major: session.major, identity: row.get(0), session })
     }
 }
 
 /// A session for what concerns the whole server.
 pub(crate) async fn open_session(connection: &ServerConnection) -> Result<Session, Failure> {
+    open_session_with(connection, "").await
+}
+
+async fn open_session_with(
+    connection: &ServerConnection,
+    options: &str,
+) -> Result<Session, Failure> {
     let mut last = None;
     for database in MAINTENANCE_DATABASES {
-        match Session::open(connection, database).await {
+        match Session::open_with(connection, database, options).await {
             Err(failure) if failure.reason == Reason::DatabaseNotFound => last = Some(failure),
             opened => return opened,
         }
@@ -58,13 +67,19 @@ pub(crate) async fn open_session(connection: &ServerConnection) -> Result<Sessio
 ///
 /// Two connections that are open at the same time have different sessions,
 /// unless a pooler gave the second one what the first only seemed to hold.
+///
+/// A pooler that gives each client a session of its own is taken. Returns whether
+/// settings may be asked for when a session begins, which PgBouncer refuses.
 async fn refuse_pooler(
     connection: &ServerConnection,
     first: &Session,
     pid: i32,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let doing = "looking for a connection pooler";
-    let second = open_session(connection).await?;
+    let (second, takes_options) = match open_session_with(connection, &keep_alive_options()).await {
+        Ok(session) => (session, true),
+        Err(_) => (open_session(connection).await?, false),
+    };
     second.run("BEGIN", doing).await?;
     let ask = "SELECT pg_backend_pid()";
     let ask_one = async |session: &Session| {
@@ -74,7 +89,7 @@ async fn refuse_pooler(
     };
     let (other, again) = (ask_one(&second).await?, ask_one(first).await?);
     if other != pid && again == pid {
-        return Ok(());
+        return Ok(takes_options);
     }
     let access = &connection.access;
     Err(Failure::new(

@@ -29,6 +29,9 @@ pub(crate) enum ArchiveError {
     /// It is of a kind that we do not read.
     #[error("the archive is {0}")]
     Unsupported(String),
+    /// It has something larger than we keep in memory.
+    #[error("the archive has {0}")]
+    TooLarge(String),
     /// It holds what `pg_dump` never writes.
     #[error("the archive is damaged: {0}")]
     Damaged(String),
@@ -39,10 +42,14 @@ pub(crate) enum ArchiveError {
 
 impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
-        let reason = match &error {
-            ArchiveError::Unsupported(_) => Reason::ArchiveUnsupported,
-            ArchiveError::Damaged(_) | ArchiveError::Cut(_) => Reason::ArchiveDamaged,
-        };
-        Failure::new(reason, error.to_string())
+        let message = error.to_string();
+        match error {
+            ArchiveError::Unsupported(_) => Failure::new(Reason::ArchiveUnsupported, message),
+            ArchiveError::TooLarge(_) => Failure::new(Reason::ArchiveUnsupported, message)
+                .with_hint("Leave the database out, or split it: the limits bound the memory."),
+            ArchiveError::Damaged(_) | ArchiveError::Cut(_) => {
+                Failure::new(Reason::ArchiveDamaged, message)
+            }
+        }
     }
 }

@@ -34,7 +34,11 @@ pub(super) struct Header {
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, Unread> {
     let mut cursor = Cursor::new(bytes, 4);
     let header = read_header_fields(&mut cursor);
-    if matches!(header, Err(Unread::Short)) && bytes.len() > MAX_HEADER_BYTES {
+    let length = match &header {
+        Ok(header) => header.length,
+        Err(_) => bytes.len(),
+    };
+    if length > MAX_HEADER_BYTES && !matches!(header, Err(Unread::Bad(_))) {
         return Err(Unread::Bad(ArchiveError::Damaged("its header has no end".to_owned())));
     }
     header
@@ -184,21 +188,29 @@ pub(super) struct NeedsCollector {
 }
 
 impl NeedsCollector {
-    pub(super) fn add(&mut self, entry: &Entry, server_version: &str) {
+    /// Returns how many bytes it has come to take.
+    pub(super) fn add(&mut self, entry: &Entry, server_version: &str) -> usize {
         if entry.is_of_database() {
-            return;
+            return 0;
         }
         if !entry.is_default_of(server_version) {
             self.objects += 1;
         }
+        let mut kept = 0;
+        let mut keep = |names: &mut BTreeSet<String>, name: &str| {
+            if !name.is_empty() && !names.contains(name) {
+                kept += name.len() + size_of::<String>();
+                names.insert(name.to_owned());
+            }
+        };
         if entry.description == "EXTENSION" {
-            self.extensions.insert(entry.tag.clone());
+            keep(&mut self.extensions, &entry.tag);
         }
-        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         if entry.makes_an_object() {
-            self.owners.extend(named(&entry.owner));
+            keep(&mut self.owners, entry.owner.as_deref().unwrap_or_default());
         }
-        self.tablespaces.extend(named(&entry.tablespace));
+        keep(&mut self.tablespaces, entry.tablespace.as_deref().unwrap_or_default());
+        kept
     }
 
     pub(super) fn finish(self) -> Needs {

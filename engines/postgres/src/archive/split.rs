@@ -17,6 +17,19 @@ const BLOCK_OF_LARGE_OBJECTS: u8 = 3;
 /// Longest name of a stream.
 const MAX_NAME_BYTES: usize = 1024;
 
+/// What bounds the memory of a [`Splitter`].
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Longest entry of the table of contents.
+    entry_bytes: usize,
+    /// Most bytes that are kept of the table of contents.
+    kept_bytes: usize,
+}
+
+/// The longest real entries are functions, views and comments, of some kilobytes;
+/// and half a million tables fit.
+const LIMITS: Limits = Limits { entry_bytes: 64 << 20, kept_bytes: 256 << 20 };
+
 /// A part of the archive, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
@@ -45,17 +58,23 @@ pub(crate) enum Target {
     },
 }
 
-/// Takes an archive apart. Memory: one entry of the table of contents, and for
-/// each table a few hundred bytes.
+/// Takes an archive apart.
+///
+/// Memory: one entry of the table of contents, in a buffer that grows by doubling
+/// (128 MiB at most, and what was pushed last), and for each table some 400 bytes
+/// (256 MiB at most). An archive that needs more is refused.
 #[derive(Debug)]
 pub(crate) struct Splitter {
     prefix: String,
+    limits: Limits,
     state: State,
     /// Bytes of the prelude that are not understood yet.
     pending: BytesMut,
     header: Option<Header>,
     date: Vec<u8>,
     entries_left: u64,
+    /// Bytes that `expected`, `order` and `needs` take.
+    kept: usize,
     needs: NeedsCollector,
     prelude_hash: Sha256,
     prelude_bytes: u64,
@@ -64,6 +83,18 @@ pub(crate) struct Splitter {
     /// Positions in `expected` in the order of the archive.
     order: Vec<usize>,
     begun: bool,
+}
+
+fn too_large(what: &str, limit: usize) -> ArchiveError {
+    ArchiveError::TooLarge(format!("{what} of more than {} KiB", limit >> 10))
+}
+
+/// What a block takes in memory, the digest that it will have included.
+fn kept_bytes(layout: &BlockLayout) -> usize {
+    const DIGEST_DIGITS: usize = 64;
+    let names =
+        layout.stream.len() + layout.name.len() + layout.schema.as_ref().map_or(0, String::len);
+    size_of::<Expected>() + size_of::<usize>() + DIGEST_DIGITS + names
 }
 
 #[derive(Debug)]
@@ -87,11 +118,13 @@ impl Splitter {
     pub(crate) fn new(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            limits: LIMITS,
             state: State::Prelude,
             pending: BytesMut::new(),
             header: None,
             date: Vec::new(),
             entries_left: 0,
+            kept: 0,
             needs: NeedsCollector::default(),
             prelude_hash: Sha256::new(),
             prelude_bytes: 0,
@@ -194,14 +227,25 @@ impl Splitter {
         let mut understood = 0;
         while self.entries_left > 0 {
             let Some(header) = &self.header else { break };
-            let entry = match read_entry(&self.pending[understood..], header) {
-                Ok(entry) => entry,
-                Err(Unread::Short) => break,
+            let rest = &self.pending[understood..];
+            let (entry, length) = match read_entry(rest, header) {
+                Ok(entry) => {
+                    let length = entry.length;
+                    (Some(entry), length)
+                }
+                Err(Unread::Short) => (None, rest.len()),
                 Err(Unread::Bad(error)) => return Err(error),
             };
-            understood += entry.length;
+            if length > self.limits.entry_bytes {
+                return Err(too_large("an entry", self.limits.entry_bytes));
+            }
+            let Some(entry) = entry else { break };
+            understood += length;
             self.entries_left -= 1;
-            self.needs.add(&entry, &header.server_version);
+            self.kept += self.needs.add(&entry, &header.server_version);
+            if self.kept > self.limits.kept_bytes {
+                return Err(too_large("a table of contents", self.limits.kept_bytes));
+            }
             if !entry.has_data {
                 continue;
             }
@@ -231,6 +275,7 @@ impl Splitter {
                 rows: 0,
                 sha256: String::new(),
             };
+            self.kept += kept_bytes(&layout);
             self.expected.push(Expected { layout, done: false });
         }
         Ok(understood)

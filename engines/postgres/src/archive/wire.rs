@@ -6,9 +6,9 @@
 
 use super::ArchiveError;
 
-/// Longest string that is believed, in bytes: a hostile length must not make
-/// us wait for, and keep, more than this.
-pub(super) const MAX_STRING_BYTES: usize = 64 * 1024 * 1024;
+/// Longest string that is believed, in bytes: the server has none of more than
+/// 1 GiB. How much is kept is bounded by whoever reads.
+const MAX_STRING_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Bytes that have arrived, read from the front.
 pub(super) struct Cursor<'a> {

@@ -15,7 +15,7 @@ use crate::BackupOptions;
 use crate::archive::{Layout, Piece, Splitter, Target, database_prefix};
 use crate::client_files::ClientFiles;
 use crate::clients::Clients;
-use crate::connection::Session;
+use crate::connection::{Session, keep_alive_options};
 use crate::database::{DatabaseProperties, read_predefined_roles, read_properties};
 use crate::errors::failure_of_dump;
 use crate::progress::Meter;
@@ -113,7 +113,13 @@ pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Resu
     // Held until here: the snapshot lived in its transaction.
     drop(session);
     let layout = pump.splitter.finish().map_err(|error| Stop::Database(error.into()))?;
-    commit(context, database, &layout, point, properties).await.map_err(Stop::All)
+    commit(context, database, &layout, point, properties).await.map_err(|failure| {
+        match failure.reason {
+            // Its own documents are too large: nobody else's fault, and no end of all.
+            Reason::ArchiveUnsupported => Stop::Database(failure),
+            _ => Stop::All(failure),
+        }
+    })
 }
 
 /// A run that was told to stop ends all; what else befalls a database is its own.
@@ -157,10 +163,15 @@ fn pg_dump(
         format!("--lock-wait-timeout={lock_timeout}").into(),
         format!("--snapshot={}", point.snapshot).into(),
     ];
+    let mut env = files.env();
+    // Only so can its session be told: it runs no statement of ours.
+    if context.server.takes_options {
+        env.push(("PGOPTIONS".into(), keep_alive_options().into()));
+    }
     ChildSpec {
         program: context.clients.program("pg_dump"),
         args,
-        env: files.env(),
+        env,
         stdin: StdinUse::Null,
         name: "pg_dump",
     }

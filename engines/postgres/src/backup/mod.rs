@@ -32,6 +32,9 @@ use crate::server::Server;
 use crate::watch::Guard;
 use crate::{BackupOptions, BackupResult};
 
+/// Longest document: a restore reads one into memory, so a backup writes none
+/// that is longer.
+pub(crate) const MAX_DOCUMENT_BYTES: usize = 256 * 1024 * 1024;
 /// The stream of roles and tablespaces.
 pub(crate) const GLOBALS_STREAM: &str = "globals.json";
 
@@ -204,6 +207,10 @@ async fn put_document(
     let json = serde_json::to_vec(document).map_err(|error| {
         Failure::new(Reason::Internal, format!("{stream} cannot be written: {error}"))
     })?;
+    if json.len() > MAX_DOCUMENT_BYTES {
+        let message = format!("{stream} would have {} bytes, more than can be read", json.len());
+        return Err(Failure::new(Reason::ArchiveUnsupported, message));
+    }
     let length = json.len() as u64;
     let mut writer = sink.open(stream).await?;
     writer.write(json.into()).await?;

@@ -8,11 +8,10 @@ use serde::de::DeserializeOwned;
 
 use crate::archive::join::check_layout;
 use crate::archive::{Layout, database_prefix};
-use crate::backup::{DATABASE_DOCUMENT_VERSION, DatabaseDocument, GLOBALS_STREAM};
+use crate::backup::{
+    DATABASE_DOCUMENT_VERSION, DatabaseDocument, GLOBALS_STREAM, MAX_DOCUMENT_BYTES,
+};
 use crate::globals::{GLOBALS_VERSION, Globals};
-
-/// Longest document that is read into memory.
-const MAX_DOCUMENT_BYTES: usize = 256 * 1024 * 1024;
 
 /// A database of the backup, and the name that it gets.
 pub(super) struct Wanted {

@@ -16,6 +16,7 @@ use crate::archive::Layout;
 use crate::archive::join::{BlockJoiner, PreludeJoiner, block_header};
 use crate::client_files::ClientFiles;
 use crate::clients::Clients;
+use crate::connection::keep_alive_statements;
 use crate::errors::{OlderTarget, failure_of_psql, failure_of_restore};
 use crate::progress::Meter;
 use crate::server::Server;
@@ -59,10 +60,11 @@ impl Loader<'_> {
         let (Some(archive), Some(script), Some(statements), Some(tags)) = pipes else {
             return Err(Failure::new(Reason::Internal, "a client has no pipes"));
         };
+        let settings = session_settings(self.target);
         let work = async {
             let (joined, passed, counted, restored, carried_out) = tokio::join!(
                 self.join_into(layout, archive, activity),
-                pass_on(script, statements, preamble, activity),
+                pass_on(script, statements, preamble, &settings, activity),
                 count_rows(tags),
                 pg_restore.wait(),
                 psql.wait(),
@@ -108,25 +110,10 @@ impl Loader<'_> {
             "--set=SHOW_CONTEXT=never",
             "--file=-",
         ];
-        let mut env = files.env();
-        // Durable once it matters: the rename, in another session, waits for
-        // all that was logged before it.
-        let mut settings = "-c synchronous_commit=off -c default_transaction_read_only=off \
-                            -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
-                            -c tcp_keepalives_count=3"
-            .to_owned();
-        // Limits of the server's owner that a script may not lift: that of an older
-        // pg_restore does not know them all, and none expects to wait for its rows.
-        for limit in ["transaction_timeout", "idle_session_timeout"] {
-            if self.target.settings.contains(limit) {
-                settings.push_str(&format!(" -c {limit}=0"));
-            }
-        }
-        env.push(("PGOPTIONS".into(), settings.into()));
         ChildSpec {
             program: self.clients.program("psql"),
             args: args.map(Into::into).to_vec(),
-            env,
+            env: files.env(),
             stdin: StdinUse::Piped,
             name: "psql",
         }
@@ -207,13 +194,36 @@ enum Joined {
     NotTaken,
 }
 
+/// What `psql`'s session is told before the script: as statements, since a pooler
+/// refuses settings in its environment. It stands on the script's first line, so
+/// that lines keep their numbers.
+fn session_settings(target: &Target) -> String {
+    // Durable once it matters: the rename, in another session, waits for all that
+    // was logged before it.
+    let mut settings =
+        "SET synchronous_commit = off; SET default_transaction_read_only = off; ".to_owned();
+    settings.push_str(&keep_alive_statements());
+    // Limits of the server's owner that a script may not lift: that of an older
+    // pg_restore does not know them all, and none expects to wait for its rows.
+    for limit in ["transaction_timeout", "idle_session_timeout"] {
+        if target.settings.contains(limit) {
+            settings.push_str(&format!("SET {limit} = 0; "));
+        }
+    }
+    settings
+}
+
 /// Passes the script on to `psql`; returns whether all of it was taken.
 async fn pass_on(
     mut script: impl AsyncRead + Unpin,
     mut statements: impl AsyncWrite + Unpin,
     mut preamble: Preamble,
+    settings: &str,
     activity: &Activity,
 ) -> Result<bool, Failure> {
+    if statements.write_all(settings.as_bytes()).await.is_err() {
+        return Ok(false);
+    }
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(READ_BYTES);

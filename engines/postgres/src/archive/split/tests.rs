@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use dbbackup_contract::{Failure, Reason};
 use proptest::prelude::*;
 
 use super::super::join::{BlockJoiner, PreludeJoiner, block_header, check_layout};
@@ -112,6 +113,78 @@ fn sample(minor: u8) -> Vec<u8> {
     writer.table(9, &[]);
     writer.large_objects(11, &[b"hello\n".to_vec()]);
     writer.out
+}
+
+/// Pushes an archive in pieces of `size`; how many bytes were taken until it was refused.
+fn refused_after(archive: &[u8], size: usize, limits: Limits) -> (usize, ArchiveError) {
+    let mut splitter = Splitter { limits, ..Splitter::new("databases/shop/") };
+    let mut taken = 0;
+    for piece in archive.chunks(size) {
+        taken += piece.len();
+        if let Err(error) = splitter.push(Bytes::copy_from_slice(piece), &mut Vec::new()) {
+            return (taken, error);
+        }
+    }
+    panic!("all {taken} bytes were taken");
+}
+
+#[test]
+fn an_entry_without_end_is_refused_before_it_fills_the_memory() {
+    let limits = Limits { entry_bytes: 100_000, ..LIMITS };
+    let mut long = Writer::new(16, 1);
+    long.entry(1, false, &"x".repeat(1_000_000), "COMMENT", "");
+    let mut many = Writer::new(16, 1);
+    many.entry(1, false, "x", "COMMENT", "");
+    many.out.truncate(many.out.len() - 14);
+    (0..200_000).for_each(|_| many.string(Some("12")));
+    for writer in [long, many] {
+        for size in [1000, 30_000, writer.out.len()] {
+            let (taken, error) = refused_after(&writer.out, size, limits);
+            assert!(matches!(error, ArchiveError::TooLarge(_)), "{error}");
+            assert_eq!(error.to_string(), "the archive has an entry of more than 97 KiB");
+            assert!(taken <= 100_200 + size, "{taken} bytes by {size}");
+            assert_eq!(Failure::from(error).reason, Reason::ArchiveUnsupported);
+        }
+    }
+    // A length that no server has is no question of memory.
+    let mut absurd = Writer::new(16, 1);
+    absurd.int(1);
+    absurd.int(0);
+    absurd.int(2_000_000_000);
+    let (_, error) = refused_after(&absurd.out, 1000, limits);
+    assert!(matches!(error, ArchiveError::Damaged(_)), "{error}");
+}
+
+#[test]
+fn a_table_of_contents_without_end_is_refused_before_it_fills_the_memory() {
+    let limits = Limits { kept_bytes: 1_000_000, ..LIMITS };
+    let entries = 100_000;
+    // Tables, or nothing but owners: both are kept.
+    for data in [true, false] {
+        let mut writer = Writer::new(15, entries);
+        for n in 0..entries {
+            writer.entry(n as i64, data, &format!("t{n}"), "TABLE DATA", &format!("role {n}"));
+        }
+        let (taken, error) = refused_after(&writer.out, 1000, limits);
+        assert_eq!(error.to_string(), "the archive has a table of contents of more than 976 KiB");
+        assert!(taken < writer.out.len() / 2, "{taken} of {}", writer.out.len());
+    }
+}
+
+#[test]
+fn what_is_kept_is_what_it_takes() {
+    let entries = 1000;
+    let mut writer = Writer::new(15, entries);
+    for n in 0..entries {
+        writer.entry(n as i64, true, &format!("table number {n}"), "TABLE DATA", "alice");
+    }
+    let mut splitter = Splitter::new("databases/shop/");
+    splitter.push(writer.out.into(), &mut Vec::new()).unwrap();
+    let names = |layout: &BlockLayout| layout.stream.len() + layout.name.len() + "public".len();
+    let heap: usize = splitter.expected.iter().map(|block| names(&block.layout)).sum();
+    let fixed = entries * (size_of::<Expected>() + size_of::<usize>() + 64);
+    assert!(splitter.kept >= heap + fixed, "{} of {}", splitter.kept, heap + fixed);
+    assert!(splitter.kept / entries < 500, "{} bytes a table", splitter.kept / entries);
 }
 
 type Streams = BTreeMap<String, Vec<u8>>;
