@@ -40,6 +40,12 @@ impl LastWords {
         self.omitted
     }
 
+    /// Whether `line`, one of [`LastWords::lines`], may have been longer than it is.
+    #[must_use]
+    pub fn may_be_cut(line: &str) -> bool {
+        line.len() >= MAX_LINE_BYTES
+    }
+
     /// Whether nothing was said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -107,5 +113,6 @@ mod tests {
         words.push(b"\nnext\n");
         let lines: Vec<_> = words.lines().collect();
         assert_eq!((lines[0].len(), lines[1]), (MAX_LINE_BYTES, "next"));
+        assert!(LastWords::may_be_cut(lines[0]) && !LastWords::may_be_cut(lines[1]));
     }
 }

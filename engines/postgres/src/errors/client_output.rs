@@ -4,9 +4,10 @@
 //! only text, in the server's language where the server speaks.
 
 use dbbackup_contract::{Failure, Reason};
-use dbbackup_engine::ChildExit;
+use dbbackup_engine::{ChildExit, LastWords};
 
 use super::failure_of_code;
+use super::words::ServerWords;
 use crate::versions::major_of;
 
 /// Patterns of `pg_dump` and `pg_restore`, and the reason that each stands for.
@@ -105,10 +106,24 @@ fn sayings(exit: &ChildExit) -> Vec<String> {
     let cause = format!("{prefix}detail: Error message from server: ");
     for line in exit.stderr.lines() {
         if let Some(text) = line.strip_prefix(&cause) {
-            said.insert(0, text.strip_prefix("ERROR:  ").unwrap_or(text).to_owned());
+            said.insert(0, of_copy(text.strip_prefix("ERROR:  ").unwrap_or(text)));
         }
     }
     said
+}
+
+/// What the server said of rows that `pg_dump` read. There is no SQLSTATE: what is
+/// quoted may be a value, unless it is a file of the server.
+fn of_copy(text: &str) -> String {
+    let quoted = text.split('"').skip(1).step_by(2);
+    let files = ["base/", "global/", "pg_tblspc/", "pg_xact/", "pg_multixact/", "pg_wal/"];
+    let names = quoted.filter(|name| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '.' | '-');
+        files.iter().any(|folder| name.starts_with(folder)) && name.chars().all(plain)
+    });
+    // Any line may follow it: it has no label of its own.
+    let words = ServerWords { code: "22000", text, goes_on: true, ..ServerWords::default() };
+    ServerWords { names: names.collect(), ..words }.without_values()
 }
 
 /// What servers since November 2026 (17.12) keep among a column's options. They
@@ -154,23 +169,56 @@ pub(crate) fn failure_of_psql(exit: &ChildExit, older: Option<OlderTarget>) -> F
     if let Some(killed) = exit.killed() {
         return killed;
     }
-    let error = exit.stderr.lines().find_map(|line| {
+    let lines: Vec<_> = exit.stderr.lines().collect();
+    let error = lines.iter().enumerate().find_map(|(index, line)| {
         let at = line.find("ERROR:  ").or_else(|| line.find("FATAL:  "))?;
         let (code, text) = line[at + 8..].split_once(": ")?;
-        Some((line_number(&line[..at]), code, text))
+        Some((index, line_number(&line[..at]), code, text))
     });
-    let Some((number, code, text)) = error else { return by_pattern(exit) };
+    let Some((index, number, code, text)) = error else { return by_pattern(exit) };
     let place = number.map(|n| format!(" (line {n} of the script)")).unwrap_or_default();
     if text.contains(COLUMN_MARK) {
-        let message = format!("the backup has marks that only newer servers know: {text}{place}");
+        let message =
+            format!("the backup has marks ({COLUMN_MARK}) that only newer servers know{place}");
         return Failure::new(Reason::VersionUnsupported, message).with_hint(
             "A pg_dump that was older than its server wrote them. Update the target to its newest \
              minor release, which ignores them; and use an image of the runner with newer clients.",
         );
     }
+    let shown = words(code, text, lines[index], &lines[index + 1..]).without_values();
     match older.filter(|_| OlderTarget::may_lack(code)) {
-        Some(older) => older.failure(&format!("{text}{place}")),
-        None => failure_of_code(code, text, format!("psql: {text}{place}")),
+        Some(older) => older.failure(&format!("{shown}{place}")),
+        None => failure_of_code(code, text, format!("psql: {shown}{place}")),
+    }
+}
+
+/// Names of objects that an error is about, as `psql` shows them with
+/// `VERBOSITY=verbose` (`pqBuildErrorMessage3` in libpq's `fe-protocol3.c`).
+const NAME_LABELS: [&str; 5] =
+    ["SCHEMA NAME:  ", "TABLE NAME:  ", "COLUMN NAME:  ", "DATATYPE NAME:  ", "CONSTRAINT NAME:  "];
+/// The other lines that follow a message.
+const OTHER_LABELS: [&str; 6] =
+    ["LINE ", "DETAIL:  ", "HINT:  ", "QUERY:  ", "CONTEXT:  ", "LOCATION:  "];
+/// What raises errors for functions in PL/pgSQL (`pl_exec.c`).
+const RAISE: &str = "LOCATION:  exec_stmt_raise";
+
+/// An error with what its `line` and the lines that `follow` tell about its words.
+fn words<'a>(code: &'a str, text: &'a str, line: &str, follow: &[&'a str]) -> ServerWords<'a> {
+    let of_this = || follow.iter().take_while(|line| !line.starts_with("psql:"));
+    let labelled = |line: &str, labels: &[&str]| labels.iter().any(|label| line.starts_with(label));
+    let next_is_label = follow
+        .first()
+        .is_some_and(|next| labelled(next, &NAME_LABELS) || labelled(next, &OTHER_LABELS));
+    // Only of broken constraints the server quotes names, and has them in fields.
+    let names = of_this()
+        .filter(|_| code.starts_with("23"))
+        .filter_map(|line| NAME_LABELS.iter().find_map(|label| line.strip_prefix(label)));
+    ServerWords {
+        code,
+        text,
+        goes_on: !next_is_label || LastWords::may_be_cut(line),
+        names: names.collect(),
+        raised: of_this().any(|line| line.starts_with(RAISE)),
     }
 }
 
@@ -213,7 +261,46 @@ mod tests {
     }
 
     const DUPLICATE: &str = "psql:<stdin>:42: ERROR:  23505: duplicate key value violates unique \
-        constraint \"t_pkey\"\nDETAIL:  Key (id)=(secret) already exists.\nLOCATION:  x\n";
+        constraint \"t_pkey\"\nDETAIL:  Key (id)=(secret) already exists.\nSCHEMA NAME:  public\n\
+        TABLE NAME:  t\nCONSTRAINT NAME:  t_pkey\nLOCATION:  x\n";
+
+    #[test]
+    fn a_value_that_a_dump_cannot_read_is_left_out_and_a_file_is_not() {
+        let message = |text: &str| {
+            let said = format!("pg_dump: detail: Error message from server: ERROR:  {text}\n");
+            failure_of_dump(&exit("pg_dump", &said)).message
+        };
+        assert_eq!(
+            message("could not open file \"base/5/16385\": No such file or directory"),
+            "pg_dump: could not open file \"base/5/16385\": No such file or directory"
+        );
+        assert_eq!(message("bad value \"base/x secret\" found"), "pg_dump: bad value …");
+        assert_eq!(message("bad value \"secret\", really"), "pg_dump: bad value …");
+    }
+
+    #[test]
+    fn values_that_psql_shows_are_left_out() {
+        let message = |text: &str| failure_of_psql(&exit("psql", text), None).message;
+        assert_eq!(
+            message(
+                "psql:<stdin>:7: ERROR:  22P02: invalid input syntax for type integer: \"sec\"r\n\
+                 et\"\nCONTEXT:  COPY t, line 1\nLOCATION:  pg_strtoint32_safe, numutils.c:617\n"
+            ),
+            "psql: invalid input syntax for type integer: … (line 7 of the script)"
+        );
+        assert_eq!(
+            message(
+                "psql:<stdin>:7: ERROR:  23514: secret\nLOCATION:  exec_stmt_raise, pl_exec.c:3911\n"
+            ),
+            "psql: a function of the database raised an error of its own (line 7 of the script)"
+        );
+        let long = format!(
+            "psql:<stdin>:7: ERROR:  22P02: malformed array literal: \"{}\"{}\nLOCATION:  x\n",
+            "x".repeat(2000),
+            "secret".repeat(1000)
+        );
+        assert_eq!(message(&long), "psql: malformed array literal: … (line 7 of the script)");
+    }
 
     #[test]
     fn psql_is_judged_by_its_state() {

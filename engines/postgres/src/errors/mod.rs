@@ -2,11 +2,14 @@
 //!
 //! An error number (SQLSTATE) decides before a pattern in the text does: a
 //! server may speak another language. A server's DETAIL, CONTEXT and HINT never
-//! get into a message: they may hold rows.
+//! get into a message: they may hold rows. Nor do values that its primary message
+//! quotes, where statements with data are carried out ([`words`]); statements of
+//! our own are about names and settings only.
 
 mod client_output;
 mod connect;
 mod sqlstate;
+mod words;
 
 pub(crate) use client_output::{OlderTarget, failure_of_dump, failure_of_psql, failure_of_restore};
 pub(crate) use connect::{Attempt, connect_failure};
