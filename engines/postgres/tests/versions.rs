@@ -11,8 +11,8 @@ use support::nasty::{NASTY, make_nasty, row_digests};
 use support::same::{assert_same_database, assert_same_roles};
 use support::server::{debian_clients, for_major};
 use support::{
-    MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, put_back,
-    report, restore_to,
+    MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, connection_as,
+    put_back, report, restore_to,
 };
 
 /// A way to `server` for an engine with the clients that an image has.
@@ -297,4 +297,41 @@ async fn limits_that_only_the_target_knows_do_not_end_a_load() {
     let options = restore_to(way_to(&target, &dir), &[("shop", "shop")]);
     let restored = put_back(&options, &backup).await.unwrap();
     assert_all_succeeded(&restored.databases);
+}
+
+#[tokio::test]
+async fn without_a_superuser_what_cannot_be_is_known_before_the_data_is_loaded() {
+    let (source, target) = (TestServer::start(17, &[]), TestServer::start(14, &[]));
+    for server in [&source, &target] {
+        server.sql("postgres", "CREATE ROLE app LOGIN CREATEDB PASSWORD 'app'");
+    }
+    for name in ["logged", "shop"] {
+        source.sql("postgres", &format!("CREATE DATABASE {name} OWNER app"));
+        source.sql(
+            name,
+            "CREATE TABLE app_table AS SELECT 1 AS a; ALTER TABLE app_table OWNER TO app",
+        );
+    }
+    // Nobody but a superuser may set it.
+    source.sql("postgres", "ALTER DATABASE logged SET log_min_duration_statement TO 0");
+    let dir = tempfile::tempdir().unwrap();
+    let backup = MemoryBackup::default();
+    back_up(&backup_of(way_to(&source, &dir), &["logged", "shop"]), &backup).await.unwrap();
+
+    let way = way_to(&target, &dir);
+    let by_app = connection_as(&target, dir.path(), "app", "app");
+    let way = ServerConnection { access: by_app.access, ..way };
+    let options = restore_to(way, &[("logged", "logged"), ("shop", "shop")]);
+    let restored = put_back(&options, &backup).await.unwrap();
+    let error = report(&restored.databases, "logged").error.as_ref().unwrap();
+    assert_eq!(error.reason, Reason::PermissionDenied, "{error}");
+    assert!(error.message.contains("log_min_duration_statement"), "{error}");
+    let read = backup.read.lock().unwrap().clone();
+    assert!(!read.iter().any(|name| name.starts_with("databases/logged/tables")), "{read:?}");
+    assert_eq!(target.databases(), ["postgres", "shop"]);
+    assert_eq!(
+        warnings(&restored),
+        ["in database shop everybody may create in schema public, as in every new one of \
+          PostgreSQL 14; a superuser can end that: REVOKE CREATE ON SCHEMA public FROM PUBLIC"]
+    );
 }
