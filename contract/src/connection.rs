@@ -14,15 +14,49 @@ pub struct SecretFile {
     pub dir: String,
     /// File in that folder: the key of the object.
     pub key: String,
-    /// The object's name, for messages.
+    /// The object, as messages call it: `the Secret shop-db`. Empty for a file of
+    /// somebody who runs the program by hand.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub object: String,
+    /// Which field of which object names it:
+    /// `source.postgresql.credentialsSecretRef of the BackupSchedule nightly`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub named_by: String,
 }
 
 impl SecretFile {
+    /// A file of somebody who runs the program by hand.
+    #[must_use]
+    pub fn local(dir: String, key: String) -> Self {
+        Self { dir, key, object: String::new(), named_by: String::new() }
+    }
+
     /// Path of the file.
     #[must_use]
     pub fn path(&self) -> std::path::PathBuf {
         std::path::Path::new(&self.dir).join(&self.key)
+    }
+
+    /// Whether it is a value of a mounted object, not a file of somebody's own.
+    #[must_use]
+    pub fn is_mounted(&self) -> bool {
+        !self.object.is_empty()
+    }
+
+    /// ` (FIELD of OBJECT)`: where a person finds what to correct.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.named_by.is_empty() { String::new() } else { format!(" ({})", self.named_by) }
+    }
+
+    /// The value, in a message: `the key password of the Secret shop-db (FIELD of OBJECT)`.
+    #[must_use]
+    pub fn described(&self) -> String {
+        if self.is_mounted() {
+            format!("the key {} of {}{}", self.key, self.object, self.place())
+        } else {
+            self.path().display().to_string()
+        }
     }
 }
 

@@ -28,15 +28,15 @@ pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};
 pub use reference::failures_page;
 pub use report::{
-    BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, DatabaseReport, GlobalsReport,
-    InitReport, InspectReport, KeySlotReport, LogPosition, MAX_REPORTED_DATABASES,
+    BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, DatabaseReport, FindReport,
+    GlobalsReport, InitReport, InspectReport, KeySlotReport, LogPosition, MAX_REPORTED_DATABASES,
     MAX_WARNING_BYTES, MAX_WARNINGS, Message, Method, MethodChoice, Outcome, Report, ReportBody,
     RestoreReport, RunState, ServerReport, VerificationLevel, VerificationReport,
 };
 pub use secret::SecretString;
 pub use task::{
-    Action, BackupAction, EncryptionAccess, GlobalsPolicy, InitAction, Initialize, InspectAction,
-    KeyAccess, KeyKind, Origin, ReportEndpoint, RepositoryAccess, RestoreAction, RestoreDatabase,
-    RestoreStrategy, SnapshotSelector, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION,
+    Action, BackupAction, EncryptionAccess, FindAction, GlobalsPolicy, InitAction, Initialize,
+    InspectAction, KeyAccess, KeyKind, Origin, ReportEndpoint, RepositoryAccess, RestoreAction,
+    RestoreDatabase, RestoreStrategy, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION,
     Task, TaskError,
 };

@@ -38,6 +38,8 @@ pub enum Report {
     Init(InitReport),
     /// Of `Action::Backup`.
     Backup(BackupReport),
+    /// Of `Action::Find`.
+    Find(FindReport),
     /// Of `Action::Restore`.
     Restore(RestoreReport),
     /// Of `Action::Inspect`.
@@ -396,6 +398,18 @@ pub struct RestoreReport {
     pub error: Option<Failure>,
 }
 
+/// Which snapshot is the newest of a series.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FindReport {
+    /// The snapshot; absent where none was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<String>,
+    /// Why none was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
 /// What the repository knows of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunState {
@@ -421,13 +435,15 @@ pub struct InspectReport {
 }
 
 impl Report {
-    /// How the task ended. An inspection succeeds when it has found out.
+    /// How the task ended. A question succeeds when it has found out.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Init(report) => report.outcome,
             Self::Backup(report) => report.outcome,
             Self::Restore(report) => report.outcome,
+            Self::Find(report) if report.snapshot_id.is_some() => Outcome::Succeeded,
+            Self::Find(_) => Outcome::Failed,
             Self::Inspect(report) if report.state.is_some() => Outcome::Succeeded,
             Self::Inspect(_) => Outcome::Failed,
         }
@@ -439,6 +455,7 @@ impl Report {
         match self {
             Self::Init(report) => report.error.as_ref(),
             Self::Backup(report) => report.error.as_ref(),
+            Self::Find(report) => report.error.as_ref(),
             Self::Restore(report) => report.error.as_ref(),
             Self::Inspect(report) => report.error.as_ref(),
         }

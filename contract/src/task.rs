@@ -175,6 +175,8 @@ pub enum Action {
     Init(InitAction),
     /// Make a backup.
     Backup(BackupAction),
+    /// Find the newest snapshot of a series.
+    Find(FindAction),
     /// Restore databases.
     Restore(RestoreAction),
     /// Look up what became of a run.
@@ -246,20 +248,16 @@ pub struct BackupAction {
     pub source: Source,
 }
 
-/// Which snapshot is meant.
+/// Find the newest snapshot of a series, before anything is made from it: each
+/// attempt of a restore takes the same one then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum SnapshotSelector {
-    /// This one.
-    Id(String),
-    /// The newest one of a series.
-    Latest {
-        /// The series.
-        series: String,
-        /// Its slot lies before this time, if said.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        before: Option<Timestamp>,
-    },
+pub struct FindAction {
+    /// The series.
+    pub series: String,
+    /// Its slot lies before this time, if said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
 }
 
 /// What happens to roles and other globals.
@@ -299,8 +297,8 @@ pub struct RestoreDatabase {
 pub struct RestoreAction {
     /// UID of the request: the mark of its scratch databases.
     pub request_uid: String,
-    /// From which snapshot.
-    pub snapshot: SnapshotSelector,
+    /// From which snapshot: its id, or a prefix of it that fits no other.
+    pub snapshot: String,
     /// To which server.
     pub target: PostgresqlAccess,
     /// Which databases; all of the snapshot where empty.

@@ -73,7 +73,7 @@ pub struct RestoreFrom {
     /// This Backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_ref: Option<LocalRef>,
-    /// The newest backup of a schedule, as the repository knows it: the newest snapshot from before this request was created.
+    /// The newest backup of a schedule, as the repository knows it: the newest snapshot from before this request was created. It is found first and noted in status.snapshotId; each attempt takes that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest: Option<LatestSource>,
     /// A snapshot of a repository, known to this cluster or not.

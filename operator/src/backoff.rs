@@ -16,7 +16,8 @@ impl Backoff {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(object.to_owned()).or_default();
         *count = count.saturating_add(1);
-        delay(*count, Duration::from_secs(1), Duration::from_secs(300))
+        // An API server that was away is asked again within a minute.
+        delay(*count, Duration::from_secs(1), Duration::from_secs(60))
     }
 
     /// `object` went well, or is gone.
@@ -40,7 +41,7 @@ mod tests {
     fn a_delay_doubles_up_to_its_limit_and_starts_anew_after_a_success() {
         let backoff = Backoff::default();
         let seconds: Vec<u64> = (0..10).map(|_| backoff.failed("a").as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
         assert_eq!(backoff.failed("b").as_secs(), 1);
         backoff.succeeded("a");
         assert_eq!(backoff.failed("a").as_secs(), 1);

@@ -17,10 +17,12 @@ use serde_json::json;
 
 use crate::context::{Context, ReconcileError};
 use crate::labels;
-use crate::run::{Observation, RunView, view};
+use crate::run::{Observation, RunView, ended_at, has_ended, newest, view, waits_since};
 
 /// Seconds that a Job stays after its outcome was stored: time to read its log.
 pub const LOG_SECONDS: i32 = 3600;
+/// Seconds that a Job whose outcome is stored has to end by itself.
+const END_SECONDS: i64 = 120;
 /// A pod that has not started after so long is looked up in the events.
 const ASK_EVENTS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
@@ -57,23 +59,26 @@ pub async fn observe(
     if waiting.cause.is_some() {
         return Ok(judged);
     }
-    let (uid, created) = match pods.first() {
-        Some(pod) => (pod.uid(), pod.creation_timestamp()),
-        None => job.as_ref().map_or((None, None), |job| (job.uid(), job.creation_timestamp())),
-    };
-    let (Some(uid), Some(created)) = (uid, created) else { return Ok(judged) };
-    if now.duration_since(created.0) < ASK_EVENTS_AFTER {
+    let Some(job) = &job else { return Ok(judged) };
+    let last = newest(&pods);
+    // A pod that waits tells it; where there is none, the Job does.
+    let waits = last.filter(|pod| ended_at(pod).is_none());
+    let uid = waits.map_or_else(|| job.uid(), ResourceExt::uid);
+    let (Some(uid), Some(since)) = (uid, waits_since(job, last)) else { return Ok(judged) };
+    if now.duration_since(since) < ASK_EVENTS_AFTER {
         return Ok(judged);
     }
-    let words = newest_warning(context, namespace, &uid).await?;
+    let words = newest_warning(context, namespace, &uid, since).await?;
     seen.rejection = words.as_deref();
     Ok(view(&seen))
 }
 
+/// The newest warning about an object since then.
 async fn newest_warning(
     context: &Context,
     namespace: &str,
     uid: &str,
+    since: Timestamp,
 ) -> Result<Option<String>, ReconcileError> {
     let events: Api<CoreEvent> = Api::namespaced(context.client.clone(), namespace);
     let fields = format!("involvedObject.uid={uid},type=Warning");
@@ -81,11 +86,14 @@ async fn newest_warning(
         .list(&ListParams::default().fields(&fields))
         .await
         .map_err(|error| ReconcileError::Read("events", Box::new(error)))?;
-    let newest = list.items.into_iter().max_by_key(|event| {
+    let time = |event: &CoreEvent| {
         let last = event.last_timestamp.as_ref().map(|time| time.0);
         last.or_else(|| event.event_time.as_ref().map(|time| time.0))
-    });
-    Ok(newest.and_then(|event| event.message))
+    };
+    // The clocks of the API server and of who writes events may differ a little.
+    let since = since.checked_sub(SignedDuration::from_secs(5)).unwrap_or(since);
+    let newest = list.items.into_iter().filter(|event| time(event) >= Some(since));
+    Ok(newest.max_by_key(time).and_then(|event| event.message))
 }
 
 /// What became of a Job that was wanted.
@@ -97,6 +105,8 @@ pub enum Ensured {
     Adopted,
     /// The API server does not take it: a quota, a policy, a webhook.
     Refused(Failure),
+    /// The namespace is being deleted, and the Job's object with it.
+    Going,
 }
 
 /// Creates a Job, or adopts the one that an earlier attempt created.
@@ -113,6 +123,9 @@ pub async fn ensure_job(context: &Context, job: &Job) -> Result<Ensured, Reconci
         Ok(_) => return Ok(Ensured::Created),
         Err(error) => error,
     };
+    if is_going(&error) {
+        return Ok(Ensured::Going);
+    }
     if let kube::Error::Api(status) = &error
         && matches!(status.code, 400 | 403 | 422)
     {
@@ -149,7 +162,8 @@ pub async fn delete_job(
     }
 }
 
-/// Lets a Job go an hour after its end, now that its outcome is stored.
+/// Lets a Job go an hour after its end, now that its outcome is stored. One that
+/// has not ended has two minutes left: nobody would ever end it otherwise.
 ///
 /// # Errors
 /// The API server refuses.
@@ -157,14 +171,34 @@ pub async fn release_job(
     context: &Context,
     namespace: &str,
     name: &str,
+    now: Timestamp,
 ) -> Result<(), ReconcileError> {
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
-    let patch = json!({"spec": {"ttlSecondsAfterFinished": LOG_SECONDS}});
+    let job = jobs
+        .get_opt(name)
+        .await
+        .map_err(|error| ReconcileError::Read("the Job", Box::new(error)))?;
+    let Some(patch) = job.as_ref().and_then(|job| release_patch(job, now)) else { return Ok(()) };
     match jobs.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(ReconcileError::Change(format!("the Job {name}"), Box::new(error))),
     }
+}
+
+/// What releases a Job; `None` where it is released already.
+fn release_patch(job: &Job, now: Timestamp) -> Option<serde_json::Value> {
+    if job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished.is_some()) {
+        return None;
+    }
+    let mut patch = json!({"spec": {"ttlSecondsAfterFinished": LOG_SECONDS}});
+    if !has_ended(job) {
+        // Counted from its start; it may have none yet.
+        let start = job.status.as_ref().and_then(|status| status.start_time.as_ref());
+        let age = start.map_or(0, |start| now.duration_since(start.0).as_secs().max(0));
+        patch["spec"]["activeDeadlineSeconds"] = (age + END_SECONDS).into();
+    }
+    Some(patch)
 }
 
 /// Reads an object that a spec refers to.
@@ -260,6 +294,14 @@ async fn publish_as<K>(
     if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
         tracing::warn!(%error, reason, "an event was lost");
     }
+}
+
+/// Whether the namespace is being deleted: what is in it goes, and nothing new comes.
+#[must_use]
+pub fn is_going(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice());
+    causes.unwrap_or_default().iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Whether an object of this name exists already, or has changed meanwhile.

@@ -4,7 +4,8 @@ use dbbackup_contract::Failure;
 use dbbackup_crds::{Condition, Time};
 use jiff::Timestamp;
 
-use crate::reasons::{COMPLETE, FAILED, READY, RECONCILING, STALLED};
+use crate::reasons::{self, COMPLETE, FAILED, READY, RECONCILING, STALLED};
+use crate::run::Waiting;
 
 /// How an object is, in one word. `Reconciling` and `Stalled` never stand together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,41 @@ impl Verdict {
     #[must_use]
     pub fn of_failure(standing: Standing, failure: &Failure) -> Self {
         Self::new(standing, failure.reason.as_str(), sentence(failure))
+    }
+
+    /// A run whose first or next pod has not started.
+    #[must_use]
+    pub fn of_start(waiting: &Waiting) -> Self {
+        match (&waiting.cause, &waiting.last_failure) {
+            (Some(cause), _) => {
+                let (until, words) = (to_seconds(waiting.until), sentence(cause));
+                let dot = if words.ends_with('.') { "" } else { "." };
+                let message = format!("{words}{dot} It is given up at {until} (job.startTimeout).");
+                Self::new(Standing::Reconciling, cause.reason.as_str(), message)
+            }
+            (None, Some(last)) => {
+                let (before, now) = (waiting.attempt.saturating_sub(1), waiting.attempt);
+                let words = sentence(last);
+                let message = format!("attempt {before} failed, {now} is on its way: {words}");
+                Self::new(Standing::Reconciling, last.reason.as_str(), message)
+            }
+            (None, None) => {
+                Self::new(Standing::Reconciling, reasons::STARTING, "the Job's pod is starting")
+            }
+        }
+    }
+
+    /// A run that goes on: `the backup` runs.
+    #[must_use]
+    pub fn of_attempt(run: &str, attempt: u32, last_failure: Option<&Failure>) -> Self {
+        match last_failure {
+            None => Self::new(Standing::Reconciling, reasons::RUNNING, format!("{run} runs")),
+            Some(last) => {
+                let words = sentence(last);
+                let message = format!("attempt {attempt} runs; the one before failed: {words}");
+                Self::new(Standing::Reconciling, last.reason.as_str(), message)
+            }
+        }
     }
 }
 
@@ -169,6 +205,37 @@ mod tests {
         ] {
             assert_eq!(ended_with(failure), expected);
         }
+    }
+
+    #[test]
+    fn a_run_on_its_way_tells_what_keeps_it_or_what_failed_before() {
+        use dbbackup_contract::Reason;
+        let host = Failure::new(Reason::HostNotFound, "host x is not known").with_hint("Look.");
+        let quota = Failure::new(Reason::PodRejected, "exceeded quota").with_hint("");
+        let start = |attempt, last_failure: Option<&Failure>, cause: Option<&Failure>| {
+            let (last_failure, cause) = (last_failure.cloned(), cause.cloned());
+            let verdict =
+                Verdict::of_start(&Waiting { attempt, last_failure, cause, until: now() });
+            (verdict.reason, verdict.message)
+        };
+        for (found, reason, message) in [
+            (start(1, None, None), "Starting", "the Job's pod is starting"),
+            (
+                start(1, None, Some(&quota)),
+                "PodRejected",
+                "exceeded quota. It is given up at 2026-11-20T01:00:00Z (job.startTimeout).",
+            ),
+            (
+                start(2, Some(&host), None),
+                "HostNotFound",
+                "attempt 1 failed, 2 is on its way: host x is not known. Look.",
+            ),
+        ] {
+            assert_eq!(found, (reason.to_owned(), message.to_owned()));
+        }
+        let runs = Verdict::of_attempt("the backup", 2, Some(&host));
+        let words = "attempt 2 runs; the one before failed: host x is not known. Look.";
+        assert_eq!((runs.reason.as_str(), runs.message.as_str()), ("HostNotFound", words));
     }
 
     #[test]

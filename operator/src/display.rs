@@ -3,6 +3,8 @@
 use dbbackup_contract::{BackupReport, DatabaseCount, Failure, Progress, RestoreReport};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
+use crate::run::Waiting;
+
 /// `1.3 GB`: decimal units, two digits that count.
 #[must_use]
 pub fn bytes(count: u64) -> String {
@@ -122,6 +124,21 @@ pub fn progress(progress: Option<&Progress>) -> String {
     if parts.is_empty() { "running".to_owned() } else { parts.join(", ") }
 }
 
+/// A run whose first or next pod has not started.
+#[must_use]
+pub fn start(waiting: &Waiting) -> String {
+    let words = match (waiting.attempt, &waiting.cause) {
+        (..=1, None) => "starting".to_owned(),
+        (..=1, Some(cause)) => format!("starting: {}", cause.message),
+        (number, None) => format!("attempt {number} is starting"),
+        (number, Some(cause)) => format!("attempt {number} is starting: {}", cause.message),
+    };
+    match &waiting.last_failure {
+        None => words,
+        Some(last) => format!("{words}; before: {}: {}", last.reason, last.message),
+    }
+}
+
 /// A run that goes on after an attempt that failed: how far it is, and what that one failed with.
 #[must_use]
 pub fn attempt(number: u32, last: Option<&Failure>, so_far: Option<&Progress>) -> String {
@@ -202,6 +219,33 @@ mod tests {
         assert_eq!(databases(count(3, 0)), "3 databases");
         assert_eq!(databases(count(1, 0)), "1 database");
         assert_eq!(databases(count(2, 1)), "2 of 3 databases");
+    }
+
+    #[test]
+    fn a_run_that_starts_says_which_attempt_it_is_and_why() {
+        use dbbackup_contract::Reason;
+        let quota = Failure::new(Reason::PodRejected, "exceeded quota: tight");
+        let host = Failure::new(Reason::HostNotFound, "host x is not known");
+        for (attempt, cause, last_failure, text) in [
+            (1, None, None, "starting"),
+            (1, Some(&quota), None, "starting: exceeded quota: tight"),
+            (
+                2,
+                None,
+                Some(&host),
+                "attempt 2 is starting; before: HostNotFound: host x is not known",
+            ),
+            (
+                2,
+                Some(&quota),
+                Some(&host),
+                "attempt 2 is starting: exceeded quota: tight; before: HostNotFound: host x is not known",
+            ),
+        ] {
+            let (cause, last_failure) = (cause.cloned(), last_failure.cloned());
+            let until = Timestamp::UNIX_EPOCH;
+            assert_eq!(start(&Waiting { attempt, last_failure, cause, until }), text);
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub enum Purpose {
     Backup,
     /// It asks a repository what became of a backup.
     Inspect,
+    /// It finds the newest snapshot of a series.
+    Find,
     /// It restores databases.
     Restore,
 }
@@ -26,6 +28,7 @@ impl Purpose {
             Self::Init => "init",
             Self::Backup => "backup",
             Self::Inspect => "inspect",
+            Self::Find => "find",
             Self::Restore => "restore",
         }
     }

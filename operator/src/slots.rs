@@ -17,7 +17,7 @@ pub struct Slots {
 pub enum SlotsError {
     /// Not a schedule.
     #[error(
-        "spec.schedule {0:?} cannot be read: {1}. Write five fields (minute, hour, day of month, month, day of week), such as 15 3 * * *, or a macro such as @daily"
+        "spec.schedule {0:?} cannot be read{1}. Write five fields (minute, hour, day of month, month, day of week), such as 15 3 * * *, or a macro such as @daily"
     )]
     Schedule(String, String),
     /// Six fields or more, or too few.
@@ -62,8 +62,10 @@ impl Slots {
         if !schedule.trim_start().starts_with('@') && fields != 5 {
             return Err(SlotsError::Fields(schedule.to_owned(), fields));
         }
-        let cron = Cron::from_str(schedule)
-            .map_err(|error| SlotsError::Schedule(schedule.to_owned(), error.to_string()))?;
+        let cron = Cron::from_str(schedule).map_err(|_| {
+            let why = first_fault(schedule).map_or_else(String::new, |fault| format!(": {fault}"));
+            SlotsError::Schedule(schedule.to_owned(), why)
+        })?;
         let slots = Self { cron, zone };
         // Any time does: the search covers the calendar's whole period.
         if slots.next_after(Timestamp::UNIX_EPOCH).is_none() {
@@ -118,6 +120,66 @@ impl Slots {
 
     fn zoned(&self, time: Timestamp) -> Zoned {
         time.to_zoned(self.zone.clone())
+    }
+}
+
+/// Name, lowest and highest value of each field.
+const FIELDS: [(&str, u32, u32); 5] = [
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day of month", 1, 31),
+    ("month", 1, 12),
+    ("day of week", 0, 7),
+];
+const MONTHS: &str = "jan feb mar apr may jun jul aug sep oct nov dec";
+const DAYS: &str = "sun mon tue wed thu fri sat";
+
+/// What is wrong with a schedule that could not be read, where it is one of the
+/// faults that people make.
+fn first_fault(schedule: &str) -> Option<String> {
+    if schedule.trim_start().starts_with('@') {
+        return Some("there is no such macro".to_owned());
+    }
+    let fields = schedule.split_whitespace().zip(FIELDS);
+    fields.into_iter().find_map(|(text, field)| text.split(',').find_map(|part| fault(part, field)))
+}
+
+/// What is wrong with one part of a field: `*`, `*/5`, `3`, `3-5`, `mon-fri`, `3-15/2`.
+fn fault(part: &str, (field, lowest, highest): (&str, u32, u32)) -> Option<String> {
+    let (range, step) =
+        part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+    if step.is_some_and(|step| step.parse::<u32>().map_or(true, |step| step == 0)) {
+        return Some(format!("{field}: the step in {part} is no number from 1 on"));
+    }
+    if range == "*" {
+        return None;
+    }
+    let (first, last) = range.split_once('-').map_or((range, None), |(a, b)| (a, Some(b)));
+    let mut ends = Vec::new();
+    for end in std::iter::once(first).chain(last) {
+        let names = match field {
+            "month" => MONTHS,
+            "day of week" => DAYS,
+            _ => "",
+        };
+        let named = names.split(' ').position(|name| end.eq_ignore_ascii_case(name));
+        let number = match named.and_then(|index| u32::try_from(index).ok()) {
+            Some(index) => Some(index + lowest),
+            None => end.parse().ok(),
+        };
+        match number {
+            Some(number) if (lowest..=highest).contains(&number) => ends.push(number),
+            Some(number) => {
+                return Some(format!("{field}: {number} is not between {lowest} and {highest}"));
+            }
+            None => {
+                return Some(format!("{field}: {part} is neither *, a number, a range nor a step"));
+            }
+        }
+    }
+    match ends[..] {
+        [first, last] if first > last => Some(format!("{field}: the range {range} runs backwards")),
+        _ => None,
     }
 }
 
@@ -283,9 +345,16 @@ mod tests {
         for (schedule, zone, field, advice) in [
             ("15 3 * *", "Etc/UTC", "spec.schedule", "five"),
             ("0 15 3 * * *", "Etc/UTC", "spec.schedule", "seconds"),
-            ("61 3 * * *", "Etc/UTC", "spec.schedule", "@daily"),
+            ("61 3 * * *", "Etc/UTC", "spec.schedule", "minute: 61 is not between 0 and 59. Write"),
+            ("0 24 * * *", "Etc/UTC", "spec.schedule", "hour: 24 is not between 0 and 23"),
+            ("0 3 0 * *", "Etc/UTC", "spec.schedule", "day of month: 0 is not between 1 and 31"),
+            ("0 3 * 13 *", "Etc/UTC", "spec.schedule", "month: 13 is not between"),
+            ("0 3 * * 8", "Etc/UTC", "spec.schedule", "day of week: 8 is not between"),
+            ("*/0 3 * * *", "Etc/UTC", "spec.schedule", "minute: the step in */0"),
+            ("0 3-1 * * *", "Etc/UTC", "spec.schedule", "hour: the range 3-1 runs backwards"),
+            ("0 three * * *", "Etc/UTC", "spec.schedule", "hour: three is neither"),
             ("0 0 30 2 *", "Etc/UTC", "spec.schedule", "no day"),
-            ("@reboot", "Etc/UTC", "spec.schedule", "@daily"),
+            ("@reboot", "Etc/UTC", "spec.schedule", "no such macro. Write five fields"),
             ("15 3 * * *", "Europe/Atlantis", "spec.timeZone", "Europe/Berlin"),
         ] {
             let error = Slots::parse(schedule, zone).unwrap_err().to_string();

@@ -32,6 +32,7 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
     let mut globals = None;
     let (list, error): (Option<&mut Vec<DatabaseReport>>, _) = match report {
         Report::Init(report) => (None, report.error.as_mut()),
+        Report::Find(report) => (None, report.error.as_mut()),
         Report::Backup(report) => (Some(&mut report.databases), report.error.as_mut()),
         Report::Restore(report) => {
             globals = report.globals.as_mut();

@@ -14,14 +14,13 @@ const MAX_SECRET_BYTES: u64 = 1024 * 1024;
 /// # Errors
 /// `SecretNotFound` when the folder is empty or absent (an optional volume of
 /// an object that does not exist), `SecretKeyNotFound` when only other keys are
-/// there, `LocalFileError` when the file cannot be read.
+/// there, `LocalFileError` when the file cannot be read, or is one of somebody's
+/// own and absent.
 pub fn read_secret(file: &SecretFile) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let path = file.path();
     let unreadable = |why: String| {
-        Failure::new(
-            Reason::LocalFileError,
-            format!("key {} of {} cannot be read: {why}", file.key, file.object),
-        )
+        let what = file.described();
+        Failure::new(Reason::LocalFileError, format!("{what} cannot be read: {why}"))
     };
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.len() > MAX_SECRET_BYTES => {
@@ -36,10 +35,16 @@ pub fn read_secret(file: &SecretFile) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 fn missing(file: &SecretFile) -> Failure {
-    if is_empty(Path::new(&file.dir)) {
-        return Failure::new(Reason::SecretNotFound, format!("{} does not exist", file.object));
+    let (key, object, place) = (&file.key, &file.object, file.place());
+    if !file.is_mounted() {
+        let path = file.path();
+        return Failure::new(Reason::LocalFileError, format!("{} does not exist", path.display()));
     }
-    Failure::new(Reason::SecretKeyNotFound, format!("{} has no key {}", file.object, file.key))
+    if is_empty(Path::new(&file.dir)) {
+        let message = format!("{object} does not exist{place}");
+        return Failure::new(Reason::SecretNotFound, message);
+    }
+    Failure::new(Reason::SecretKeyNotFound, format!("{object} has no key {key}{place}"))
 }
 
 /// Whether nothing is mounted there; Kubernetes' own `..data` does not count.
@@ -59,7 +64,8 @@ mod tests {
         SecretFile {
             dir: dir.to_str().unwrap().to_owned(),
             key: key.to_owned(),
-            object: "secret shop-db".to_owned(),
+            object: "the Secret shop-db".to_owned(),
+            named_by: "source.postgresql.credentialsSecretRef of the BackupSchedule nightly".into(),
         }
     }
 
@@ -72,10 +78,17 @@ mod tests {
         let nowhere = read_secret(&file(&dir.path().join("x"), "password")).unwrap_err();
         assert_eq!(nowhere.reason, Reason::SecretNotFound);
 
+        let own = SecretFile::local(dir.path().to_str().unwrap().into(), "password".into());
+        assert_eq!(read_secret(&own).unwrap_err().reason, Reason::LocalFileError);
+
         std::fs::write(dir.path().join("username"), "me").unwrap();
         let other = read_secret(&file(dir.path(), "password")).unwrap_err();
         assert_eq!(other.reason, Reason::SecretKeyNotFound);
-        assert_eq!(other.message, "secret shop-db has no key password");
+        assert_eq!(
+            other.message,
+            "the Secret shop-db has no key password \
+             (source.postgresql.credentialsSecretRef of the BackupSchedule nightly)"
+        );
 
         std::fs::write(dir.path().join("password"), "hunter2\n").unwrap();
         assert_eq!(&**read_secret(&file(dir.path(), "password")).unwrap(), b"hunter2\n");

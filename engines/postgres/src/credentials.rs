@@ -24,9 +24,7 @@ impl Credentials {
 /// A value without the one newline that editors leave at the end.
 fn read_line(file: &SecretFile) -> Result<SecretString, Failure> {
     let bytes = read_secret(file)?;
-    let invalid = |what| {
-        Failure::new(Reason::InvalidSpec, format!("key {} of {} {what}", file.key, file.object))
-    };
+    let invalid = |what| Failure::new(Reason::InvalidSpec, format!("{} {what}", file.described()));
     let text = std::str::from_utf8(&bytes).map_err(|_| invalid("is not UTF-8"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);

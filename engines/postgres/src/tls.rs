@@ -102,7 +102,7 @@ fn read_certificates(file: &SecretFile) -> Result<Vec<CertificateDer<'static>>, 
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(Failure::new(
             Reason::InvalidSpec,
-            format!("key {} of {} holds no certificates in PEM", file.key, file.object),
+            format!("{} holds no certificates in PEM", file.described()),
         )),
     }
 }

@@ -10,6 +10,26 @@ use dbbackup_crds::{
 
 use super::Mounts;
 
+/// Where a part of a spec stands, for messages about what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    path: String,
+    owner: String,
+}
+
+impl Place {
+    /// `source.postgresql` of `the BackupSchedule nightly`.
+    #[must_use]
+    pub fn new(path: &str, kind: &str, name: &str) -> Self {
+        Self { path: path.to_owned(), owner: format!("the {kind} {name}") }
+    }
+
+    /// A field below the part.
+    fn field(&self, field: &str) -> String {
+        format!("{}.{field} of {}", self.path, self.owner)
+    }
+}
+
 /// How the runner opens the repository `name`. `None` where the spec names no
 /// place or no encryption, which the CRD refuses.
 pub fn repository_access(
@@ -25,7 +45,7 @@ pub fn repository_access(
     };
     let encryption = match (&spec.encryption.keys, &spec.encryption.none) {
         (Some(keys), None) => EncryptionAccess::Keys(
-            keys.iter().map(|key| key_access(key, mounts)).collect::<Option<_>>()?,
+            keys.iter().map(|key| key_access(name, key, mounts)).collect::<Option<_>>()?,
         ),
         (None, Some(_)) => EncryptionAccess::None {},
         _ => return None,
@@ -38,11 +58,16 @@ pub fn repository_access(
     })
 }
 
-fn key_access(key: &EncryptionKey, mounts: &mut Mounts) -> Option<KeyAccess> {
+fn key_access(repository: &str, key: &EncryptionKey, mounts: &mut Mounts) -> Option<KeyAccess> {
+    let path = format!("encryption.keys[{}]", key.name);
+    let place = Place::new(&path, "BackupRepository", repository);
     let (kind, file) = match (&key.key_secret_ref, &key.passphrase_secret_ref) {
-        (Some(raw), None) => (KeyKind::Key, mounts.secret(&raw.name, &raw.key)),
-        (None, Some(passphrase)) => {
-            (KeyKind::Passphrase, mounts.secret(&passphrase.name, &passphrase.key))
+        (Some(raw), None) => {
+            (KeyKind::Key, mounts.secret(&raw.name, &raw.key, place.field("keySecretRef")))
+        }
+        (None, Some(pass)) => {
+            let named_by = place.field("passphraseSecretRef");
+            (KeyKind::Passphrase, mounts.secret(&pass.name, &pass.key, named_by))
         }
         _ => return None,
     };
@@ -50,37 +75,46 @@ fn key_access(key: &EncryptionKey, mounts: &mut Mounts) -> Option<KeyAccess> {
 }
 
 /// What the runner reads. `None` where the spec names no engine, which the CRD refuses.
-pub fn source_access(source: &SourceSpec, mounts: &mut Mounts) -> Option<Source> {
+pub fn source_access(source: &SourceSpec, place: &Place, mounts: &mut Mounts) -> Option<Source> {
     let postgresql = source.postgresql.as_ref()?;
     let databases = postgresql.databases.clone().unwrap_or_default();
     Some(Source::Postgresql {
-        access: postgresql_access(&postgresql.as_target(), mounts),
+        access: postgresql_access(&postgresql.as_target(), place, mounts),
         databases: DatabaseSelection { include: databases.include, exclude: databases.exclude },
     })
 }
 
-/// How the runner reaches a PostgreSQL server.
-pub fn postgresql_access(target: &PostgresqlTarget, mounts: &mut Mounts) -> PostgresqlAccess {
+/// How the runner reaches a PostgreSQL server; `place` is where the spec names it.
+pub fn postgresql_access(
+    target: &PostgresqlTarget,
+    place: &Place,
+    mounts: &mut Mounts,
+) -> PostgresqlAccess {
     let credentials = &target.credentials_secret_ref;
+    let mut credential =
+        |key: &str| mounts.secret(&credentials.name, key, place.field("credentialsSecretRef"));
     PostgresqlAccess {
         host: target.host.clone(),
         port: target.port,
         credentials: CredentialFiles {
-            username: UserName::File(mounts.secret(&credentials.name, &credentials.keys.username)),
-            password: Some(mounts.secret(&credentials.name, &credentials.keys.password)),
+            username: UserName::File(credential(&credentials.keys.username)),
+            password: Some(credential(&credentials.keys.password)),
         },
-        tls: tls_access(&target.tls, mounts),
+        tls: tls_access(&target.tls, place, mounts),
     }
 }
 
-fn tls_access(tls: &TlsSpec, mounts: &mut Mounts) -> TlsAccess {
+fn tls_access(tls: &TlsSpec, place: &Place, mounts: &mut Mounts) -> TlsAccess {
+    let named_by = place.field("tls.caRef");
     let ca = tls.ca_ref.as_ref().map(|ca| match ca.kind {
-        CaKind::Secret => mounts.secret(&ca.name, &ca.key),
-        CaKind::ConfigMap => mounts.config_map(&ca.name, &ca.key),
+        CaKind::Secret => mounts.secret(&ca.name, &ca.key, named_by),
+        CaKind::ConfigMap => mounts.config_map(&ca.name, &ca.key, named_by),
     });
     // The keys of the type kubernetes.io/tls.
-    let mut client =
-        |key: &str| tls.client_cert_secret_ref.as_ref().map(|name| mounts.secret(&name.name, key));
+    let mut client = |key: &str| {
+        let secret = tls.client_cert_secret_ref.as_ref()?;
+        Some(mounts.secret(&secret.name, key, place.field("tls.clientCertSecretRef")))
+    };
     TlsAccess {
         mode: tls.mode,
         ca,

@@ -160,7 +160,6 @@ fn pod_failure_policy() -> PodFailurePolicy {
 
 fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, BuildError> {
     let job = request.job;
-    let some = |is_empty: bool| (!is_empty).then_some(());
     let (volumes, volume_mounts) = volumes(request);
     let resources = runner_resources(job.resources.as_ref(), request.task.workers)
         .map_err(BuildError::Resources)?;
@@ -171,13 +170,15 @@ fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, Bu
         // Variables for every Service of the namespace are noise, and may collide with a client's.
         enable_service_links: Some(false),
         service_account_name: job.service_account_name.clone(),
-        image_pull_secrets: some(job.image_pull_secrets.is_empty()).map(|()| {
-            let names = job.image_pull_secrets.iter().map(|secret| secret.name.clone());
-            names.map(|name| LocalObjectReference { name }).collect()
-        }),
-        node_selector: some(job.node_selector.is_empty())
-            .map(|()| job.node_selector.iter().map(|(k, v)| (k.clone(), v.0.clone())).collect()),
-        tolerations: some(job.tolerations.is_empty()).map(|()| job.tolerations.clone()),
+        image_pull_secrets: unless_empty(
+            job.image_pull_secrets
+                .iter()
+                .map(|secret| LocalObjectReference { name: secret.name.clone() }),
+        ),
+        node_selector: unless_empty(
+            job.node_selector.iter().map(|(label, value)| (label.clone(), value.0.clone())),
+        ),
+        tolerations: unless_empty(job.tolerations.iter().cloned()),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -215,6 +216,11 @@ fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, Bu
         volumes: Some(volumes),
         ..PodSpec::default()
     })
+}
+
+/// A list or map of the pod's; absent where there is nothing in it.
+fn unless_empty<C: FromIterator<I>, I>(entries: impl ExactSizeIterator<Item = I>) -> Option<C> {
+    (entries.len() > 0).then(|| entries.collect())
 }
 
 fn volumes(request: &JobRequest<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {

@@ -19,17 +19,21 @@ enum Object {
 const MODE: i32 = 0o440;
 
 impl Mounts {
-    /// The file of a secret's key.
-    pub fn secret(&mut self, name: &str, key: &str) -> SecretFile {
-        self.file(Object::Secret(name.to_owned()), name, key)
+    /// The file of a secret's key. `named_by` says which field of which object names it.
+    pub fn secret(&mut self, name: &str, key: &str, named_by: String) -> SecretFile {
+        self.file(Object::Secret(name.to_owned()), key, named_by)
     }
 
     /// The file of a config map's key.
-    pub fn config_map(&mut self, name: &str, key: &str) -> SecretFile {
-        self.file(Object::ConfigMap(name.to_owned()), name, key)
+    pub fn config_map(&mut self, name: &str, key: &str, named_by: String) -> SecretFile {
+        self.file(Object::ConfigMap(name.to_owned()), key, named_by)
     }
 
-    fn file(&mut self, object: Object, name: &str, key: &str) -> SecretFile {
+    fn file(&mut self, object: Object, key: &str, named_by: String) -> SecretFile {
+        let called = match &object {
+            Object::Secret(name) => format!("the Secret {name}"),
+            Object::ConfigMap(name) => format!("the ConfigMap {name}"),
+        };
         let index = self.objects.iter().position(|known| *known == object).unwrap_or_else(|| {
             self.objects.push(object);
             self.objects.len() - 1
@@ -37,7 +41,8 @@ impl Mounts {
         SecretFile {
             dir: format!("{SECRETS_DIR}/{index}"),
             key: key.to_owned(),
-            object: name.to_owned(),
+            object: called,
+            named_by,
         }
     }
 
@@ -96,9 +101,9 @@ mod tests {
     #[test]
     fn an_object_that_is_named_twice_is_mounted_once() {
         let mut mounts = Mounts::default();
-        let user = mounts.secret("shop-db", "username");
-        let password = mounts.secret("shop-db", "password");
-        let ca = mounts.config_map("shop-db", "ca.crt");
+        let user = mounts.secret("shop-db", "username", String::new());
+        let password = mounts.secret("shop-db", "password", String::new());
+        let ca = mounts.config_map("shop-db", "ca.crt", String::new());
         assert_eq!(user.dir, password.dir);
         assert_ne!(user.dir, ca.dir);
         assert_eq!(mounts.volumes().len(), 2);

@@ -1,9 +1,21 @@
 //! The reconcilers, each a pipeline: gather → plan → apply → status.
 
 pub mod backup;
+mod one_shot;
 pub mod repository;
 pub mod restore;
 pub mod schedule;
 
+use std::time::Duration;
+
+pub use one_shot::{
+    Common, End, OneShot, RunReport, RunStatus, Stage, Told, finished, running, waiting,
+};
+
 #[cfg(test)]
 mod fixtures;
+
+/// How soon a waiting object looks again, where no watch tells it to.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How soon a run is looked at again: a lost node announces itself by nothing.
+pub(crate) const WATCH_RUN: Duration = Duration::from_secs(60);

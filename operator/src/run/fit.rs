@@ -10,6 +10,7 @@ pub(super) fn fitted(mut report: Report) -> Report {
     match &mut report {
         Report::Init(report) => fit_failure(&mut report.error),
         Report::Backup(report) => fit_backup(report),
+        Report::Find(report) => fit_failure(&mut report.error),
         Report::Restore(report) => {
             fit_server(&mut report.server);
             if let Some(globals) = &mut report.globals {

@@ -4,5 +4,6 @@ mod fit;
 mod pods;
 mod view;
 
-pub use pods::{explain_end, explain_wait, newest, was_started};
+pub use pods::{ended_at, explain_end, explain_wait, newest, was_started};
 pub use view::{Observation, RunView, Waiting, view};
+pub(crate) use view::{has_ended, waits_since};

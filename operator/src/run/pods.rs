@@ -1,6 +1,8 @@
 //! What a pod's status says about a run that does not speak for itself.
 
-use dbbackup_contract::{ExitCode, Failure, Reason};
+use dbbackup_contract::{DEFAULT_WORKERS, ExitCode, Failure, Reason, runner_memory_bytes};
+use dbbackup_crds::Quantity;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
 
 /// The pod that was created last.
@@ -10,6 +12,30 @@ pub fn newest(pods: &[Pod]) -> Option<&Pod> {
         let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
         (created, pod.metadata.name.clone())
     })
+}
+
+/// The newest of those that have ended.
+pub(super) fn newest_ended(pods: &[Pod]) -> Option<&Pod> {
+    let ended = pods.iter().filter_map(|pod| Some((ended_at(pod)?, pod)));
+    ended.max_by_key(|(time, pod)| (*time, pod.metadata.name.clone())).map(|(_, pod)| pod)
+}
+
+/// When a pod ended, if it has.
+#[must_use]
+pub fn ended_at(pod: &Pod) -> Option<Timestamp> {
+    let status = pod.status.as_ref()?;
+    if !matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+        return None;
+    }
+    let terminated = containers(pod).iter().filter_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        ended.finished_at.as_ref().map(|time| time.0)
+    });
+    // One that was evicted may tell nothing of its container.
+    let conditions = status.conditions.iter().flatten();
+    let changed = conditions.filter_map(|c| c.last_transition_time.as_ref().map(|time| time.0));
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    terminated.max().or_else(|| changed.max()).or(created).or(Some(Timestamp::MIN))
 }
 
 /// Whether the runner's program ever ran in this pod.
@@ -61,10 +87,7 @@ pub fn explain_end(pod: &Pod) -> Failure {
         );
     };
     if ended.reason.as_deref() == Some("OOMKilled") {
-        return Failure::new(
-            Reason::OutOfMemory,
-            format!("the runner in the pod {name} was killed for want of memory"),
-        );
+        return out_of_memory(pod, name);
     }
     let how = match ended.exit_code {
         0 => "ended with exit code 0 and left no report".to_owned(),
@@ -78,6 +101,35 @@ pub fn explain_end(pod: &Pod) -> Failure {
     Failure::new(Reason::PodFailed, format!("the runner in the pod {name} {how}"))
 }
 
+/// Killed by the kernel: with the limit that was in force, and what to write instead.
+fn out_of_memory(pod: &Pod, name: &str) -> Failure {
+    let needed = format!("{}Mi", runner_memory_bytes(DEFAULT_WORKERS) >> 20);
+    let limit = memory_limit(pod);
+    let (force, bytes) = match &limit {
+        Some((text, bytes)) => (format!(": its limit is {text}"), *bytes),
+        None => (String::new(), None),
+    };
+    let failure = Failure::new(
+        Reason::OutOfMemory,
+        format!("the runner in the pod {name} was killed for want of memory{force}"),
+    );
+    match bytes {
+        Some(bytes) if bytes < runner_memory_bytes(DEFAULT_WORKERS) => failure.with_hint(format!(
+            "Raise job.resources.limits.memory to {needed} at least, or leave it out: that is what \
+             the runner is given then."
+        )),
+        _ => failure,
+    }
+}
+
+/// The runner's limit of memory, as it was written and in bytes.
+fn memory_limit(pod: &Pod) -> Option<(String, Option<u64>)> {
+    let limits = pod.spec.as_ref()?.containers.first()?.resources.as_ref()?.limits.as_ref()?;
+    let text = limits.get("memory")?.0.clone();
+    let bytes = Quantity(text.clone()).units().ok();
+    Some((text, bytes))
+}
+
 fn containers(pod: &Pod) -> &[ContainerStatus] {
     pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
 }
@@ -88,15 +140,38 @@ fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
 
 fn unschedulable(pod: &Pod) -> Option<Failure> {
     let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "False")?;
-    let detail = scheduled.message.clone().unwrap_or_default();
+    let detail = scheduled.message.as_deref().unwrap_or_default();
+    // What it says of preempting other pods helps nobody.
+    let detail = detail.split_once(" preemption: ").map_or(detail, |(words, _)| words);
+    let detail = detail.trim_end_matches(['.', ' ']);
     // The scheduler's own words; there is no other place that names the claim.
-    let (reason, what) =
-        if detail.contains("persistentvolumeclaim") || detail.contains("PersistentVolumeClaim") {
-            (Reason::ClaimNotFound, "its volume claim")
-        } else {
-            (Reason::Unschedulable, "a node")
-        };
-    Some(Failure::new(reason, format!("the pod waits for {what}: {detail}")))
+    if detail.to_ascii_lowercase().contains("persistentvolumeclaim") {
+        return Some(claim_trouble(pod, detail));
+    }
+    Some(Failure::new(Reason::Unschedulable, format!("no node takes the pod: {detail}")))
+}
+
+/// What is wrong with the claim of the repository, in words that name it.
+fn claim_trouble(pod: &Pod, detail: &str) -> Failure {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    let claim = volumes.iter().find_map(|volume| volume.persistent_volume_claim.as_ref());
+    let claim = claim.map_or("", |claim| claim.claim_name.as_str());
+    let (trouble, hint) = if detail.contains("not found") {
+        let hint = format!(
+            "Create the claim, or correct storage.volume.claimName: see kubectl get pvc. \
+             The pod starts by itself once {claim} is there."
+        );
+        ("does not exist".to_owned(), hint)
+    } else if detail.contains("unbound") {
+        let hint = format!("See: kubectl describe pvc {claim}.");
+        ("is not bound to a volume yet".to_owned(), hint)
+    } else {
+        let hint = format!("See: kubectl describe pvc {claim}.");
+        (format!("cannot be used: {detail}"), hint)
+    };
+    let message =
+        format!("the PersistentVolumeClaim {claim}, which the BackupRepository names, {trouble}");
+    Failure::new(Reason::ClaimNotFound, message).with_hint(hint)
 }
 
 fn waiting(container: &ContainerStatus) -> Option<Failure> {

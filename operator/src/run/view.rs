@@ -1,14 +1,17 @@
 //! What became of a run, as far as it can be seen: a pure function of its Job,
 //! its pods and its report. Nothing but a report is ever read as a success.
 
+use std::time::Duration;
+
 use dbbackup_contract::{Failure, Outcome, Reason, Report};
 use dbbackup_crds::RawReport;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::fit::fitted;
-use super::pods::{explain_end, explain_wait, newest, was_started};
+use super::pods::{ended_at, explain_end, explain_wait, newest, newest_ended, was_started};
 
 /// A pod that was told to end and is not gone after so long sits on a lost node.
 const LOST_AFTER: SignedDuration = SignedDuration::from_mins(10);
@@ -35,26 +38,33 @@ pub struct Observation<'a> {
 /// What became of the run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunView {
-    /// No pod runs yet.
+    /// No pod runs, and the next one is on its way.
     Waiting(Waiting),
     /// It goes on.
     Running {
         /// Pods that were begun.
         attempts: u32,
-        /// What the last attempt failed with, if it is not the first.
+        /// What the attempt before failed with, if this is not the first.
         last_failure: Option<Failure>,
     },
     /// It has ended and said how.
     Reported(Box<Report>, u32),
     /// It has ended, and no runner ever ran.
     NeverStarted(Failure),
-    /// It has ended, or is lost, and nobody said how. What was seen stands in the failure.
+    /// It has ended, or its Job is gone, and nobody said how. What was seen stands in the failure.
     Unknown(Failure, u32),
+    /// It will not end by itself: its pod sits on a lost node, or another
+    /// attempt does not start. Its Job is to be ended.
+    Lost(Failure, u32),
 }
 
 /// A pod that is on its way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {
+    /// Which attempt it will be, from 1.
+    pub attempt: u32,
+    /// What the attempt before failed with, if it is not the first.
+    pub last_failure: Option<Failure>,
     /// Why it waits, where that is known.
     pub cause: Option<Failure>,
     /// When it is given up.
@@ -78,23 +88,41 @@ pub fn view(seen: &Observation<'_>) -> RunView {
     if has_ended(job) {
         return ended(seen, channel, attempts);
     }
-    match newest(seen.pods) {
-        Some(pod) if is_lost(pod, seen.now) => RunView::Unknown(
-            Failure::new(
-                Reason::PodDisrupted,
-                format!(
-                    "the pod {} was told to end {} ago and is still there: its node is lost",
-                    pod.metadata.name.as_deref().unwrap_or_default(),
-                    crate::display::duration(LOST_AFTER)
-                ),
-            ),
-            attempts,
-        ),
-        Some(pod) if was_started(pod) => RunView::Running {
-            attempts,
-            last_failure: channel.and_then(|(report, _)| report.error().cloned()),
+    let pod = newest(seen.pods);
+    if let Some(pod) = pod.filter(|pod| is_lost(pod, seen.now)) {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let limit = crate::display::duration(LOST_AFTER);
+        let message = format!(
+            "the pod {name} was told to end {limit} ago and is still there: its node is lost"
+        );
+        return RunView::Lost(Failure::new(Reason::PodDisrupted, message), attempts);
+    }
+    let last_failure = last_failure(seen.pods, channel.as_ref());
+    match pod {
+        Some(pod) if is_up(pod) || (last_failure.is_none() && was_started(pod)) => {
+            RunView::Running { attempts, last_failure }
+        }
+        pod => waiting(seen, job, pod, last_failure, attempts),
+    }
+}
+
+/// Whether a pod's runner was started and its pod has not ended.
+fn is_up(pod: &Pod) -> bool {
+    was_started(pod) && ended_at(pod).is_none()
+}
+
+/// What the newest attempt that has ended failed with: in its own words where
+/// there are some, else as it is seen from outside.
+fn last_failure(pods: &[Pod], channel: Option<&(Report, String)>) -> Option<Failure> {
+    let said = |(report, _): &(Report, String)| report.error().cloned();
+    let Some(pod) = newest_ended(pods) else { return channel.and_then(said) };
+    let uid = pod.metadata.uid.as_deref();
+    match channel.filter(|(_, pod_uid)| uid == Some(pod_uid)) {
+        Some(own) => said(own),
+        None => match termination_report(pod) {
+            Some(report) => report.error().cloned(),
+            None => Some(explain_end(pod)),
         },
-        pod => waiting(seen, job, pod, attempts),
     }
 }
 
@@ -145,37 +173,73 @@ fn termination_report(pod: &Pod) -> Option<Report> {
     serde_json::from_str(message).ok().map(fitted)
 }
 
-fn waiting(seen: &Observation<'_>, job: &Job, pod: Option<&Pod>, attempts: u32) -> RunView {
-    let created = |time: Option<&dbbackup_crds::Time>| time.map_or(seen.now, |time| time.0);
-    let since = match pod {
-        Some(pod) => created(pod.metadata.creation_timestamp.as_ref()),
-        None => created(job.metadata.creation_timestamp.as_ref()),
-    };
+fn waiting(
+    seen: &Observation<'_>,
+    job: &Job,
+    newest: Option<&Pod>,
+    last_failure: Option<Failure>,
+    attempts: u32,
+) -> RunView {
+    let pod = newest.filter(|pod| ended_at(pod).is_none());
+    let since = waits_since(job, newest).unwrap_or(seen.now);
     let until = since.checked_add(seen.start_timeout).unwrap_or(Timestamp::MAX);
     let cause = match (pod, seen.rejection) {
-        (Some(pod), _) => explain_wait(pod).or_else(|| {
-            let words = seen.rejection?;
-            Some(Failure::new(Reason::StartTimeout, format!("the pod has not started: {words}")))
+        (Some(pod), words) => explain_wait(pod).or_else(|| {
+            let message = format!("the pod has not started: {}", words?);
+            Some(Failure::new(Reason::StartTimeout, message))
         }),
-        (None, Some(words)) => Some(Failure::new(
-            Reason::PodRejected,
-            format!("the pod could not be created: {words}"),
-        )),
+        (None, Some(words)) => Some(rejected(words)),
         (None, None) => None,
     };
     if seen.now < until {
-        return RunView::Waiting(Waiting { cause, until });
+        // A pod that is not there yet is no attempt yet.
+        let attempt = if pod.is_some() { attempts.max(1) } else { attempts.saturating_add(1) };
+        return RunView::Waiting(Waiting { attempt, last_failure, cause, until });
     }
     let limit = crate::display::duration(seen.start_timeout);
-    let failure = cause.unwrap_or_else(|| {
-        Failure::new(Reason::StartTimeout, format!("the pod has not started within {limit}"))
-    });
+    let failure = match cause.filter(|cause| cause.reason != Reason::StartTimeout) {
+        Some(cause) => {
+            let message = format!("{}; it was given up after {limit}", cause.message);
+            Failure { message, ..cause }
+        }
+        None => {
+            let words = seen.rejection.map_or_else(String::new, |words| format!(": {words}"));
+            let message = format!("the pod has not started within {limit}{words}");
+            Failure::new(Reason::StartTimeout, message)
+        }
+    };
     // Earlier pods of this Job may have done something.
     if attempts > 1 || seen.pods.iter().any(was_started) {
-        RunView::Unknown(failure, attempts)
+        RunView::Lost(failure, attempts)
     } else {
         RunView::NeverStarted(failure)
     }
+}
+
+/// Since when the next pod is waited for: since it was created, or since the
+/// Job's controller should have created it.
+#[must_use]
+pub(crate) fn waits_since(job: &Job, newest: Option<&Pod>) -> Option<Timestamp> {
+    let created = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|time| time.0);
+    let Some(pod) = newest else { return created(&job.metadata) };
+    let Some(ended) = ended_at(pod) else { return created(&pod.metadata) };
+    // It lets time pass between two attempts: ten seconds, doubled each time.
+    let failed = job.status.as_ref().and_then(|status| status.failed).unwrap_or(1);
+    let pause = crate::backoff::delay(
+        u32::try_from(failed).unwrap_or(1),
+        Duration::from_secs(10),
+        Duration::from_secs(600),
+    );
+    SignedDuration::try_from(pause).ok().and_then(|pause| ended.checked_add(pause).ok())
+}
+
+/// A pod that the API server does not take, in its words. Those of each try
+/// differ by the pod's name, which would make the status flap.
+fn rejected(words: &str) -> Failure {
+    let words = words.strip_prefix("(combined from similar events): ").unwrap_or(words);
+    let words = words.strip_prefix("Error creating: ").unwrap_or(words);
+    let why = words.split_once("is forbidden: ").map_or(words, |(_, why)| why);
+    Failure::new(Reason::PodRejected, format!("the API server does not let the pod in: {why}"))
 }
 
 /// Pods that were begun, those that are gone included.

@@ -30,7 +30,8 @@ fn pod(name: &str, status: Value) -> Pod {
 fn terminated(code: i32, reason: &str, message: Option<String>) -> Value {
     json!({"phase": "Failed", "containerStatuses": [{
         "name": "runner", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-        "state": {"terminated": {"exitCode": code, "reason": reason, "message": message}},
+        "state": {"terminated": {"exitCode": code, "reason": reason, "message": message,
+            "finishedAt": "2026-11-23T11:59:50Z"}},
     }]})
 }
 
@@ -137,6 +138,56 @@ fn a_failure_that_may_pass_ends_nothing_while_the_job_goes_on() {
 }
 
 #[test]
+fn between_two_attempts_the_failure_of_the_last_one_is_told() {
+    let active = job(json!({"failed": 1}));
+    // In its own words: by the channel, or by the pod's status.
+    let said = report(Outcome::Failed, retryable());
+    let raw = raw(&said, "j", "first");
+    let by_channel = [pod("first", terminated(1, "Error", None))];
+    let summary = serde_json::to_string(&said).unwrap();
+    let by_summary = [pod("first", terminated(1, "Error", Some(summary)))];
+    for (pods, raw) in [(&by_channel, Some(&raw)), (&by_summary, None)] {
+        let RunView::Waiting(waiting) = view(&seen(Some(&active), pods, raw)) else { panic!() };
+        assert_eq!((waiting.attempt, waiting.cause), (2, None));
+        assert_eq!(waiting.last_failure.unwrap().reason, Reason::ServerGoneAway);
+        // The pause between two attempts comes on top: ten seconds after the first.
+        let expected: Timestamp = "2026-11-23T12:15:00Z".parse().unwrap();
+        assert_eq!(waiting.until, expected);
+    }
+    // As it is seen from outside, while the next pod starts and while it runs.
+    let killed = pod("first", terminated(137, "OOMKilled", None));
+    let mut second = pod("second", json!({"phase": "Pending"}));
+    second.metadata.creation_timestamp = Some(dbbackup_crds::Time(now()));
+    let active = job(json!({"failed": 1, "active": 1}));
+    let pods = [killed.clone(), second.clone()];
+    let RunView::Waiting(waiting) = view(&seen(Some(&active), &pods, None)) else { panic!() };
+    assert_eq!(waiting.attempt, 2);
+    assert_eq!(waiting.last_failure.unwrap().reason, Reason::OutOfMemory);
+    second.status = pod("second", running()).status;
+    let pods = [killed, second];
+    let RunView::Running { attempts, last_failure } = view(&seen(Some(&active), &pods, None))
+    else {
+        panic!()
+    };
+    assert_eq!((attempts, last_failure.unwrap().reason), (2, Reason::OutOfMemory));
+}
+
+#[test]
+fn an_attempt_that_is_never_followed_by_another_is_not_waited_for_for_ever() {
+    let pods = [pod("first", terminated(1, "Error", None))];
+    let active = job(json!({"failed": 1}));
+    let mut seen = seen(Some(&active), &pods, None);
+    seen.rejection = Some("Error creating: pods \"j-1\" is forbidden: exceeded quota: tight");
+    let RunView::Waiting(waiting) = view(&seen) else { panic!() };
+    let cause = waiting.cause.unwrap();
+    assert_eq!(cause.reason, Reason::PodRejected);
+    assert_eq!(cause.message, "the API server does not let the pod in: exceeded quota: tight");
+    seen.now = waiting.until;
+    let RunView::Lost(failure, 1) = view(&seen) else { panic!("{:?}", view(&seen)) };
+    assert!(failure.message.ends_with("; it was given up after 15m00s"), "{failure}");
+}
+
+#[test]
 fn a_report_of_an_earlier_attempt_does_not_speak_for_the_last_one() {
     let early = raw(&report(Outcome::Failed, retryable()), "j", "first");
     let mut last = pod("second", terminated(137, "OOMKilled", None));
@@ -191,7 +242,7 @@ fn what_ended_a_pod_is_named() {
     let evicted =
         json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"});
     for (status, reason, words) in [
-        (terminated(137, "OOMKilled", None), Reason::OutOfMemory, "want of memory"),
+        (terminated(137, "OOMKilled", None), Reason::OutOfMemory, "for want of memory"),
         (terminated(137, "Error", None), Reason::PodFailed, "SIGKILL"),
         (terminated(67, "Error", None), Reason::PodFailed, "67 (Denied)"),
         (terminated(0, "Completed", Some("not json".into())), Reason::PodFailed, "no report"),
@@ -201,6 +252,56 @@ fn what_ended_a_pod_is_named() {
         let failure = explain_end(&pod("p", status));
         assert_eq!(failure.reason, reason);
         assert!(failure.message.contains(words), "{}", failure.message);
+    }
+}
+
+#[test]
+fn memory_that_was_short_is_told_with_its_limit_and_with_what_to_write() {
+    let mut killed = pod("p", terminated(137, "OOMKilled", None));
+    for (limit, advice) in
+        [("48Mi", "to 192Mi at least, or leave it out"), ("1Gi", "Raise job.resources.limits")]
+    {
+        killed.spec = serde_json::from_value(json!({
+            "containers": [{"name": "runner", "resources": {"limits": {"memory": limit}}}],
+        }))
+        .unwrap();
+        let failure = explain_end(&killed);
+        let words = format!("for want of memory: its limit is {limit}");
+        assert!(failure.message.ends_with(&words), "{failure}");
+        assert!(failure.hint.contains(advice), "{failure}");
+    }
+}
+
+#[test]
+fn a_claim_that_is_missing_or_unbound_is_named() {
+    for (scheduler, words) in [
+        (
+            "0/1 nodes are available: persistentvolumeclaim \"backups\" not found. preemption: 0/1 \
+          nodes are available",
+            "the BackupRepository names, does not exist",
+        ),
+        (
+            "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            "is not bound to a volume yet",
+        ),
+        ("persistentvolumeclaim \"backups\" is being deleted", "cannot be used: "),
+    ] {
+        let mut waiting = pod(
+            "p",
+            json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "message": scheduler}]}),
+        );
+        waiting.spec = serde_json::from_value(json!({
+            "containers": [],
+            "volumes": [{"name": "task"},
+                {"name": "repository", "persistentVolumeClaim": {"claimName": "backups"}}],
+        }))
+        .unwrap();
+        let failure = explain_wait(&waiting).unwrap();
+        assert_eq!(failure.reason, Reason::ClaimNotFound);
+        assert!(failure.message.starts_with("the PersistentVolumeClaim backups, which "));
+        assert!(failure.message.contains(words), "{failure}");
+        assert!(!failure.to_string().contains("preemption"), "{failure}");
     }
 }
 
@@ -236,11 +337,13 @@ fn a_pod_that_does_not_start_waits_with_its_reason_and_is_given_up_in_time() {
 fn a_pod_that_could_not_be_created_tells_the_api_servers_words() {
     let idle = job(json!({}));
     let mut seen = seen(Some(&idle), &[], None);
-    seen.rejection = Some("exceeded quota: memory");
+    let each = "(combined from similar events): Error creating: pods \"j-x\" is forbidden: ";
+    let words = format!("{each}exceeded quota: memory");
+    seen.rejection = Some(&words);
     let RunView::Waiting(waiting) = view(&seen) else { panic!() };
     let cause = waiting.cause.unwrap();
     assert_eq!((cause.reason, cause.class), (Reason::PodRejected, ErrorClass::Fatal));
-    assert!(cause.message.contains("exceeded quota"));
+    assert_eq!(cause.message, "the API server does not let the pod in: exceeded quota: memory");
 }
 
 #[test]
@@ -252,7 +355,7 @@ fn a_pod_on_a_lost_node_is_not_waited_for_for_ever() {
         lost.metadata.deletion_timestamp = Some(dbbackup_crds::Time(told));
         let pods = [lost.clone()];
         let judged = view(&seen(Some(&active), &pods, None));
-        let is_lost = matches!(&judged, RunView::Unknown(f, _) if f.reason == Reason::PodDisrupted);
+        let is_lost = matches!(&judged, RunView::Lost(f, _) if f.reason == Reason::PodDisrupted);
         assert_eq!(is_lost, expected_lost, "{judged:?}");
     }
 }

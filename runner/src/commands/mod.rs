@@ -103,9 +103,5 @@ fn local_file(path: &Path) -> Result<SecretFile, Failure> {
         return Err(unusable());
     };
     let text = |part: &std::ffi::OsStr| part.to_str().map(str::to_owned).ok_or_else(unusable);
-    Ok(SecretFile {
-        dir: text(dir.as_os_str())?,
-        key: text(key)?,
-        object: path.display().to_string(),
-    })
+    Ok(SecretFile::local(text(dir.as_os_str())?, text(key)?))
 }

@@ -2,7 +2,6 @@
 
 use dbbackup_contract::{
     ExitCode, Failure, Reason, Report, RestoreAction, RestoreDatabase, RestoreStrategy,
-    SnapshotSelector,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +24,7 @@ pub(super) async fn restore(
     }
     let action = RestoreAction {
         request_uid: args.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-        snapshot: SnapshotSelector::Id(args.snapshot),
+        snapshot: args.snapshot,
         target: server_access(&args.server)?,
         databases: databases(args.databases, args.as_names)?,
         globals: args.globals.into(),

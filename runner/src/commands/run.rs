@@ -52,6 +52,7 @@ async fn carry_out(
     match &task.action {
         Action::Init(action) => (Report::Init(work::init(&order, action).await), None),
         Action::Backup(action) => (Report::Backup(work::back_up(&order, action).await), None),
+        Action::Find(action) => (Report::Find(work::find(&order, action).await), None),
         Action::Restore(action) => {
             let (report, settlement) = work::restore(&order, action).await;
             (Report::Restore(report), settlement)

@@ -32,8 +32,12 @@ async fn try_init(order: &Order<'_>, action: &InitAction) -> Result<InitReport, 
         None => action.initialize,
         Some(_) => Initialize::Never,
     };
-    let Opened { repository, created, opened_slots } =
-        order.step(Repository::create_or_open(store, &encryption, initialize)).await?;
+    let Opened { repository, created, opened_slots } = order
+        .step(async {
+            let opening = Repository::create_or_open(store, &encryption, initialize);
+            opening.await.map_err(|error| open::refused(error, order.repository))
+        })
+        .await?;
     open::pinned(order.repository, &repository)?;
     let usage = order.step(repository.usage()).await?;
     Ok(InitReport {

@@ -2,6 +2,7 @@
 //! and an action, and always gives a report.
 
 mod backup;
+mod find;
 mod init;
 mod inspect;
 mod open;
@@ -22,6 +23,7 @@ use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 
 pub(crate) use backup::{back_up, committed};
+pub(crate) use find::find;
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
 pub(crate) use open::{end, open};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dbbackup_contract::{
     EncryptionAccess, Failure, KeyAccess, KeyKind, Reason, RepositoryAccess, StorageAccess,
 };
-use dbbackup_repository::{Encryption, KeySource, ReadSession, Repository};
+use dbbackup_repository::{Encryption, Error, KeySource, ReadSession, Repository};
 use dbbackup_storage::{Store, TimedStore, VolumeOptions, VolumeStore};
 
 use crate::patience::briefly;
@@ -21,7 +21,8 @@ pub(crate) async fn open(
 ) -> Result<Repository, Failure> {
     let encryption = encryption(&access.encryption).await?;
     let store = store(&access.storage, stall_timeout).await?;
-    let repository = Repository::open(store, &encryption).await?.repository;
+    let opened = Repository::open(store, &encryption).await;
+    let repository = opened.map_err(|error| refused(error, access))?.repository;
     pinned(access, &repository)?;
     Ok(repository)
 }
@@ -55,7 +56,26 @@ fn key_source(key: &KeyAccess) -> Result<KeySource, Failure> {
         KeyKind::Passphrase => KeySource::passphrase(key.name.as_str(), &content),
         KeyKind::Key => KeySource::raw(key.name.as_str(), &content),
     };
-    Ok(source?)
+    source.map_err(|error| match error {
+        Error::KeyInvalid { detail, .. } => {
+            Failure::new(Reason::WrongKey, format!("{} is no key: {detail}", key.file.described()))
+        }
+        other => other.into(),
+    })
+}
+
+/// Why a repository does not open, with the secrets that were tried.
+pub(super) fn refused(error: Error, access: &RepositoryAccess) -> Failure {
+    let EncryptionAccess::Keys(keys) = &access.encryption else { return error.into() };
+    if !matches!(error, Error::WrongKey(_)) {
+        return error.into();
+    }
+    let tried: Vec<_> = keys.iter().map(|key| key.file.described()).collect();
+    let message = match tried.as_slice() {
+        [only] => format!("{only} does not open the repository"),
+        all => format!("none of these opens the repository: {}", all.join(", ")),
+    };
+    Failure::new(Reason::WrongKey, message)
 }
 
 /// Refuses another repository than the one that the cluster knows.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use dbbackup_contract::{
     BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, Failure, Outcome, Reason,
-    RestoreAction, RestoreReport, RestoreStrategy, SnapshotSelector,
+    RestoreAction, RestoreReport, RestoreStrategy,
 };
 use dbbackup_postgres::{self as postgres, RestoreOptions, RestoreResult};
-use dbbackup_repository::{Error, Repository, Snapshot};
+use dbbackup_repository::Snapshot;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +65,7 @@ async fn try_restore(
 ) -> Result<(RestoreOptions, RestoreResult), Failure> {
     let RestoreStrategy::CreateNew = action.strategy;
     let repository = order.open().await?;
-    let snapshot = order.step(find(&repository, &action.snapshot)).await?;
+    let snapshot = order.step(repository.find(&action.snapshot)).await?;
     *snapshot_id = Some(snapshot.id().to_string());
     let options = RestoreOptions {
         server: server_connection(order, &action.target),
@@ -105,25 +105,6 @@ fn missing(snapshot: &Snapshot) -> Vec<DatabaseReport> {
             DatabaseReport { bytes: 0, tables: 0, rows: 0, error: Some(error), ..database }
         })
         .collect()
-}
-
-async fn find(repository: &Repository, selector: &SnapshotSelector) -> Result<Snapshot, Failure> {
-    match selector {
-        SnapshotSelector::Id(prefix) => Ok(repository.find(prefix).await?),
-        SnapshotSelector::Latest { series, before } => {
-            let found = repository.latest(series, *before).await;
-            found.map_err(|error| match error {
-                Error::SnapshotNotFound(_) => none_in(series, *before),
-                other => other.into(),
-            })
-        }
-    }
-}
-
-fn none_in(series: &str, before: Option<Timestamp>) -> Failure {
-    let limit = before.map(|time| format!(" from before {time}")).unwrap_or_default();
-    Failure::new(Reason::SnapshotNotFound, format!("{series} has no snapshot{limit}"))
-        .with_hint("See what there is with: kubectl get backups --output wide (column SNAPSHOT).")
 }
 
 fn report_of(

@@ -31,7 +31,8 @@ pub fn secret(dir: &Path, key: &str, value: &str) -> SecretFile {
     SecretFile {
         dir: dir.to_str().unwrap().to_owned(),
         key: key.to_owned(),
-        object: "secret test".to_owned(),
+        object: "the Secret test".to_owned(),
+        named_by: String::new(),
     }
 }
 

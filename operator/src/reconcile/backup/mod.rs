@@ -7,17 +7,14 @@ mod status;
 mod task;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dbbackup_crds::Backup;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-pub(crate) use apply::{starting, until};
 pub use gather::Gathered;
 pub(crate) use plan::repository_trouble as repository_trouble_of;
 pub use plan::{Step, plan};
-pub use status::{finished, running, waiting};
 
 use crate::context::{Context, ReconcileError};
 
@@ -35,8 +32,3 @@ pub async fn reconcile(
     tracing::debug!(?step, "planned");
     apply::apply(&gathered, step, context, now).await
 }
-
-/// How soon a waiting object looks again, where no watch tells it to.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// How soon a run is looked at again: a lost node announces itself by nothing.
-pub(crate) const WATCH_RUN: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::gather::{Gathered, Resolution};
 use crate::conditions::holds;
 use crate::reasons::READY;
+use crate::reconcile::one_shot::another_action;
 use crate::run::{RunView, Waiting};
 
 /// Jobs of one run: one whose node was lost is begun again so often.
@@ -121,14 +122,10 @@ fn plan_begun(run: &RunView) -> Step {
         }
         RunView::Reported(report, attempts) => match report.as_ref() {
             Report::Backup(report) => Step::Finish(Box::new(report.clone()), *attempts),
-            _ => Step::Ask {
-                cause: Failure::new(Reason::OutcomeUnknown, "the report is of another action"),
-                attempts: *attempts,
-                number: 1,
-            },
+            _ => Step::Ask { cause: another_action(), attempts: *attempts, number: 1 },
         },
         RunView::NeverStarted(failure) => Step::Fail(failure.clone(), 0),
-        RunView::Unknown(cause, attempts) => {
+        RunView::Unknown(cause, attempts) | RunView::Lost(cause, attempts) => {
             Step::Ask { cause: cause.clone(), attempts: *attempts, number: 1 }
         }
     }
@@ -173,9 +170,11 @@ fn plan_inspected(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) ->
         None | Some(RunView::Waiting(_) | RunView::Running { .. }) => {
             Step::Await { cause, trouble: None, again: None }
         }
-        Some(RunView::NeverStarted(failure) | RunView::Unknown(failure, _)) => {
-            again(failure.clone())
-        }
+        Some(
+            RunView::NeverStarted(failure)
+            | RunView::Unknown(failure, _)
+            | RunView::Lost(failure, _),
+        ) => again(failure.clone()),
         Some(RunView::Reported(report, _)) => match report.as_ref() {
             Report::Inspect(report) => match (report.state, &report.backup) {
                 (Some(RunState::Committed), Some(backup)) => {
@@ -190,7 +189,7 @@ fn plan_inspected(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) ->
                     Failure::new(Reason::OutcomeUnknown, "the inspection gave no answer")
                 })),
             },
-            _ => again(Failure::new(Reason::OutcomeUnknown, "the report is of another action")),
+            _ => again(another_action()),
         },
     }
 }
@@ -206,14 +205,14 @@ fn not_committed(
         return Step::Begin(Box::new(resolved.clone()));
     }
     let message = format!("{}; the repository holds no snapshot of this run", cause.message);
-    let mut failure = Failure::new(cause.reason, message);
-    failure.class = ErrorClass::Fatal;
-    if matches!(
-        cause.reason,
-        Reason::JobGone | Reason::PodDisrupted | Reason::OutcomeUnknown | Reason::PodFailed
-    ) {
-        failure = failure.with_hint("Create another Backup to run it again.");
-    }
+    let failure = Failure { message, ..cause };
+    let failure = match failure.reason {
+        Reason::JobGone | Reason::PodDisrupted | Reason::OutcomeUnknown | Reason::PodFailed => {
+            Failure { class: ErrorClass::Fatal, ..failure }
+                .with_hint("Create another Backup to run it again.")
+        }
+        _ => failure,
+    };
     Step::Fail(failure, attempts)
 }
 
@@ -234,10 +233,14 @@ pub(crate) fn repository_trouble(
     if holds(conditions, READY, repository.metadata.generation) {
         return None;
     }
-    let why = conditions
-        .iter()
-        .find(|condition| condition.type_ == READY)
-        .map_or_else(String::new, |condition| format!(" ({})", condition.reason));
+    // What is said of an earlier spec says nothing of this one.
+    let is_current = conditions.iter().any(|condition| {
+        condition.type_ == READY && condition.observed_generation == repository.metadata.generation
+    });
+    let words = repository.status.as_ref().and_then(|status| status.display.as_deref());
+    let why = words
+        .filter(|_| is_current)
+        .map_or_else(|| " yet".to_owned(), |words| format!(": {words}"));
     let failure = Failure::new(
         Reason::ReferenceNotReady,
         format!("the BackupRepository {name} is not ready{why}"),

@@ -168,9 +168,14 @@ fn what_the_repository_holds_is_a_success_even_if_everything_else_is_lost() {
 #[test]
 fn what_the_repository_does_not_hold_has_failed_for_the_reason_that_was_seen() {
     let seen = inspected(answer(Some(RunState::NotCommitted), None, None), Reason::OutOfMemory);
+    let Step::Fail(failure, 0) = plan(&seen, now()) else { panic!() };
+    let message = "seen; the repository holds no snapshot of this run";
+    assert_eq!((failure.reason, failure.message.as_str()), (Reason::OutOfMemory, message));
+    assert_eq!(failure.hint, Reason::OutOfMemory.hint(), "what was seen says what to do");
+    let seen = inspected(answer(Some(RunState::NotCommitted), None, None), Reason::JobGone);
     let Step::Fail(failure, _) = plan(&seen, now()) else { panic!() };
-    assert_eq!((failure.reason, failure.class), (Reason::OutOfMemory, ErrorClass::Fatal));
-    assert!(failure.message.contains("no snapshot"));
+    assert_eq!(failure.class, ErrorClass::Fatal);
+    assert!(failure.hint.contains("another Backup"));
 }
 
 #[test]

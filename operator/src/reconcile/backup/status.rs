@@ -1,153 +1,101 @@
-//! The status of a `Backup`, from what was done and seen.
+//! What a `Backup`'s status has of a run, and what it takes over from a report.
 
-use dbbackup_contract::{BackupReport, ErrorClass, Failure, Outcome, ProgressPhase, Reason};
-use dbbackup_crds::{BackupPhase, BackupStatus, RepositoryStatusRef};
+use dbbackup_contract::{BackupReport, DatabaseCount, DatabaseReport, Failure, Outcome, Reason};
+use dbbackup_crds::{Backup, BackupPhase, BackupStatus, RepositoryStatusRef};
 use jiff::Timestamp;
 
-use crate::conditions::{Standing, Verdict, conditions, ended, sentence};
 use crate::display;
-use crate::reasons;
+use crate::reconcile::{Common, OneShot, RunReport, RunStatus, Stage};
 
-/// It waits for something that others must do.
-#[must_use]
-pub fn waiting(
-    mut status: BackupStatus,
-    failure: &Failure,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> BackupStatus {
-    let phase = status.phase.unwrap_or_default();
-    let verdict = Verdict::of_failure(Standing::Reconciling, failure);
-    status.display = Some(display::shortened(format!("waiting: {}", failure.message)));
-    status.error = Some(failure.clone());
-    put(&mut status, phase, &verdict, generation, now);
-    status
+impl OneShot for Backup {
+    const ACTION: &'static str = "Backup";
+    const RUN: &'static str = "the backup";
 }
 
-/// It runs, or starts, or is being asked about.
-#[must_use]
-pub fn running(
-    mut status: BackupStatus,
-    verdict: &Verdict,
-    display: String,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> BackupStatus {
-    status.display = Some(display::shortened(display));
-    put(&mut status, BackupPhase::Running, verdict, generation, now);
-    status
-}
+impl RunReport for BackupReport {
+    const DONE: &'static str = "are in the snapshot";
 
-/// It has ended, with a report or with a failure that was seen from outside.
-#[must_use]
-pub fn finished(
-    mut status: BackupStatus,
-    end: &Result<BackupReport, Failure>,
-    attempts: u32,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> BackupStatus {
-    status.report = None;
-    status.next_inspection_time = None;
-    status.attempts = Some(attempts.max(status.attempts.unwrap_or(0)));
-    match end {
-        Ok(report) => {
-            take_over(&mut status, report);
-            let attempts = status.attempts.unwrap_or(0);
-            let (phase, verdict) = judged(report, attempts);
-            status.display = Some(display::shortened(match (phase, &report.error) {
-                (BackupPhase::Failed, Some(error)) => {
-                    display::gave_up(error, attempts) + &display::failure(error)
-                }
-                (BackupPhase::Failed, None) => verdict.message.clone(),
-                _ => display::backup(report),
-            }));
-            put(&mut status, phase, &verdict, generation, now);
-        }
-        Err(failure) => {
-            status.completion_time = Some(now);
-            status.progress = None;
-            status.error = Some(failure.clone());
-            let attempts = status.attempts.unwrap_or(0);
-            let words = display::gave_up(failure, attempts) + &display::failure(failure);
-            status.display = Some(display::shortened(words));
-            let verdict = Verdict::of_failure(Standing::Failed, &ended(failure, attempts));
-            put(&mut status, BackupPhase::Failed, &verdict, generation, now);
-        }
-    }
-    status
-}
-
-/// Phase and verdict of a report.
-fn judged(report: &BackupReport, attempts: u32) -> (BackupPhase, Verdict) {
-    let count = report.database_count;
-    match report.outcome {
+    fn outcome(&self) -> Outcome {
         // A success that names no snapshot is none.
-        Outcome::Succeeded if report.snapshot_id.is_some() => (
-            BackupPhase::Succeeded,
-            Verdict::new(Standing::Complete, reasons::SUCCEEDED, display::backup(report)),
-        ),
-        Outcome::PartiallyFailed if report.snapshot_id.is_some() => {
-            let reason = report.error.as_ref().map_or(Reason::DatabaseFailed, |error| error.reason);
-            let first = report.databases.iter().find_map(|database| {
-                let error = database.error.as_ref()?;
-                Some(format!("{}: {}", database.name, sentence(error)))
-            });
-            let message = format!(
-                "{} are in the snapshot. {}",
-                display::databases(count),
-                first.unwrap_or_default()
-            );
-            let verdict = Verdict::new(Standing::Failed, reason.as_str(), message.trim_end());
-            (BackupPhase::PartiallyFailed, verdict)
-        }
-        _ => {
-            let failure = report.error.clone().unwrap_or_else(|| {
-                Failure::new(Reason::NothingCommitted, "the run left no snapshot in the repository")
-            });
-            (BackupPhase::Failed, Verdict::of_failure(Standing::Failed, &ended(&failure, attempts)))
-        }
+        if self.snapshot_id.is_some() { self.outcome } else { Outcome::Failed }
+    }
+
+    fn error(&self) -> Option<&Failure> {
+        self.error.as_ref()
+    }
+
+    fn databases(&self) -> &[DatabaseReport] {
+        &self.databases
+    }
+
+    fn database_count(&self) -> DatabaseCount {
+        self.database_count
+    }
+
+    fn words(&self) -> String {
+        display::backup(self)
+    }
+
+    fn unexplained() -> Failure {
+        Failure::new(Reason::NothingCommitted, "the run left no snapshot in the repository")
     }
 }
 
-fn take_over(status: &mut BackupStatus, report: &BackupReport) {
-    status.consistent_time = report.consistent_time;
-    status.completion_time = Some(report.completion_time);
-    if status.start_time.is_none() {
-        status.start_time = Some(report.start_time);
-    }
-    status.snapshot_id.clone_from(&report.snapshot_id);
-    if let Some(id) = &report.repository_id {
-        let name = status.repository.take().map(|known| known.name).unwrap_or_default();
-        status.repository = Some(RepositoryStatusRef { name, id: Some(id.clone()) });
-    }
-    status.method.clone_from(&report.method);
-    status.server.clone_from(&report.server);
-    status.position.clone_from(&report.position);
-    status.bytes = Some(report.bytes.clone());
-    status.database_count = Some(report.database_count);
-    status.databases.clone_from(&report.databases);
-    status.verification.clone_from(&report.verification);
-    status.error = report.error.clone().filter(|error| error.class != ErrorClass::Ignorable);
-    status.attempts = status.attempts.max(Some(report.attempt.saturating_add(1)));
-    if report.outcome == Outcome::Failed {
-        status.progress = None;
-    } else if let Some(progress) = &mut status.progress {
-        progress.phase = ProgressPhase::Finishing;
-        progress.percent = Some(100);
-        progress.remaining_seconds = None;
-        progress.current = None;
-    }
-}
+impl RunStatus for BackupStatus {
+    type Report = BackupReport;
 
-fn put(
-    status: &mut BackupStatus,
-    phase: BackupPhase,
-    verdict: &Verdict,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    status.phase = Some(phase);
-    status.observed_generation = generation;
-    status.conditions = conditions(&status.conditions, verdict, generation, now);
+    fn common(&mut self) -> Common<'_> {
+        Common {
+            observed_generation: &mut self.observed_generation,
+            display: &mut self.display,
+            conditions: &mut self.conditions,
+            completion_time: &mut self.completion_time,
+            progress: &mut self.progress,
+            attempts: &mut self.attempts,
+            error: &mut self.error,
+            report: &mut self.report,
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.phase = Some(match stage {
+            Stage::AsBefore => self.phase.unwrap_or_default(),
+            Stage::Running => BackupPhase::Running,
+            Stage::Ended(Outcome::Succeeded) => BackupPhase::Succeeded,
+            Stage::Ended(Outcome::PartiallyFailed) => BackupPhase::PartiallyFailed,
+            Stage::Ended(Outcome::Failed) => BackupPhase::Failed,
+        });
+        if let Stage::Ended(_) = stage {
+            self.next_inspection_time = None;
+        }
+    }
+
+    fn begin(&mut self, job: String, jobs: u32, now: Timestamp) {
+        self.job_name = Some(job);
+        self.jobs = Some(jobs);
+        self.start_time = self.start_time.or(Some(now));
+        self.inspections = None;
+        self.next_inspection_time = None;
+    }
+
+    fn take_over(&mut self, report: &BackupReport) {
+        self.consistent_time = report.consistent_time;
+        self.completion_time = Some(report.completion_time);
+        if self.start_time.is_none() {
+            self.start_time = Some(report.start_time);
+        }
+        self.snapshot_id.clone_from(&report.snapshot_id);
+        if let Some(id) = &report.repository_id {
+            let name = self.repository.take().map(|known| known.name).unwrap_or_default();
+            self.repository = Some(RepositoryStatusRef { name, id: Some(id.clone()) });
+        }
+        self.method.clone_from(&report.method);
+        self.server.clone_from(&report.server);
+        self.position.clone_from(&report.position);
+        self.bytes = Some(report.bytes.clone());
+        self.database_count = Some(report.database_count);
+        self.databases.clone_from(&report.databases);
+        self.verification.clone_from(&report.verification);
+        self.attempts = self.attempts.max(Some(report.attempt.saturating_add(1)));
+    }
 }

@@ -9,7 +9,7 @@ use kube::Resource;
 
 use super::gather::Gathered;
 use crate::context::{Surroundings, claim_of, stall_seconds, task_defaults};
-use crate::job::{JobRequest, Mounts, build_job, repository_access, source_access};
+use crate::job::{JobRequest, Mounts, Place, build_job, repository_access, source_access};
 use crate::names::{Purpose, schedule_series, single_series};
 
 /// The series of a run.
@@ -30,7 +30,11 @@ pub(super) fn backup_job(
     name: String,
 ) -> Result<Job, Failure> {
     let mut mounts = Mounts::default();
-    let source = source_access(&resolved.source, &mut mounts)
+    let place = match &resolved.schedule {
+        Some(schedule) => Place::new("source.postgresql", "BackupSchedule", schedule),
+        None => Place::new("template.source.postgresql", "Backup", &seen.identity.name),
+    };
+    let source = source_access(&resolved.source, &place, &mut mounts)
         .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.source names no server"))?;
     let action = Action::Backup(BackupAction {
         series: series(&around.cluster, seen, resolved),

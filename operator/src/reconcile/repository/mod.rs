@@ -18,7 +18,8 @@ use kube::runtime::controller::Action;
 
 pub use status::{failed, opened, opening};
 
-use super::backup::LOOK_AGAIN;
+use super::LOOK_AGAIN;
+use super::one_shot::{another_action, until};
 use crate::cluster::{
     Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
 };
@@ -31,6 +32,9 @@ use crate::job::{JobRequest, Mounts, build_job, repository_access};
 use crate::names::{Purpose, job_name};
 use crate::reasons::{self, READY};
 use crate::run::{RunView, Waiting};
+
+/// About an hour of attempts, one a minute.
+const ATTEMPTS_BY_THE_MINUTE: u32 = 60;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,16 +104,18 @@ pub fn plan(
         Some(RunView::Waiting(waiting)) => Step::Watch(Some(waiting.clone())),
         Some(RunView::Running { .. }) => Step::Watch(None),
         // Opening twice does no harm, so what is not known is done again.
-        Some(RunView::NeverStarted(failure) | RunView::Unknown(failure, _)) => {
-            Step::Fail(failure.clone())
-        }
+        Some(
+            RunView::NeverStarted(failure)
+            | RunView::Unknown(failure, _)
+            | RunView::Lost(failure, _),
+        ) => Step::Fail(failure.clone()),
         Some(RunView::Reported(report, _)) => judge(report, status),
     }
 }
 
 fn judge(report: &Report, status: &BackupRepositoryStatus) -> Step {
     let Report::Init(report) = report else {
-        return Step::Fail(Failure::new(Reason::OutcomeUnknown, "the report is of another action"));
+        return Step::Fail(another_action());
     };
     let (Outcome::Succeeded, Some(id)) = (report.outcome, &report.repository_id) else {
         let failure = report.error.clone().unwrap_or_else(|| {
@@ -127,9 +133,13 @@ fn judge(report: &Report, status: &BackupRepositoryStatus) -> Step {
 }
 
 /// How long after attempt `attempts` the next one begins.
+///
+/// The operator may not read secrets, so only another attempt sees that one was
+/// corrected: within a minute, for as long as somebody is likely to be at it.
 fn rest(attempts: u32) -> SignedDuration {
-    let delay = crate::backoff::delay(attempts, Duration::from_secs(15), Duration::from_secs(600));
-    SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_mins(10))
+    let most = if attempts <= ATTEMPTS_BY_THE_MINUTE { 60 } else { 300 };
+    let delay = crate::backoff::delay(attempts, Duration::from_secs(15), Duration::from_secs(most));
+    SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_mins(5))
 }
 
 async fn apply(
@@ -144,13 +154,12 @@ async fn apply(
     let generation = repository.metadata.generation;
     match step {
         Step::Nothing => Ok(Action::await_change()),
-        Step::Rest(next) => Ok(Action::requeue(super::backup::until(next, now))),
+        Step::Rest(next) => Ok(Action::requeue(until(next, now))),
         Step::Begin(attempt) => begin(repository, identity, status, attempt, context, now).await,
         Step::Watch(waiting) => {
             let status = opening(status, waiting.as_ref(), generation, now);
             write_status(context, repository, status).await?;
-            let again =
-                waiting.map_or(LOOK_AGAIN, |waiting| super::backup::until(waiting.until, now));
+            let again = waiting.map_or(LOOK_AGAIN, |waiting| until(waiting.until, now));
             Ok(Action::requeue(again.min(LOOK_AGAIN)))
         }
         Step::Open(report) => {
@@ -158,7 +167,7 @@ async fn apply(
             let status = opened(status, &report, generation, now);
             write_status(context, repository, status).await?;
             if let Some(job) = job {
-                release_job(context, &identity.namespace, &job).await?;
+                release_job(context, &identity.namespace, &job, now).await?;
             }
             let id = report.repository_id.unwrap_or_default();
             let (reason, note) = if report.created {
@@ -170,20 +179,21 @@ async fn apply(
             Ok(Action::await_change())
         }
         Step::Fail(failure) => {
-            if let Some(job) = &status.job_name {
-                match run {
-                    Some(RunView::NeverStarted(_)) => {
-                        delete_job(context, &identity.namespace, job).await?;
-                    }
-                    _ => release_job(context, &identity.namespace, job).await?,
-                }
-            }
+            let job = status.job_name.clone();
             let wait = rest(status.attempts.unwrap_or(1));
             let next = now.checked_add(wait).unwrap_or(now);
             let status = failed(status, &failure, next, generation, now);
             write_status(context, repository, status).await?;
+            if let Some(job) = job {
+                match run {
+                    Some(RunView::NeverStarted(_) | RunView::Lost(..)) => {
+                        delete_job(context, &identity.namespace, &job).await?;
+                    }
+                    _ => release_job(context, &identity.namespace, &job, now).await?,
+                }
+            }
             warn(context, repository, "Open", &failure).await;
-            Ok(Action::requeue(super::backup::until(next, now)))
+            Ok(Action::requeue(until(next, now)))
         }
     }
 }
@@ -211,13 +221,17 @@ async fn begin(
             return Ok(Action::await_change());
         }
     };
-    if let Ensured::Refused(failure) = ensure_job(context, &job).await? {
+    let ensured = ensure_job(context, &job).await?;
+    if ensured == Ensured::Going {
+        return Ok(Action::await_change());
+    }
+    if let Ensured::Refused(failure) = ensured {
         let next = now.checked_add(rest(attempt)).unwrap_or(now);
         status.attempts = Some(attempt);
         status.job_name = None;
         let status = failed(status, &failure, next, generation, now);
         write_status(context, repository, status).await?;
-        return Ok(Action::requeue(super::backup::until(next, now)));
+        return Ok(Action::requeue(until(next, now)));
     }
     status.job_name = Some(name);
     status.attempts = Some(attempt);

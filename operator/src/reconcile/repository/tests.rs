@@ -90,9 +90,12 @@ fn a_success_without_an_id_is_none() {
 }
 
 #[test]
-fn rests_grow_to_ten_minutes() {
-    let seconds: Vec<i64> = (1..8).map(|attempt| rest(attempt).as_secs()).collect();
-    assert_eq!(seconds, [15, 30, 60, 120, 240, 480, 600]);
+fn a_correction_is_seen_within_a_minute_for_an_hour_and_within_five_later() {
+    let seconds: Vec<i64> = (1..5).map(|attempt| rest(attempt).as_secs()).collect();
+    assert_eq!(seconds, [15, 30, 60, 60]);
+    let first_hour: i64 = (1..=60).map(|attempt| rest(attempt).as_secs()).sum();
+    assert!((3400..=3600).contains(&first_hour), "{first_hour}");
+    assert_eq!(rest(61).as_secs(), 300);
 }
 
 #[test]

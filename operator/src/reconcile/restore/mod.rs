@@ -4,6 +4,9 @@ mod apply;
 mod gather;
 mod plan;
 mod status;
+mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -13,7 +16,6 @@ use kube::runtime::controller::Action;
 
 pub use gather::{Gathered, Resolution};
 pub use plan::{Step, plan};
-pub use status::{finished, running, waiting};
 
 use crate::context::{Context, ReconcileError};
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use dbbackup_contract::{ErrorClass, Failure, Reason, Report, RestoreReport};
+use dbbackup_contract::{ErrorClass, Failure, FindReport, Reason, Report, RestoreReport};
 use dbbackup_crds::{ResolvedRestore, RestoreDatabaseSpec};
 
 use super::gather::{Gathered, Resolution};
 use crate::reconcile::backup::repository_trouble_of;
+use crate::reconcile::one_shot::another_action;
 use crate::run::{RunView, Waiting};
 
 /// Jobs of one restore. Its journal is idempotent, so that one whose report is
@@ -20,6 +21,10 @@ pub enum Step {
     Nothing,
     /// It waits for something that others must do.
     Wait(Failure),
+    /// Create the Job that finds the newest snapshot; the failure says why it is not the first.
+    Find(Box<ResolvedRestore>, Option<Failure>),
+    /// The snapshot was found: from now on it is this one.
+    Choose(Box<ResolvedRestore>, String),
     /// Create the next Job; the failure says why it is not the first one.
     Begin(Box<ResolvedRestore>, Option<Failure>),
     /// The Job's pod has not started.
@@ -57,7 +62,7 @@ pub fn plan(seen: &Gathered) -> Step {
         None => {
             match repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref()) {
                 Some(failure) => Step::Wait(failure),
-                None => Step::Begin(resolved.clone(), None),
+                None => next_job(resolved, None),
             }
         }
         Some(RunView::Waiting(waiting)) => Step::Start(waiting.clone()),
@@ -67,30 +72,56 @@ pub fn plan(seen: &Gathered) -> Step {
         Some(RunView::NeverStarted(failure)) => Step::Fail(failure.clone(), 0),
         Some(RunView::Reported(report, attempts)) => match report.as_ref() {
             Report::Restore(report) => Step::Finish(Box::new(report.clone()), *attempts),
-            _ => again(
-                seen,
-                resolved,
-                &Failure::new(Reason::OutcomeUnknown, "the report is of another action"),
-                *attempts,
-            ),
+            Report::Find(report) => found(resolved, report, *attempts),
+            _ => again(seen, resolved, &another_action(), *attempts),
         },
-        Some(RunView::Unknown(cause, attempts)) => again(seen, resolved, cause, *attempts),
+        Some(RunView::Unknown(cause, attempts) | RunView::Lost(cause, attempts)) => {
+            again(seen, resolved, cause, *attempts)
+        }
     }
 }
 
+/// A restore of the newest snapshot first finds out which one that is: later
+/// attempts must take up what the first one began, whatever was committed since.
+fn next_job(resolved: &ResolvedRestore, cause: Option<Failure>) -> Step {
+    let resolved = Box::new(resolved.clone());
+    match resolved.snapshot_id {
+        Some(_) => Step::Begin(resolved, cause),
+        None => Step::Find(resolved, cause),
+    }
+}
+
+fn found(resolved: &ResolvedRestore, report: &FindReport, attempts: u32) -> Step {
+    match &report.snapshot_id {
+        Some(id) => Step::Choose(Box::new(resolved.clone()), id.clone()),
+        None => {
+            let unexplained =
+                || Failure::new(Reason::Internal, "no snapshot was found, and no reason was given");
+            Step::Fail(report.error.clone().unwrap_or_else(unexplained), attempts)
+        }
+    }
+}
+
+/// What is to be done when nobody knows what became of a Job: it is carried out
+/// again, but not for ever.
 fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts: u32) -> Step {
+    let may_be_done = matches!(
+        cause.reason,
+        Reason::JobGone | Reason::PodDisrupted | Reason::PodFailed | Reason::OutcomeUnknown
+    );
+    // Anything else has ended it in every attempt of its Job.
+    if !may_be_done {
+        return Step::Fail(cause.clone(), attempts);
+    }
     let trouble = repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref());
     if seen.status.jobs.unwrap_or(0) < MAX_JOBS {
         return match trouble {
             Some(failure) => Step::Wait(failure),
-            None => Step::Begin(Box::new(resolved.clone()), Some(cause.clone())),
+            None => next_job(resolved, Some(cause.clone())),
         };
     }
-    let mut failure = Failure::new(
-        cause.reason,
-        format!("{}; the restore was begun {MAX_JOBS} times", cause.message),
-    );
-    failure.class = ErrorClass::Fatal;
+    let message = format!("{}; the restore was begun {MAX_JOBS} times", cause.message);
+    let mut failure = Failure { class: ErrorClass::Fatal, message, ..cause.clone() };
     if cause.reason == Reason::JobGone {
         failure =
             failure.with_hint("Find out who deletes the Job, then create another RestoreRequest.");

@@ -18,7 +18,7 @@ use kube::{Resource, ResourceExt};
 
 pub use status::{Outlook, stalled, standing};
 
-use super::backup::until;
+use super::one_shot::until;
 use crate::cluster::{find, is_conflict, publish, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;

@@ -1,0 +1,178 @@
+//! Carries out the steps that both kinds have, and writes what became of them into the status.
+
+use std::time::Duration;
+
+use dbbackup_contract::Failure;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use kube::core::object::HasStatus;
+use kube::runtime::controller::Action;
+
+use super::{OneShot, ReportOf, RunStatus, Stage, Told, finished, running, waiting};
+use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, warn, write_status};
+use crate::conditions::{Standing, Verdict};
+use crate::context::{Context, Identity, ReconcileError};
+use crate::display;
+use crate::reasons;
+use crate::reconcile::{LOOK_AGAIN, WATCH_RUN};
+use crate::run::{RunView, Waiting};
+
+/// The run that a step is carried out for.
+pub(crate) struct Run<'a, K: HasStatus> {
+    /// The object.
+    pub(crate) object: &'a K,
+    /// Its identity.
+    pub(crate) identity: &'a Identity,
+    /// Its status, as the step found it.
+    pub(crate) status: &'a K::Status,
+    /// The Job that was begun last, and what is seen of it.
+    pub(crate) job: Option<(&'a str, &'a RunView)>,
+    /// The time.
+    pub(crate) now: Timestamp,
+}
+
+/// The Job that a run begins.
+pub(crate) struct NextJob {
+    /// The Job.
+    pub(crate) job: Job,
+    /// Its name.
+    pub(crate) name: String,
+    /// The how manyth of its run it is, from 1.
+    pub(crate) number: u32,
+    /// Why it is not the first one, for the event: empty, or ` again: ...`.
+    pub(crate) why: String,
+}
+
+impl<K: OneShot> Run<'_, K> {
+    fn generation(&self) -> Option<i64> {
+        self.object.meta().generation
+    }
+
+    /// It waits for something that others must do.
+    pub(crate) async fn wait(
+        &self,
+        failure: &Failure,
+        context: &Context,
+    ) -> Result<Action, ReconcileError> {
+        let status = waiting(self.status.clone(), failure, self.generation(), self.now);
+        write_status(context, self.object, status).await?;
+        Ok(Action::requeue(LOOK_AGAIN))
+    }
+
+    /// Begins its next Job. `status` has what the run is made from: that is
+    /// written down first, then the Job is created, then its name is written
+    /// down. A crash in between finds the same Job again.
+    pub(crate) async fn begin(
+        &self,
+        status: K::Status,
+        next: NextJob,
+        context: &Context,
+    ) -> Result<Action, ReconcileError> {
+        let mut status = status;
+        status.enter(Stage::AsBefore);
+        let object = write_status(context, self.object, status.clone()).await?;
+        match ensure_job(context, &next.job).await? {
+            Ensured::Created => {
+                let (name, why) = (&next.name, &next.why);
+                let note = format!("created the Job {name}{why}");
+                publish(context, &object, reasons::EVENT_JOB_CREATED, "Begin", note).await;
+            }
+            Ensured::Adopted => {}
+            Ensured::Refused(failure) => {
+                let status = waiting(status, &failure, self.generation(), self.now);
+                write_status(context, &object, status).await?;
+                return Ok(Action::requeue(LOOK_AGAIN));
+            }
+            Ensured::Going => return Ok(Action::await_change()),
+        }
+        status.begin(next.name, next.number, self.now);
+        let common = status.common();
+        (*common.error, *common.report, *common.progress) = (None, None, None);
+        let verdict =
+            Verdict::new(Standing::Reconciling, reasons::STARTING, "the Job's pod is starting");
+        let words = "starting".to_owned();
+        let status = running(status, &verdict, words, self.generation(), self.now);
+        write_status(context, &object, status).await?;
+        Ok(Action::requeue(LOOK_AGAIN))
+    }
+
+    /// The pod of its first or next attempt has not started.
+    pub(crate) async fn start(
+        &self,
+        waiting: &Waiting,
+        context: &Context,
+    ) -> Result<Action, ReconcileError> {
+        let (verdict, words) = (Verdict::of_start(waiting), display::start(waiting));
+        let mut status = running(self.status.clone(), &verdict, words, self.generation(), self.now);
+        let common = status.common();
+        *common.error = waiting.cause.clone().or_else(|| waiting.last_failure.clone());
+        // How far the attempt before came says nothing of the next one.
+        *common.progress = None;
+        write_status(context, self.object, status).await?;
+        Ok(Action::requeue(until(waiting.until, self.now).min(LOOK_AGAIN)))
+    }
+
+    /// Its Job runs.
+    pub(crate) async fn go_on(
+        &self,
+        attempts: u32,
+        last_failure: Option<&Failure>,
+        context: &Context,
+    ) -> Result<Action, ReconcileError> {
+        let mut status = self.status.clone();
+        let words = display::attempt(attempts, last_failure, status.common().progress.as_ref());
+        let verdict = Verdict::of_attempt(K::RUN, attempts, last_failure);
+        let mut status = running(status, &verdict, words, self.generation(), self.now);
+        *status.common().attempts = Some(attempts);
+        *status.common().error = last_failure.cloned();
+        write_status(context, self.object, status).await?;
+        Ok(Action::requeue(WATCH_RUN))
+    }
+
+    /// It has ended: the status is written, its Job is ended where it has not,
+    /// the outcome is told. Gives the object as it is then.
+    pub(crate) async fn finish(
+        &self,
+        end: &Result<ReportOf<K>, Failure>,
+        attempts: u32,
+        context: &Context,
+    ) -> Result<K, ReconcileError> {
+        let (status, end) =
+            finished(self.status.clone(), end, attempts, self.generation(), self.now);
+        let object = write_status(context, self.object, status).await?;
+        // Only now: a Job that goes before its outcome is stored takes the reason along.
+        if let Some((job, RunView::NeverStarted(_) | RunView::Lost(..))) = self.job {
+            delete_job(context, &self.identity.namespace, job).await?;
+        }
+        match &end.told {
+            Told::Success(note) => {
+                publish(context, &object, reasons::SUCCEEDED, K::ACTION, note.clone()).await;
+            }
+            Told::Failure(failure) => warn(context, &object, K::ACTION, failure).await,
+        }
+        Ok(object)
+    }
+}
+
+/// Lets the Jobs of a run that has ended go. Only for a while after the end: a
+/// restart of the operator does not look at every object there is.
+pub(crate) async fn release(
+    namespace: &str,
+    jobs: impl IntoIterator<Item = String>,
+    completion_time: Option<Timestamp>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let ended = completion_time.unwrap_or(Timestamp::MIN);
+    if now.duration_since(ended).as_hours() < 1 {
+        for job in jobs {
+            release_job(context, namespace, &job, now).await?;
+        }
+    }
+    Ok(Action::await_change())
+}
+
+/// From now until `time`, at least a second.
+pub(crate) fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1))
+}

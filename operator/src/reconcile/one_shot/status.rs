@@ -1,0 +1,95 @@
+//! The status of a run, from what was done and seen.
+
+use dbbackup_contract::{ErrorClass, Failure, Outcome, ProgressPhase};
+use jiff::Timestamp;
+
+use super::{End, RunReport, RunStatus, Stage};
+use crate::conditions::{Standing, Verdict, conditions};
+use crate::display;
+
+/// It waits for something that others must do.
+#[must_use]
+pub fn waiting<S: RunStatus>(
+    mut status: S,
+    failure: &Failure,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> S {
+    let verdict = Verdict::of_failure(Standing::Reconciling, failure);
+    *status.common().error = Some(failure.clone());
+    let words = format!("waiting: {}", failure.message);
+    put(&mut status, Stage::AsBefore, &verdict, words, generation, now);
+    status
+}
+
+/// It runs, or starts, or is being asked about.
+#[must_use]
+pub fn running<S: RunStatus>(
+    mut status: S,
+    verdict: &Verdict,
+    display: String,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> S {
+    put(&mut status, Stage::Running, verdict, display, generation, now);
+    status
+}
+
+/// It has ended, with a report or with a failure that was seen from outside.
+#[must_use]
+pub fn finished<S: RunStatus>(
+    mut status: S,
+    end: &Result<S::Report, Failure>,
+    attempts: u32,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> (S, End) {
+    let common = status.common();
+    *common.report = None;
+    *common.attempts = Some(attempts.max(common.attempts.unwrap_or(0)));
+    match end {
+        Ok(report) => {
+            status.take_over(report);
+            let common = status.common();
+            let error = report.error().filter(|error| error.class != ErrorClass::Ignorable);
+            *common.error = error.cloned();
+            if report.outcome() == Outcome::Failed {
+                common.error.get_or_insert_with(S::Report::unexplained);
+                *common.progress = None;
+            } else if let Some(progress) = common.progress {
+                progress.phase = ProgressPhase::Finishing;
+                progress.percent = Some(100);
+                progress.remaining_seconds = None;
+                progress.current = None;
+            }
+        }
+        Err(failure) => {
+            *common.completion_time = Some(now);
+            *common.progress = None;
+            *common.error = Some(failure.clone());
+        }
+    }
+    let attempts = status.common().attempts.unwrap_or(0);
+    let end = match end {
+        Ok(report) => End::of_report(report, attempts),
+        Err(failure) => End::of_failure(failure, attempts),
+    };
+    let (stage, display) = (Stage::Ended(end.outcome), end.display.clone());
+    put(&mut status, stage, &end.verdict, display, generation, now);
+    (status, end)
+}
+
+fn put<S: RunStatus>(
+    status: &mut S,
+    stage: Stage,
+    verdict: &Verdict,
+    display: String,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    status.enter(stage);
+    let common = status.common();
+    *common.display = Some(display::shortened(display));
+    *common.observed_generation = generation;
+    *common.conditions = conditions(common.conditions, verdict, generation, now);
+}

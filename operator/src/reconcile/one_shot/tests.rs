@@ -1,0 +1,116 @@
+//! How the end of a run is told, for both kinds.
+
+use dbbackup_contract::{
+    BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, ErrorClass, Failure, Outcome,
+    Progress, Reason, RestoreReport,
+};
+use dbbackup_crds::{BackupPhase, BackupStatus, RestorePhase, RestoreRequestStatus};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Told, finished};
+use crate::conditions::holds;
+use crate::reasons::{COMPLETE, FAILED, STALLED};
+
+const BEGUN: &str = "2026-11-20T01:00:00Z";
+const ENDED: &str = "2026-11-20T01:02:32Z";
+
+fn now() -> Timestamp {
+    ENDED.parse().unwrap()
+}
+
+fn database(name: &str, error: Option<Failure>) -> DatabaseReport {
+    let outcome =
+        if error.is_some() { DatabaseOutcome::Failed } else { DatabaseOutcome::Succeeded };
+    serde_json::from_value(json!({"name": name, "outcome": outcome, "error": error})).unwrap()
+}
+
+fn backup(
+    outcome: Outcome,
+    snapshot: Option<&str>,
+    databases: Vec<DatabaseReport>,
+) -> BackupReport {
+    let report = json!({
+        "outcome": outcome, "snapshotId": snapshot, "startTime": BEGUN, "completionTime": ENDED,
+        "databaseCount": DatabaseCount::of(&databases), "databases": databases,
+    });
+    serde_json::from_value(report).unwrap()
+}
+
+fn restore(outcome: Outcome, error: Option<Failure>) -> RestoreReport {
+    let report = json!({
+        "outcome": outcome, "startTime": BEGUN, "completionTime": ENDED, "error": error,
+    });
+    serde_json::from_value(report).unwrap()
+}
+
+fn began() -> BackupStatus {
+    BackupStatus {
+        phase: Some(BackupPhase::Running),
+        progress: Some(Progress { remaining_seconds: Some(9), ..Progress::default() }),
+        next_inspection_time: Some(now()),
+        ..BackupStatus::default()
+    }
+}
+
+#[test]
+fn a_success_is_told_by_phase_conditions_column_and_event() {
+    let report = backup(Outcome::Succeeded, Some("s"), vec![database("shop", None)]);
+    let (status, end) = finished(began(), &Ok(report), 1, Some(1), now());
+    assert_eq!(status.phase, Some(BackupPhase::Succeeded));
+    assert!(holds(&status.conditions, COMPLETE, Some(1)));
+    assert_eq!(status.display.as_deref(), Some("1 database, 0 B in 2m32s"));
+    assert_eq!(end.told, Told::Success("1 database, 0 B in 2m32s".into()));
+    assert_eq!((status.error, status.next_inspection_time), (None, None));
+    let progress = status.progress.unwrap();
+    assert_eq!((progress.percent, progress.remaining_seconds), (Some(100), None));
+}
+
+#[test]
+fn a_success_that_names_no_snapshot_is_none() {
+    let report = backup(Outcome::Succeeded, None, vec![database("shop", None)]);
+    let (status, end) = finished(began(), &Ok(report), 1, Some(1), now());
+    assert_eq!((status.phase, end.outcome), (Some(BackupPhase::Failed), Outcome::Failed));
+    assert!(holds(&status.conditions, FAILED, Some(1)));
+    assert_eq!(status.error.unwrap().reason, Reason::NothingCommitted);
+}
+
+#[test]
+fn a_part_says_how_many_are_done_and_why_the_first_one_is_not() {
+    let denied =
+        Failure::new(Reason::PermissionDenied, "no right to read items").with_hint("Grant it.");
+    let databases = vec![database("crm", Some(denied)), database("shop", None)];
+    let mut report = backup(Outcome::PartiallyFailed, Some("s"), databases);
+    report.error = Some(Failure::new(Reason::DatabaseFailed, "crm: no right to read items"));
+    let (status, end) = finished(began(), &Ok(report), 1, Some(1), now());
+    assert_eq!(status.phase, Some(BackupPhase::PartiallyFailed));
+    let ready = &status.conditions[0];
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "DatabaseFailed"));
+    assert_eq!(
+        ready.message,
+        "1 of 2 databases are in the snapshot. crm: no right to read items. Grant it."
+    );
+    let column =
+        "1 of 2 databases are in the snapshot; crm: PermissionDenied: no right to read items";
+    assert_eq!(status.display.as_deref(), Some(column));
+    let Told::Failure(told) = end.told else { panic!() };
+    assert_eq!(told.reason, Reason::DatabaseFailed);
+}
+
+#[test]
+fn a_failure_is_told_with_its_attempts_its_hint_and_that_the_object_has_ended() {
+    let host = Failure::new(Reason::HostNotFound, "host x is not known").with_hint("Correct it.");
+    for end in [Err(host.clone()), Ok(restore(Outcome::Failed, Some(host)))] {
+        let status = RestoreRequestStatus { attempts: Some(2), ..Default::default() };
+        let (status, end) = finished(status, &end, 4, Some(1), now());
+        assert_eq!(status.phase, Some(RestorePhase::Failed));
+        assert!(holds(&status.conditions, STALLED, Some(1)));
+        assert_eq!((status.attempts, status.completion_time), (Some(4), Some(now())));
+        let column = "gave up after 4 attempts: HostNotFound: host x is not known";
+        assert_eq!(status.display.as_deref(), Some(column));
+        let Told::Failure(told) = end.told else { panic!() };
+        assert_eq!(told.message, "gave up after 4 attempts: host x is not known");
+        assert_eq!(told.hint, "Correct it. This object has ended; create another one.");
+        assert_eq!(status.error.unwrap().class, ErrorClass::Retryable);
+    }
+}

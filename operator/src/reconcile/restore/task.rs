@@ -1,0 +1,111 @@
+//! The tasks of a `RestoreRequest`: the restore itself, and the question which
+//! snapshot is the newest.
+
+use dbbackup_contract::{
+    Action, Failure, FindAction, Reason, RestoreAction, RestoreDatabase, Subject, SubjectKind, Task,
+};
+use dbbackup_crds::{BackupRepository, ResolvedRestore};
+use k8s_openapi::api::batch::v1::Job;
+use kube::Resource;
+
+use super::gather::Gathered;
+use crate::context::{Surroundings, claim_of, stall_seconds, task_defaults};
+use crate::job::{JobRequest, Mounts, Place, build_job, postgresql_access, repository_access};
+use crate::names::Purpose;
+
+/// The Job of a purpose: `Find` or `Restore`.
+pub(super) fn job(
+    around: &Surroundings,
+    seen: &Gathered,
+    resolved: &ResolvedRestore,
+    repository: &BackupRepository,
+    purpose: Purpose,
+    name: String,
+) -> Result<Job, Failure> {
+    let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
+    let spec = &seen.request.spec;
+    let mut mounts = Mounts::default();
+    let action = match purpose {
+        Purpose::Find => find(resolved)?,
+        _ => restore(seen, resolved, &mut mounts)?,
+    };
+    let repository_name = repository.metadata.name.clone().unwrap_or_default();
+    let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
+    let access = repository_access(&repository_name, &repository.spec, id, &mut mounts)
+        .ok_or_else(|| invalid(format!("the BackupRepository {repository_name} names no place")))?;
+    let (version, workers) = task_defaults();
+    let task = Task {
+        version,
+        subject: Subject {
+            kind: SubjectKind::RestoreRequest,
+            namespace: seen.identity.namespace.clone(),
+            name: seen.identity.name.clone(),
+            uid: seen.identity.uid.clone(),
+        },
+        report: Some(around.endpoint.clone()),
+        repository: access,
+        action,
+        stall_timeout_seconds: stall_seconds(&spec.job),
+        workers,
+    };
+    let owner = seen
+        .request
+        .controller_owner_ref(&())
+        .ok_or_else(|| Failure::new(Reason::Internal, "the object has no UID"))?;
+    let request = JobRequest {
+        name,
+        owner,
+        purpose,
+        task: &task,
+        mounts: &mounts,
+        claim: claim_of(&repository.spec),
+        job: &spec.job,
+    };
+    build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
+}
+
+fn find(resolved: &ResolvedRestore) -> Result<Action, Failure> {
+    let series = resolved
+        .series
+        .clone()
+        .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.from names no backup"))?;
+    Ok(Action::Find(FindAction { series, before: resolved.before }))
+}
+
+fn restore(
+    seen: &Gathered,
+    resolved: &ResolvedRestore,
+    mounts: &mut Mounts,
+) -> Result<Action, Failure> {
+    let invalid = |message: &str| Failure::new(Reason::InvalidSpec, message);
+    let spec = &seen.request.spec;
+    let server = resolved.target.postgresql.as_ref();
+    let target = server.ok_or_else(|| invalid("spec.target names no server"))?;
+    let snapshot = resolved.snapshot_id.clone();
+    let databases = spec.databases.iter().map(|database| RestoreDatabase {
+        name: database.name.clone(),
+        as_name: database.as_name.clone(),
+    });
+    Ok(Action::Restore(RestoreAction {
+        request_uid: seen.identity.uid.clone(),
+        snapshot: snapshot.ok_or_else(|| invalid("spec.from names no backup"))?,
+        target: postgresql_access(target, &place(seen), mounts),
+        databases: databases.collect(),
+        globals: spec.globals,
+        strategy: spec.strategy,
+    }))
+}
+
+/// Where the server that is restored to is named: by the request, or by what it restores.
+fn place(seen: &Gathered) -> Place {
+    let spec = &seen.request.spec;
+    match (&spec.target, &spec.from.backup_ref, &spec.from.latest) {
+        (None, Some(backup), _) => {
+            Place::new("status.resolved.source.postgresql", "Backup", &backup.name)
+        }
+        (None, None, Some(latest)) => {
+            Place::new("source.postgresql", "BackupSchedule", &latest.schedule_ref.name)
+        }
+        _ => Place::new("target.postgresql", "RestoreRequest", &seen.identity.name),
+    }
+}
