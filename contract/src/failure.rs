@@ -68,7 +68,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self.class {
             ErrorClass::Retryable => ExitCode::Retryable,
-            _ => self.reason.exit_code(),
+            _ => self.reason.exit_code().unwrap_or(ExitCode::Internal),
         }
     }
 

@@ -17,10 +17,35 @@ pub struct ReasonEntry {
     pub reason: Reason,
     /// What it means: the first line of its documentation.
     pub meaning: &'static str,
+    /// The kinds whose conditions and events name it; none for a command's own.
+    pub kinds: &'static [&'static str],
+}
+
+const REPOSITORIES: &[&str] = &["BackupRepository"];
+const BACKUPS: &[&str] = &["Backup"];
+const RESTORES: &[&str] = &["RestoreRequest"];
+/// What reads or writes a server.
+const RUNS: &[&str] = &["Backup", "RestoreRequest"];
+/// What has a Job.
+const JOBS: &[&str] = &["BackupRepository", "Backup", "RestoreRequest"];
+/// What refers to another object.
+const REFERRERS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest"];
+const SLOTS: &[&str] = &["BackupSchedule", "Backup"];
+const ALL: &[&str] = &["BackupRepository", "BackupSchedule", "Backup", "RestoreRequest"];
+const COMMANDS: &[&str] = &[];
+
+/// The exit code of a line; `outside` where no runner ever says it.
+macro_rules! exit {
+    (outside) => {
+        None
+    };
+    ($code:ident) => {
+        Some(ExitCode::$code)
+    };
 }
 
 macro_rules! reasons {
-    ($( $(#[doc = $doc:literal])+ $name:ident: $class:ident, $exit:ident, $hint:literal; )+) => {
+    ($( $(#[doc = $doc:literal])+ $name:ident: $class:ident, $exit:ident, $kinds:ident, $hint:literal; )+) => {
         /// Why something failed: a stable name with a class, an exit code and a hint.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Reason {
@@ -33,7 +58,11 @@ macro_rules! reasons {
         impl Reason {
             /// The whole table, in the order of the documentation.
             pub const TABLE: &'static [ReasonEntry] = &[
-                $( ReasonEntry { reason: Self::$name, meaning: concat!($($doc),+) }, )+
+                $( ReasonEntry {
+                    reason: Self::$name,
+                    meaning: concat!($($doc),+),
+                    kinds: $kinds,
+                }, )+
             ];
 
             /// The stable name.
@@ -54,12 +83,13 @@ macro_rules! reasons {
                 }
             }
 
-            /// The exit code of the runner when the failure is permanent.
+            /// The exit code of the runner when the failure is permanent; `None` for
+            /// what is seen from outside, where no runner says anything.
             #[must_use]
-            pub const fn exit_code(self) -> ExitCode {
+            pub const fn exit_code(self) -> Option<ExitCode> {
                 match self {
-                    $( Self::$name => ExitCode::$exit, )+
-                    Self::Unknown => ExitCode::Internal,
+                    $( Self::$name => exit!($exit), )+
+                    Self::Unknown => None,
                 }
             }
 
@@ -78,164 +108,164 @@ macro_rules! reasons {
 reasons! {
     // What was asked for.
     /// the command line is wrong
-    UsageError: Fatal, Usage, "See --help.";
+    UsageError: Fatal, Usage, COMMANDS, "See --help.";
     /// the task that the operator wrote cannot be read
-    TaskInvalid: Fatal, Usage, "Operator and runner must be of the same release; set both images to one version.";
+    TaskInvalid: Fatal, Usage, JOBS, "Operator and runner must be of the same release; set both images to one version.";
     /// a field of the spec cannot be carried out
-    InvalidSpec: Fatal, Usage, "Correct the field that the message names.";
+    InvalidSpec: Fatal, Usage, ALL, "Correct the field that the message names.";
 
     /// a local file cannot be read or written
-    LocalFileError: Fatal, Denied, "Check the path, and that this user may read and write it.";
+    LocalFileError: Fatal, Denied, JOBS, "Check the path, and that this user may read and write it.";
 
     // Secrets.
     /// a secret that the spec names does not exist
-    SecretNotFound: Fatal, Secret, "Create the secret in the same namespace, or correct the reference.";
+    SecretNotFound: Fatal, Secret, JOBS, "Create the secret in the same namespace, or correct the reference.";
     /// a secret lacks the key that is looked for
-    SecretKeyNotFound: Fatal, Secret, "Add the key to the secret, or name the right key in the reference.";
+    SecretKeyNotFound: Fatal, Secret, JOBS, "Add the key to the secret, or name the right key in the reference.";
 
     // The repository.
     /// there is no repository at this place
-    RepositoryNotFound: Fatal, NotFound, "Check the path, or let it be created (initialize: IfEmpty, or the init command).";
+    RepositoryNotFound: Fatal, NotFound, JOBS, "Check the path, or let it be created (initialize: IfEmpty, or the init command).";
     /// the place holds other things than a repository
-    RepositoryNotEmpty: Fatal, Conflict, "Choose an empty folder or prefix for the repository.";
+    RepositoryNotEmpty: Fatal, Conflict, REPOSITORIES, "Choose an empty folder or prefix for the repository.";
     /// another repository lies at this place than the one that was pinned
-    RepositoryChanged: Fatal, Conflict, "Put the right volume or bucket back, or create a new BackupRepository object for the other repository.";
+    RepositoryChanged: Fatal, Conflict, JOBS, "Put the right volume or bucket back, or create a new BackupRepository object for the other repository.";
     /// this release cannot read the repository's format
-    RepositoryVersionUnsupported: Fatal, Incompatible, "Use the release that wrote it, or a newer one.";
+    RepositoryVersionUnsupported: Fatal, Incompatible, JOBS, "Use the release that wrote it, or a newer one.";
     /// no key that was given opens the repository
-    WrongKey: Fatal, Key, "Give the key or passphrase with which the repository was made, or one that was added since.";
+    WrongKey: Fatal, Key, JOBS, "Give the key or passphrase with which the repository was made, or one that was added since.";
     /// a key slot is damaged, which is not the same as a wrong key
-    KeySlotDamaged: Fatal, Damaged, "Restore the object under keys/ from a copy of the repository, or use another key slot.";
+    KeySlotDamaged: Fatal, Damaged, JOBS, "Restore the object under keys/ from a copy of the repository, or use another key slot.";
     /// a key was given for an unencrypted repository, or none for an encrypted one
-    EncryptionMismatch: Fatal, Key, "Say the encryption that the repository has: keys, or none.";
+    EncryptionMismatch: Fatal, Key, JOBS, "Say the encryption that the repository has: keys, or none.";
     /// an object of the repository was changed, cut or swapped
-    RepositoryDamaged: Fatal, Damaged, "Run check to see which snapshots are touched; take those from a copy.";
+    RepositoryDamaged: Fatal, Damaged, JOBS, "Run check to see which snapshots are touched; take those from a copy.";
     /// an object that a snapshot needs is gone
-    ObjectMissing: Fatal, Damaged, "Run check to see which snapshots are touched; take those from a copy.";
+    ObjectMissing: Fatal, Damaged, JOBS, "Run check to see which snapshots are touched; take those from a copy.";
     /// no such snapshot
-    SnapshotNotFound: Fatal, NotFound, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
+    SnapshotNotFound: Fatal, NotFound, RESTORES, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
     /// the prefix of a snapshot's id fits several snapshots
-    SnapshotAmbiguous: Fatal, Usage, "Give more characters of the id.";
+    SnapshotAmbiguous: Fatal, Usage, RESTORES, "Give more characters of the id.";
     /// the run was given up by a later attempt or by maintenance before it could commit
-    Fenced: Fatal, Conflict, "Nothing to do if a later attempt has succeeded; else run the backup again.";
+    Fenced: Fatal, Conflict, BACKUPS, "Nothing to do if a later attempt has succeeded; else run the backup again.";
     /// a stream of the snapshot does not exist
-    StreamNotFound: Fatal, NotFound, "List what the snapshot holds with: dbbackup-runner snapshots --json REPOSITORY.";
+    StreamNotFound: Fatal, NotFound, RESTORES, "List what the snapshot holds with: dbbackup-runner snapshots --json REPOSITORY.";
 
     // Where the repository is kept.
     /// the storage did not answer as it should
-    StorageUnavailable: Retryable, Retryable, "Look at the volume or the store; it is tried again.";
+    StorageUnavailable: Retryable, Retryable, JOBS, "Look at the volume or the store, and at its events.";
     /// the storage is full
-    StorageFull: Fatal, NoSpace, "Make room on the volume, or enlarge it. What was written before stays valid.";
+    StorageFull: Fatal, NoSpace, JOBS, "Make room on the volume, or enlarge it. What was written before stays valid.";
     /// the storage may not be written or read by this user
-    StoragePermissionDenied: Fatal, Denied, "Give the Job's user (fsGroup) read and write access to the volume.";
+    StoragePermissionDenied: Fatal, Denied, JOBS, "Give the Job's user (fsGroup) read and write access to the volume.";
     /// the storage cannot keep the promises that a repository needs
-    StorageUnsuitable: Fatal, Incompatible, "Use a file system with hard links or rename without replacement.";
+    StorageUnsuitable: Fatal, Incompatible, JOBS, "Use a file system with hard links or rename without replacement.";
 
     // Reaching the server.
     /// the host's name is not known
-    HostNotFound: Retryable, Retryable, "Check the spelling of source host; in Kubernetes a Service is NAME.NAMESPACE.svc.";
+    HostNotFound: Retryable, Retryable, RUNS, "Check the spelling of host; in Kubernetes a Service is NAME.NAMESPACE.svc.";
     /// nothing answers at this address
-    ServerUnreachable: Retryable, Retryable, "Check host and port, that the server runs, and that a NetworkPolicy lets the Job through.";
+    ServerUnreachable: Retryable, Retryable, RUNS, "Check host and port, that the server runs, and that a NetworkPolicy lets the Job through.";
     /// the server is starting, stopping or recovering
-    ServerNotReady: Retryable, Retryable, "It is tried again.";
+    ServerNotReady: Retryable, Retryable, RUNS, "Look at the server's log if it stays so.";
     /// the server has no connection left
-    TooManyConnections: Retryable, Retryable, "Raise max_connections, or let the backup role use reserved connections.";
+    TooManyConnections: Retryable, Retryable, RUNS, "Raise max_connections, or let the backup role use reserved connections.";
     /// the server went away in the middle
-    ServerGoneAway: Retryable, Retryable, "Look at the server's log; it is tried again.";
+    ServerGoneAway: Retryable, Retryable, RUNS, "Look at the server's log.";
     /// a pooler answers where the server itself is needed
-    PoolerRefused: Fatal, Incompatible, "Give the address of the server itself, not of the connection pooler.";
+    PoolerRefused: Fatal, Incompatible, RUNS, "Give the address of the server itself, not of the connection pooler.";
     /// user name or password is wrong
-    WrongPassword: Fatal, Denied, "Correct the secret that credentialsSecretRef names.";
+    WrongPassword: Fatal, Denied, RUNS, "Correct the secret that credentialsSecretRef names.";
     /// pg_hba.conf has no line that lets this connection in
-    NoPgHbaEntry: Fatal, Denied, "Add the line that the message shows to pg_hba.conf and reload the server.";
+    NoPgHbaEntry: Fatal, Denied, RUNS, "Add the line that the message shows to pg_hba.conf and reload the server.";
     /// the server does not speak TLS, which the spec asks for
-    TlsRefused: Fatal, Denied, "Give the server a certificate, or accept a plain connection with tls: {mode: Prefer}.";
+    TlsRefused: Fatal, Denied, RUNS, "Give the server a certificate, or accept a plain connection with tls: {mode: Prefer}.";
     /// the server's certificate does not prove what the spec asks for
-    TlsVerificationFailed: Fatal, Denied, "Name the CA with tls.caRef, or accept less with tls: {mode: Require}.";
+    TlsVerificationFailed: Fatal, Denied, RUNS, "Name the CA with tls.caRef, or accept less with tls: {mode: Require}.";
 
     // What the server says.
     /// the role lacks a right
-    PermissionDenied: Fatal, Denied, "Grant the right that the message names to the backup role, or use a role that has it.";
+    PermissionDenied: Fatal, Denied, RUNS, "Grant the right that the message names to the backup role, or use a role that has it.";
     /// the database does not exist
-    DatabaseNotFound: Fatal, NotFound, "Check the names in databases.";
+    DatabaseNotFound: Fatal, NotFound, RUNS, "Check the names in databases.";
     /// the database that should be created exists
-    DatabaseExists: Fatal, Conflict, "Give another name with `as`, or rename or drop the existing database yourself.";
+    DatabaseExists: Fatal, Conflict, RESTORES, "Give another name with `as`, or rename or drop the existing database yourself.";
     /// roles that own or may use the restored objects do not exist
-    RoleNotFound: Fatal, NotFound, "Create the roles, or restore them too with globals: Merge.";
+    RoleNotFound: Fatal, NotFound, RESTORES, "Create the roles, or restore them too with globals: Merge.";
     /// a tablespace does not exist
-    TablespaceNotFound: Fatal, NotFound, "Create the tablespace on the target server.";
+    TablespaceNotFound: Fatal, NotFound, RESTORES, "Create the tablespace on the target server.";
     /// an extension is not installed on the target
-    ExtensionNotAvailable: Fatal, NotFound, "Install the extension's package on the target server.";
+    ExtensionNotAvailable: Fatal, NotFound, RESTORES, "Install the extension's package on the target server.";
     /// encoding or locale does not exist on the target
-    LocaleNotAvailable: Fatal, Incompatible, "Install the locale on the target server, or restore to a server that has it.";
+    LocaleNotAvailable: Fatal, Incompatible, RESTORES, "Install the locale on the target server, or restore to a server that has it.";
     /// client, server or archive are of versions that do not fit
-    VersionUnsupported: Fatal, Incompatible, "Use an image of the runner that has a client of the server's major version.";
+    VersionUnsupported: Fatal, Incompatible, RUNS, "Use an image of the runner that has a client of the server's major version.";
     /// a client program is not in the image
-    ClientMissing: Fatal, Incompatible, "Use the runner's own image, or set the folder of the clients.";
+    ClientMissing: Fatal, Incompatible, RUNS, "Use the runner's own image, or set the folder of the clients.";
     /// a lock was not granted in time
-    LockTimeout: Retryable, Retryable, "Find the session that the message names, or run when it is done.";
+    LockTimeout: Retryable, Retryable, RUNS, "Find the session that the message names, or run when it is done.";
     /// somebody else restores to the same place now
-    RestoreInProgress: Retryable, Retryable, "Wait for the other restore; it is tried again.";
+    RestoreInProgress: Retryable, Retryable, RESTORES, "Wait for the other restore.";
     /// a database bears the scratch name but not the mark of this restore
-    ScratchNotOurs: Fatal, Conflict, "Look at the database that the message names and drop or rename it yourself.";
+    ScratchNotOurs: Fatal, Conflict, RESTORES, "Look at the database that the message names and drop or rename it yourself.";
     /// the server's disk is full
-    DiskFull: Fatal, NoSpace, "Make room on the server.";
+    DiskFull: Fatal, NoSpace, RUNS, "Make room on the server.";
     /// the server's lock table or shared memory is exhausted
-    OutOfSharedMemory: Fatal, Rejected, "Raise max_locks_per_transaction on the server.";
+    OutOfSharedMemory: Fatal, Rejected, RUNS, "Raise max_locks_per_transaction on the server.";
     /// the server found damaged data
-    DataCorrupted: Fatal, Damaged, "Check the server with pg_amcheck; do not delete older backups.";
+    DataCorrupted: Fatal, Damaged, RUNS, "Check the server with pg_amcheck; do not delete older backups.";
     /// the server refused a statement
-    StatementFailed: Fatal, Rejected, "The message has the server's words.";
+    StatementFailed: Fatal, Rejected, RUNS, "The message has the server's words.";
     /// what was restored differs from what was backed up
-    RowsDiffer: Fatal, Damaged, "The restored database was not put in place; run check on the repository.";
+    RowsDiffer: Fatal, Damaged, RESTORES, "The restored database was not put in place; run check on the repository.";
     /// a client program failed
-    ClientFailed: Fatal, Rejected, "The message has the program's last lines.";
+    ClientFailed: Fatal, Rejected, RUNS, "The message has the program's last lines.";
     /// the dump's format is unknown or not what it should be
-    ArchiveUnsupported: Fatal, Incompatible, "Use an image of the runner for this PostgreSQL version.";
+    ArchiveUnsupported: Fatal, Incompatible, RUNS, "Use an image of the runner for this PostgreSQL version.";
     /// the dump was cut short or is damaged
-    ArchiveDamaged: Fatal, Damaged, "Look at the server's log for why the dump ended.";
+    ArchiveDamaged: Fatal, Damaged, RUNS, "Look at the server's log for why the dump ended.";
     /// some databases failed, the others are done
-    DatabaseFailed: Fatal, Partial, "See the list of databases for each one's reason.";
+    DatabaseFailed: Fatal, Partial, RUNS, "See the list of databases for each one's reason.";
 
     // How the work itself went.
     /// no byte moved for stallTimeout
-    Stalled: Retryable, Retryable, "Look for locks on the server and for a slow volume or network.";
+    Stalled: Retryable, Retryable, RUNS, "Look for locks on the server and for a slow volume or network.";
     /// the runner was told to stop
-    Interrupted: Retryable, Retryable, "Somebody or something ended the pod; it is tried again.";
+    Interrupted: Retryable, Retryable, JOBS, "Find out who ended the pod: see its namespace's events.";
     /// a child process was killed
-    ChildKilled: Retryable, Retryable, "If memory was short, raise job.resources.limits.memory.";
+    ChildKilled: Retryable, Retryable, RUNS, "If memory was short, raise job.resources.limits.memory.";
     /// there was not enough memory
-    OutOfMemory: Retryable, Retryable, "Raise job.resources.limits.memory.";
+    OutOfMemory: Retryable, Retryable, JOBS, "Raise job.resources.limits.memory.";
     /// a fault of this program
-    Internal: Fatal, Internal, "Please report it with the log.";
+    Internal: Fatal, Internal, JOBS, "Please report it with the log.";
 
     // What the operator sees from outside.
     /// an object that the spec refers to does not exist
-    ReferenceNotFound: Retryable, Retryable, "Create the object that the message names, in the same namespace.";
+    ReferenceNotFound: Retryable, outside, REFERRERS, "Create the object that the message names, in the same namespace.";
     /// an object that the spec refers to is not ready
-    ReferenceNotReady: Retryable, Retryable, "Look at the conditions of the object that the message names.";
+    ReferenceNotReady: Retryable, outside, REFERRERS, "Look at the conditions of the object that the message names.";
     /// the volume claim does not exist or is not bound
-    ClaimNotFound: Retryable, Retryable, "Create the PersistentVolumeClaim that the message names.";
+    ClaimNotFound: Retryable, outside, JOBS, "Create the claim that the message names, or see why it is not bound: kubectl describe pvc.";
     /// no node can take the pod
-    Unschedulable: Retryable, Retryable, "Compare job.resources and job.nodeSelector with the nodes.";
+    Unschedulable: Retryable, outside, JOBS, "Compare job.resources and job.nodeSelector with the nodes.";
     /// the image cannot be pulled
-    ImagePullFailed: Fatal, NotFound, "Correct the image, or give imagePullSecrets.";
+    ImagePullFailed: Fatal, outside, JOBS, "Correct the runner's image in the chart's values, bring it to the registry, or give job.imagePullSecrets.";
     /// the pod could not be created: quota, policy or admission
-    PodRejected: Fatal, Rejected, "The message has the API server's words.";
+    PodRejected: Fatal, outside, JOBS, "Raise the quota, or change what the policy or webhook that the message names forbids.";
     /// the pod did not start within startTimeout
-    StartTimeout: Fatal, Retryable, "Look at the pod's events; raise job.startTimeout if the cluster is slow.";
+    StartTimeout: Fatal, outside, JOBS, "Look at the pod's events; raise job.startTimeout if the cluster is slow.";
     /// the pod was evicted or its node went away
-    PodDisrupted: Retryable, Retryable, "It is tried again.";
+    PodDisrupted: Retryable, outside, JOBS, "Look at the node if it happens again.";
     /// the pod ended in a way that tells nothing
-    PodFailed: Fatal, Internal, "Look at the pod's log.";
+    PodFailed: Fatal, outside, JOBS, "Look at the pod's log.";
     /// the Job ended and neither report nor termination message arrived
-    OutcomeUnknown: Retryable, Retryable, "The repository is asked what became of the run.";
+    OutcomeUnknown: Retryable, Retryable, JOBS, "The repository is asked what became of the run.";
     /// the run left no snapshot in the repository
-    NothingCommitted: Fatal, Internal, "Look at the pod's log, then run the backup again.";
+    NothingCommitted: Fatal, outside, BACKUPS, "Look at the pod's log, then run the backup again.";
     /// the Job of a run is gone
-    JobGone: Retryable, Retryable, "Somebody deleted the Job; the repository is asked what became of the run.";
+    JobGone: Retryable, outside, JOBS, "Find out who deletes Jobs in this namespace.";
     /// the slot is longer ago than startingDeadlineSeconds
-    DeadlineExceeded: Fatal, Retryable, "Run a Backup by hand if this one is missed.";
+    DeadlineExceeded: Fatal, outside, SLOTS, "Run a Backup by hand if this one is missed.";
 }
 
 impl fmt::Display for Reason {
@@ -282,9 +312,14 @@ mod tests {
     #[test]
     fn retryable_reasons_do_not_exit_with_a_permanent_code() {
         for entry in Reason::TABLE {
-            if entry.reason.class() == ErrorClass::Retryable {
-                assert!(!entry.reason.exit_code().is_permanent(), "{}", entry.reason);
-            }
+            let permanent = entry.reason.exit_code().is_some_and(ExitCode::is_permanent);
+            assert!(
+                entry.reason.class() != ErrorClass::Retryable || !permanent,
+                "{}",
+                entry.reason
+            );
+            // What ended reads oddly with it; what goes on says it itself.
+            assert!(!entry.reason.hint().contains("tried again"), "{}", entry.reason);
         }
     }
 }

@@ -2,44 +2,88 @@
 
 use std::fmt::Write as _;
 
-use crate::{ErrorClass, ExitCode, Reason};
+use crate::{ErrorClass, ExitCode, Reason, ReasonEntry};
+
+const HEAD: &str = "\
+<!-- Written by `make generate` from contract/src/reason.rs; do not edit. -->
+# Failures
+
+Every failure has a stable *reason*: conditions, events, metrics and the runner's messages use the
+same one. A *retryable* failure is tried again by itself; a *fatal* one waits for somebody.
+
+    kubectl get dbbackup -A            # one line for each object: is it fine?
+    kubectl describe backup NAME       # the reason, what happened, what to do, the events
+
+## Where a failure shows
+
+| kind | while it goes on or waits | once it has ended | tried again |
+|---|---|---|---|
+| `Backup`, `RestoreRequest` | phase `Pending` or `Running`; `Ready=False`, `Reconciling=True` | phase `Failed` or `PartiallyFailed`; `Ready=False`, `Stalled=True`, `Failed=True` | by its Job, three times, with pauses of 10, 20 and 40 seconds; never once it has ended |
+| `BackupRepository` | retryable: `Ready=False`, `Reconciling=True` | fatal: `Ready=False`, `Stalled=True` | both within a minute for the first hour, then every five minutes |
+| `BackupSchedule` | `Ready=False`, `Reconciling=True` while its repository is not ready | a spec that cannot be carried out: `Ready=False`, `Stalled=True` | at each slot; a changed spec at once |
+
+The conditions have the reason as their `reason`; their message says what happened, then what to do.
+`status.error` of a `Backup` and a `RestoreRequest` has class, reason, message and hint apart, and
+each database in `status.databases` has its own. An event of type `Warning` with the reason as its
+own is written when a run has ended, at each attempt to open a repository that failed, and for a slot
+that was left out. What keeps a pod from starting (image, node, claim, quota) is told while it waits,
+with the time at which it is given up (`job.startTimeout`), and is the reason of the failure then.
+
+Metrics: `dbbackup_failures_total{kind, reason}` counts the events above;
+`dbbackup_backup_last_failure{namespace, schedule, reason}` is 1 while the newest backup of a schedule
+that ended has failed for that reason.
+
+A case may carry a hint that fits it better than the general one of the table.
+
+## The reasons
+
+The exit code is that of the runner; reasons without one are seen by the operator from outside.
+
+| reason | meaning | class | exit code | seen on | what to do |
+|---|---|---|---|---|---|
+";
+
+const EXIT_CODES: &str = "
+## Exit codes of the runner
+
+Codes 64–79 are permanent: a Job does not try again. A signal's code (137, 143) is none of ours.
+
+| code | meaning |
+|---|---|
+";
 
 /// The page as Markdown: `docs/failures.md`.
 #[must_use]
 pub fn failures_page() -> String {
-    let mut page = String::from(
-        "<!-- Written by `make generate` from contract/src/reason.rs; do not edit. -->\n\
-         # Failures\n\n\
-         Every failure has a stable *reason*: statuses, events, metrics and the runner's messages use the\n\
-         same one. A *retryable* failure is tried again by itself; a *fatal* one waits for somebody. A case\n\
-         may carry a hint that fits it better than the general one shown here.\n\n\
-         | reason | meaning | class | exit code | what to do |\n|---|---|---|---|---|\n",
-    );
+    let mut page = String::from(HEAD);
     for entry in Reason::TABLE {
-        let reason = entry.reason;
-        let code = match reason.class() {
-            ErrorClass::Retryable => ExitCode::Retryable,
-            _ => reason.exit_code(),
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            page,
-            "| `{reason}` | {} | {:?} | {} | {} |",
-            entry.meaning.trim(),
-            reason.class(),
-            code.code(),
-            reason.hint().replace('|', "\\|"),
-        );
+        page.push_str(&line(entry));
     }
-    page.push_str(
-        "\n## Exit codes of the runner\n\n\
-         Codes 64–79 are permanent: a Job does not try again. A signal's code (137, 143) is none of ours.\n\n\
-         | code | meaning |\n|---|---|\n",
-    );
+    page.push_str(EXIT_CODES);
     for code in ExitCode::ALL {
+        // Writing to a string cannot fail.
         let _ = writeln!(page, "| {} | {} |", code.code(), code.meaning());
     }
     page
+}
+
+fn line(entry: &ReasonEntry) -> String {
+    let reason = entry.reason;
+    let code = match (reason.exit_code(), reason.class()) {
+        (None, _) => "–".to_owned(),
+        (Some(_), ErrorClass::Retryable) => ExitCode::Retryable.code().to_string(),
+        (Some(code), _) => code.code().to_string(),
+    };
+    let kinds = match entry.kinds {
+        [] => "the command line".to_owned(),
+        kinds => kinds.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", "),
+    };
+    format!(
+        "| `{reason}` | {} | {:?} | {code} | {kinds} | {} |\n",
+        entry.meaning.trim(),
+        reason.class(),
+        reason.hint().replace('|', "\\|"),
+    )
 }
 
 #[cfg(test)]

@@ -59,3 +59,8 @@ pub fn kubectl_with_input(arguments: &[&str], input: &str) -> Result<String, Kub
         Err(KubectlError { message: text(&output.stderr) })
     }
 }
+
+/// What came of a `kubectl` that must not fail.
+pub(crate) fn must<T>(outcome: Result<T, KubectlError>) -> T {
+    outcome.unwrap_or_else(|error| panic!("kubectl: {error}"))
+}

@@ -6,10 +6,20 @@
 //! conditions, never for time to pass. What fails shows the state of
 //! everything in its namespace.
 
+mod api_server;
 mod kubectl;
+mod operator;
+pub mod runner;
 mod scenario;
 mod shop;
+mod small_volume;
+mod told;
 
+pub use api_server::StoppedApiServer;
 pub use kubectl::{KubectlError, kubectl, kubectl_with_input};
+pub use operator::Operator;
 pub use scenario::Scenario;
-pub use shop::{SUPERUSER_PASSWORD, Server, backup, create_repository, restore, schedule};
+pub use shop::{
+    CLAIM, SUPERUSER_PASSWORD, Server, backup, create_objects, create_repository, restore, schedule,
+};
+pub use small_volume::SmallVolume;

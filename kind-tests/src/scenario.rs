@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::kubectl::{KubectlError, kubectl, kubectl_with_input};
+use crate::kubectl::{KubectlError, kubectl, kubectl_with_input, must};
 
 /// How long a scenario waits for something that takes seconds on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -158,7 +158,8 @@ impl Drop for Scenario {
             self.show();
         }
         // Not waited for: the next scenario need not stand still.
-        if let Err(error) = kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]) {
+        let delete = ["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait=false"];
+        if let Err(error) = kubectl(&delete) {
             eprintln!("namespace {} stays: {error}", self.namespace);
         }
     }
@@ -173,10 +174,6 @@ fn has_condition(object: &Value, condition: &str) -> bool {
             .into_iter()
             .flatten()
             .any(|found| found["type"] == condition && found["status"] == "True")
-}
-
-fn must<T>(outcome: Result<T, KubectlError>) -> T {
-    outcome.unwrap_or_else(|error| panic!("kubectl: {error}"))
 }
 
 fn parsed(json: &str) -> Value {

@@ -106,18 +106,30 @@ impl<'a> Server<'a> {
 /// When the API server refuses one of the objects, or the repository does not
 /// become ready.
 pub fn create_repository(scenario: &Scenario) {
-    scenario.apply(REPOSITORY);
+    scenario.apply(CLAIM);
+    create_objects(scenario);
     let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
 }
 
-const REPOSITORY: &str = r"
+/// The key and the object of that repository; the claim is there or comes later.
+///
+/// # Panics
+/// When the API server refuses one of the objects.
+pub fn create_objects(scenario: &Scenario) {
+    scenario.apply(REPOSITORY);
+}
+
+/// The claim of the repository.
+pub const CLAIM: &str = r"
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: backups}
 spec:
   accessModes: [ReadWriteOnce]
   resources: {requests: {storage: 1Gi}}
----
+";
+
+const REPOSITORY: &str = r"
 apiVersion: v1
 kind: Secret
 metadata: {name: backup-key}

@@ -269,6 +269,8 @@ where
     K: Resource<DynamicType = ()>,
 {
     let note = crate::conditions::sentence(failure);
+    let labels = [&*K::kind(&()), failure.reason.as_str()];
+    context.metrics.failures.with_label_values(&labels).inc();
     publish_as(context, object, EventType::Warning, failure.reason.as_str(), action, note).await;
 }
 
@@ -291,8 +293,10 @@ async fn publish_as<K>(
         action: action.to_owned(),
         secondary: None,
     };
-    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
-        tracing::warn!(%error, reason, "an event was lost");
+    match context.recorder.publish(&event, &object.object_ref(&())).await {
+        Ok(()) => {}
+        Err(error) if is_going(&error) => tracing::debug!(reason, "an event has no namespace"),
+        Err(error) => tracing::warn!(%error, reason, "an event was lost"),
     }
 }
 

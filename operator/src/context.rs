@@ -85,6 +85,20 @@ pub enum ReconcileError {
     NotOurs(String),
 }
 
+impl ReconcileError {
+    /// What the API server said, if it was asked.
+    #[must_use]
+    pub fn cause(&self) -> Option<&kube::Error> {
+        match self {
+            Self::Read(_, cause)
+            | Self::Create(_, cause)
+            | Self::Change(_, cause)
+            | Self::Status(cause) => Some(cause),
+            Self::Incomplete(_) | Self::NotOurs(_) => None,
+        }
+    }
+}
+
 /// Name, namespace and UID of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

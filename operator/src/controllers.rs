@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::cluster::is_conflict;
+use crate::cluster::{is_conflict, is_going, is_not_found};
 use crate::context::{Context, Guarded, ReconcileError};
 use crate::job::RunnerImage;
 use crate::labels;
@@ -341,8 +341,14 @@ fn failed<K: Resource<DynamicType = ()>>(
     if matches!(error, ReconcileError::Status(cause) if is_conflict(cause)) {
         return Action::requeue(Duration::from_millis(500));
     }
-    context.metrics.reconcile_errors.with_label_values(&[kind]).inc();
     let key = key(kind, object);
+    // The object is gone, or goes with its namespace: there is nothing to bring forward.
+    let is_gone = matches!(error, ReconcileError::Status(cause) if is_not_found(cause));
+    if is_gone || error.cause().is_some_and(is_going) {
+        context.backoff.succeeded(&key);
+        return Action::await_change();
+    }
+    context.metrics.reconcile_errors.with_label_values(&[kind]).inc();
     let wait = context.backoff.failed(&key);
     tracing::warn!(object = key, %error, ?wait, "a reconcile failed");
     Action::requeue(wait)

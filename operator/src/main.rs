@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use dbbackup_contract::ReportEndpoint;
+use dbbackup_operator::backoff::delay;
 use dbbackup_operator::config::{Config, LogFormat};
 use dbbackup_operator::controllers::{self, Settings};
 use dbbackup_operator::health::{self, Readiness};
@@ -25,8 +26,9 @@ use tracing_subscriber::EnvFilter;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How often the certificate is looked at: another replica may have renewed it.
-const CERTIFICATE_PERIOD: Duration = Duration::from_secs(300);
+/// How often the certificate is looked at: another replica may have renewed it. A
+/// runner that meets a replica with an older one tries again for longer than this.
+const CERTIFICATE_PERIOD: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -67,7 +69,11 @@ async fn run(config: Config) -> Result<(), AnyError> {
     let secrets = Api::namespaced(client.clone(), &config.namespace);
     let certificates =
         Certificates::new(secrets, config.report_secret.clone(), config.report_hosts());
-    let material = certificates.ensure(Timestamp::now()).await?;
+    let ensured = patiently("the certificate", || certificates.ensure(Timestamp::now()));
+    let material = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        material = ensured => material,
+    };
     let (tls_sender, tls) = watch::channel(Arc::new(material.server_config()?));
     let (endpoint_sender, endpoint) = watch::channel(endpoint_of(&config, &material));
     tokio::spawn(renew(certificates, config.clone(), material, tls_sender, endpoint_sender));
@@ -98,14 +104,19 @@ async fn lead(
 ) -> Result<(), AnyError> {
     let leases = Api::namespaced(client.clone(), &config.namespace);
     let mut election = Election::new(leases, config.lease.clone(), config.pod_name.clone());
-    tokio::select! {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let won = async {
+        // Before the election: who leads must act, or let others.
+        let system = patiently("the cluster's id", || namespaces.get("kube-system")).await;
+        election.win().await;
+        system.uid().unwrap_or_default()
+    };
+    let cluster = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        () = election.win() => {}
-    }
+        cluster = won => cluster,
+    };
     tracing::info!(name = config.pod_name, "this replica leads");
     metrics.leader.set(1);
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let cluster = namespaces.get("kube-system").await?.uid().unwrap_or_default();
     let settings = Settings {
         client,
         metrics: Arc::clone(&metrics),
@@ -133,6 +144,27 @@ async fn lead(
 
 fn endpoint_of(config: &Config, material: &Material) -> ReportEndpoint {
     ReportEndpoint { url: config.report_url(), ca_pem: material.ca_pem.clone() }
+}
+
+/// Tries until it succeeds: an API server that is away when the operator starts
+/// must not make the kubelet wait longer and longer before the next start.
+async fn patiently<T, E, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut failures = 0;
+    loop {
+        let error = match tokio::time::timeout(Duration::from_secs(10), attempt()).await {
+            Ok(Ok(done)) => return done,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        tracing::warn!(error, "{what} cannot be read or written yet");
+        failures += 1;
+        let pause = delay(failures, Duration::from_secs(1), Duration::from_secs(15));
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Keeps the certificate fresh, and takes over what another replica has made.

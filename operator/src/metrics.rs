@@ -26,6 +26,8 @@ pub struct Metrics {
     pub reconcile_seconds: HistogramVec,
     /// Messages on the report channel, by what became of them.
     pub reports: IntCounterVec,
+    /// Failures that were told, by kind and reason.
+    pub failures: IntCounterVec,
     /// Whether this replica leads.
     pub leader: IntGauge,
     stores: Mutex<Vec<Stores>>,
@@ -61,6 +63,11 @@ impl Metrics {
             "Messages of runners, by what became of them.",
             "result",
         )?;
+        let failures = IntCounterVec::new(
+            Opts::new("dbbackup_failures_total", "Failures that were told, by kind and reason."),
+            &["kind", "reason"],
+        )?;
+        registry.register(Box::new(failures.clone()))?;
         let reconcile_seconds = HistogramVec::new(
             HistogramOpts::new("dbbackup_reconcile_duration_seconds", "Seconds of a reconcile."),
             &["kind"],
@@ -74,6 +81,7 @@ impl Metrics {
             reconcile_errors,
             reconcile_seconds,
             reports,
+            failures,
             leader,
             stores: Mutex::new(Vec::new()),
         })
@@ -126,6 +134,14 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
         "dbbackup_backup_last_stored_bytes",
         "Bytes that the newest backup that ended stored.",
     )?;
+    let failure = GaugeVec::new(
+        Opts::new(
+            "dbbackup_backup_last_failure",
+            "1 where the newest backup that ended has failed, with its reason.",
+        ),
+        &["namespace", "schedule", "reason"],
+    )?;
+    registry.register(Box::new(failure.clone()))?;
     let flag = |value: bool| if value { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
     let float = |value: u64| value as f64;
@@ -154,6 +170,9 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
                 .set(float(u64::try_from(status.active.len()).unwrap_or(0)));
             let Some(last) = newest.get(&(namespace.clone(), name.clone())) else { continue };
             succeeded.with_label_values(&labels).set(flag(last.succeeded));
+            if let Some(reason) = &last.failure {
+                failure.with_label_values(&[labels[0], labels[1], reason]).set(1.0);
+            }
             seconds.with_label_values(&labels).set(last.seconds);
             read.with_label_values(&labels).set(float(last.read));
             stored.with_label_values(&labels).set(float(last.stored));
@@ -165,6 +184,8 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
 struct Ended {
     time: jiff::Timestamp,
     succeeded: bool,
+    /// The reason, where it has not succeeded.
+    failure: Option<String>,
     seconds: f64,
     read: u64,
     stored: u64,
@@ -186,9 +207,12 @@ fn newest_ended(backups: &Store<Guarded<Backup>>) -> BTreeMap<(String, String), 
             continue;
         }
         let bytes = status.bytes.clone().unwrap_or_default();
+        let succeeded = phase == dbbackup_crds::BackupPhase::Succeeded;
+        let error = status.error.as_ref().filter(|_| !succeeded);
         let ended = Ended {
             time,
-            succeeded: phase == dbbackup_crds::BackupPhase::Succeeded,
+            succeeded,
+            failure: error.map(|error| error.reason.as_str().to_owned()),
             seconds: status
                 .start_time
                 .map_or(0.0, |start| time.duration_since(start).as_secs_f64()),
@@ -198,4 +222,60 @@ fn newest_ended(backups: &Store<Guarded<Backup>>) -> BTreeMap<(String, String), 
         newest.insert(key, ended);
     }
     newest
+}
+
+#[cfg(test)]
+mod tests {
+    use dbbackup_contract::{Failure, Reason};
+    use dbbackup_crds::{BackupPhase, BackupStatus};
+    use kube::runtime::{reflector, watcher};
+    use serde_json::json;
+
+    use super::*;
+
+    fn backup(
+        name: &str,
+        ended: &str,
+        phase: BackupPhase,
+        reason: Option<Reason>,
+    ) -> Guarded<Backup> {
+        let mut backup = crate::reconcile::fixtures::backup();
+        backup.metadata.name = Some(name.into());
+        backup.status = Some(BackupStatus {
+            phase: Some(phase),
+            completion_time: Some(ended.parse().unwrap()),
+            resolved: Some(crate::reconcile::fixtures::resolved_backup()),
+            error: reason.map(|reason| Failure::new(reason, "x")),
+            ..BackupStatus::default()
+        });
+        kube::core::DeserializeGuard(Ok(backup))
+    }
+
+    #[test]
+    fn the_newest_backup_that_ended_tells_its_reason_until_one_succeeds() {
+        let metrics = Metrics::new().unwrap();
+        let (backups, mut write_backup) = reflector::store::<Guarded<Backup>>();
+        let (schedules, mut write_schedule) = reflector::store::<Guarded<BackupSchedule>>();
+        metrics.watch(Stores { schedules, backups });
+        let schedule = serde_json::from_value(json!({
+            "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupSchedule",
+            "metadata": {"name": "shop-nightly", "namespace": "shop"},
+            "spec": {"repositoryRef": {"name": "main"}, "source": {}, "schedule": "@daily"},
+        }))
+        .unwrap();
+        write_schedule.apply_watcher_event(&watcher::Event::Apply(kube::core::DeserializeGuard(
+            Ok(schedule),
+        )));
+        let mut shown = |backup| {
+            write_backup.apply_watcher_event(&watcher::Event::Apply(backup));
+            String::from_utf8(metrics.render().unwrap()).unwrap()
+        };
+        let line = "dbbackup_backup_last_failure{namespace=\"shop\",reason=\"WrongPassword\",schedule=\"shop-nightly\"} 1";
+        let (early, late) = ("2026-11-20T01:00:00Z", "2026-11-21T01:00:00Z");
+        let failed = backup("a", early, BackupPhase::Failed, Some(Reason::WrongPassword));
+        let text = shown(failed);
+        assert!(text.contains(line), "{text}");
+        let text = shown(backup("b", late, BackupPhase::Succeeded, None));
+        assert!(!text.contains("dbbackup_backup_last_failure{"), "{text}");
+    }
 }

@@ -46,10 +46,11 @@ impl Election {
     /// Waits until this replica leads.
     pub async fn win(&mut self) {
         loop {
-            match self.step().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "cannot read or write the Lease"),
+            match tokio::time::timeout(DEADLINE, self.step()).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "cannot read or write the Lease"),
+                Err(_) => tracing::warn!("the API server does not answer about the Lease"),
             }
             tokio::time::sleep(PERIOD).await;
         }

@@ -13,7 +13,7 @@ pub use one_shot::{
 };
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 /// How soon a waiting object looks again, where no watch tells it to.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::conditions::{Standing, Verdict, conditions};
 use crate::display;
-use crate::reasons::{self, STALLED};
+use crate::reasons;
 use crate::run::Waiting;
 
 /// It is being opened. What stood before a retry of the same spec stays: it
@@ -18,22 +18,24 @@ pub fn opening(
     generation: Option<i64>,
     now: Timestamp,
 ) -> BackupRepositoryStatus {
-    let cause = waiting.and_then(|waiting| waiting.cause.as_ref());
-    let is_retry = status.observed_generation == generation
-        && crate::conditions::holds(&status.conditions, STALLED, generation);
-    if is_retry && cause.is_none() {
+    let waiting =
+        waiting.filter(|waiting| waiting.cause.is_some() || waiting.last_failure.is_some());
+    let is_retry = status.observed_generation == generation && status.attempts > Some(1);
+    if is_retry && waiting.is_none() {
         return status;
     }
-    let verdict = match cause {
-        Some(failure) => Verdict::of_failure(Standing::Reconciling, failure),
-        None => {
-            Verdict::new(Standing::Reconciling, reasons::OPENING, "the repository is being opened")
+    let (verdict, words) = match waiting {
+        Some(waiting) => {
+            let failure = waiting.cause.as_ref().or(waiting.last_failure.as_ref());
+            let why = failure.map_or("", |failure| failure.message.as_str());
+            (Verdict::of_start(waiting), format!("opening: {why}"))
         }
+        None => (
+            Verdict::new(Standing::Reconciling, reasons::OPENING, "the repository is being opened"),
+            "opening".to_owned(),
+        ),
     };
-    status.display = Some(match cause {
-        Some(failure) => display::shortened(format!("opening: {}", failure.message)),
-        None => "opening".to_owned(),
-    });
+    status.display = Some(display::shortened(words));
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.observed_generation = generation;
     status
@@ -95,7 +97,15 @@ pub fn failed(
     now: Timestamp,
 ) -> BackupRepositoryStatus {
     let standing = if failure.is_retryable() { Standing::Reconciling } else { Standing::Stalled };
-    let verdict = Verdict::of_failure(standing, failure);
+    let mut verdict = Verdict::of_failure(standing, failure);
+    // Not the time itself: a message that changes each minute helps nobody.
+    let when = match next.duration_since(now).as_secs() {
+        ..=60 => " It is tried again within a minute.",
+        61..=300 => " It is tried again within five minutes.",
+        _ => "",
+    };
+    let dot = if verdict.message.ends_with('.') { "" } else { "." };
+    verdict.message.push_str(&format!("{dot}{when}"));
     status.report = None;
     status.next_attempt_time = Some(next);
     status.display = Some(display::failure(failure));

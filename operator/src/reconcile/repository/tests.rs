@@ -68,7 +68,8 @@ fn another_repository_at_the_same_place_is_refused() {
 
 #[test]
 fn what_fails_is_tried_again_later_and_stands_as_stalled_meanwhile() {
-    let wrong = Failure::new(Reason::SecretNotFound, "the secret backup-key does not exist");
+    let wrong = Failure::new(Reason::SecretNotFound, "the Secret backup-key does not exist")
+        .with_hint("Correct the reference.");
     let run = reported(report(None, Some(wrong.clone())));
     let Step::Fail(failure) = plan(&repository(), &tried(), Some(&run), now()) else { panic!() };
     let next = now() + rest(1);
@@ -76,9 +77,12 @@ fn what_fails_is_tried_again_later_and_stands_as_stalled_meanwhile() {
     assert!(holds(&status.conditions, crate::reasons::STALLED, Some(1)));
     assert_eq!(plan(&repository(), &status, Some(&run), now()), Step::Rest(next));
     assert_eq!(plan(&repository(), &status, Some(&run), next), Step::Begin(2));
+    let told = "Correct the reference. It is tried again within a minute.";
+    assert!(status.conditions[0].message.ends_with(told), "{}", status.conditions[0].message);
     // The second attempt does not flap.
-    let again = opening(status.clone(), None, Some(1), next);
-    assert_eq!(again.conditions, status.conditions);
+    let second = BackupRepositoryStatus { attempts: Some(2), ..status };
+    let again = opening(second.clone(), None, Some(1), next);
+    assert_eq!(again, second);
 }
 
 #[test]

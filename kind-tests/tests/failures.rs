@@ -1,0 +1,343 @@
+//! Each class of failure: what a person is told of it, what is tried again, and
+//! what must not be lost.
+
+#![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
+
+use dbbackup_kind_tests::runner::{
+    name_of, on_the_repository, pods_of, wait_for_bytes, wait_for_runner,
+};
+use dbbackup_kind_tests::{
+    CLAIM, Operator, Scenario, Server, SmallVolume, backup, create_objects, create_repository,
+    kubectl, restore, schedule,
+};
+
+/// A Job so slow that there is time to disturb it.
+const SLOW: &str =
+    "{resources: {requests: {cpu: 10m}, limits: {cpu: 100m, memory: 256Mi}}, stallTimeout: 5s}";
+
+/// A server with a database, and a repository.
+fn with_server(scenario: &Scenario, rows: u32) -> Server<'_> {
+    let server = Server::start(scenario);
+    server.create_database("shop", rows);
+    create_repository(scenario);
+    server
+}
+
+/// A restore of `shop` under a new name from the backup `done`, with a slow Job.
+fn slow_restore(name: &str, as_name: &str) -> String {
+    format!("{}  job: {SLOW}\n", restore(name, "done", "shop", as_name))
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_tried_again_and_told_by_every_means() {
+    let scenario = Scenario::begin("unreachable");
+    create_repository(&scenario);
+    let elsewhere = |host: &str| {
+        schedule(host, "shop-db", "{}", "{}").replace("host: shop-db", &format!("host: {host}"))
+    };
+    // Neither the name nor, at the other one's address, a server is there.
+    scenario.apply(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: shop-db}\nstringData: {username: a, password: b}\n",
+    );
+    scenario.apply(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: silent}\nspec: {ports: [{port: 5432}], selector: {app: none}}\n",
+    );
+    for (host, name) in [("nowhere", "no-host"), ("silent", "no-server")] {
+        scenario.apply(&elsewhere(host));
+        scenario.apply(&backup(name, host));
+    }
+    // While it goes on the column says what the last attempt failed with.
+    let (column, message) = scenario.wait_for_reason("backup/no-host", "HostNotFound");
+    assert!(column.starts_with("attempt ") && column.contains("nowhere"), "{column}");
+    assert!(message.contains("nowhere") && message.contains("Check the spelling"), "{message}");
+
+    for (name, reason, host) in
+        [("no-host", "HostNotFound", "nowhere"), ("no-server", "ServerUnreachable", "silent")]
+    {
+        let what = format!("backup/{name}");
+        let failed = scenario.wait_for_failure(&what, reason, &[host, "gave up after 4 attempts"]);
+        assert_eq!(failed["status"]["attempts"], 4);
+        scenario.assert_exit_code(name, 1);
+        let metric = format!(
+            "dbbackup_backup_last_failure{{namespace=\"e2e-unreachable\",reason=\"{reason}\",schedule=\"{host}\"}} 1"
+        );
+        scenario.wait_until(&format!("the metrics have {metric}"), || {
+            Operator::metrics().contains(&metric).then_some(())
+        });
+    }
+    let counted = Operator::metrics();
+    assert!(counted.contains("dbbackup_failures_total{kind=\"Backup\",reason=\"HostNotFound\"}"));
+    let (column, _) = scenario.wait_until("the schedule tells it", || {
+        let object = scenario.object("backupschedule/nowhere");
+        let column = object["status"]["display"].as_str()?.to_owned();
+        column.contains("last failed: HostNotFound (no-host)").then_some((column, ()))
+    });
+    assert!(column.ends_with("never succeeded"), "{column}");
+}
+
+#[test]
+fn a_wrong_key_names_its_secret_and_a_corrected_one_is_seen_within_a_minute() {
+    let scenario = Scenario::begin("keys");
+    let _server = with_server(&scenario, 100);
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
+    let secret = |passphrase: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: other-key}}\nstringData: {{passphrase: {passphrase}}}\n"
+        )
+    };
+    let object = "
+apiVersion: dbbackup.dev/v1alpha1
+kind: BackupRepository
+metadata: {name: NAME}
+spec:
+  storage: {volume: {claimName: backups, path: dbbackup}}
+  encryption: {keys: [{name: second, passphraseSecretRef: {name: other-key}}]}
+";
+    scenario.apply(&object.replace("NAME", "other"));
+    let (column, _) = scenario.wait_for_reason("backuprepository/other", "SecretNotFound");
+    assert!(column.contains("the Secret other-key does not exist"), "{column}");
+    scenario.apply(&secret("not this one"));
+    let (_, message) = scenario.wait_for_reason("backuprepository/other", "WrongKey");
+    for words in [
+        "the key passphrase of the Secret other-key",
+        "encryption.keys[second].passphraseSecretRef of the BackupRepository other",
+        "It is tried again within a minute.",
+    ] {
+        assert!(message.contains(words), "{message}");
+    }
+    scenario.wait_for_warning("backuprepository/other", "WrongKey");
+    scenario.assert_exit_code("other", 69);
+    // What refers to it waits, and says why.
+    scenario
+        .apply(&schedule("waiting", "shop-db", "{}", "{}").replace("name: main", "name: other"));
+    scenario.apply(&backup("patient", "waiting"));
+    let (column, _) = scenario.wait_for_reason("backup/patient", "ReferenceNotReady");
+    assert!(column.contains("BackupRepository other is not ready: WrongKey"), "{column}");
+
+    scenario.apply(&secret("correct horse battery staple"));
+    let _ = scenario.wait_for_condition("backup/patient", "Complete");
+
+    // A damaged slot is something else than a wrong key.
+    let damage = "for slot in /repository/dbbackup/keys/*; do \
+                    chmod u+w $slot && printf damaged | dd of=$slot bs=1 seek=40 conv=notrunc; \
+                  done";
+    let pods = [
+        "run",
+        "damage",
+        "--restart=Never",
+        "--image=localhost/postgres:17",
+        "--image-pull-policy=IfNotPresent",
+        "--overrides",
+        &on_the_volume(damage),
+    ];
+    scenario.kubectl(&pods);
+    let done = "--for=jsonpath={.status.phase}=Succeeded";
+    scenario.kubectl(&["wait", "pod/damage", done, "--timeout=60s"]);
+    scenario.apply(&backup("damaged", "nightly"));
+    scenario.wait_for_failure("backup/damaged", "KeySlotDamaged", &["key slot", "keys/"]);
+    scenario.assert_exit_code("damaged", 72);
+}
+
+/// A pod that runs a shell command on the repository's volume, as its owner.
+fn on_the_volume(command: &str) -> String {
+    serde_json::json!({"spec": {
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [{
+            "name": "damage", "image": "localhost/postgres:17", "imagePullPolicy": "IfNotPresent",
+            "command": ["sh", "-ec", command],
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            "volumeMounts": [{"name": "repository", "mountPath": "/repository"}],
+        }],
+        "volumes": [{"name": "repository", "persistentVolumeClaim": {"claimName": "backups"}}],
+    }})
+    .to_string()
+}
+
+#[test]
+fn a_full_volume_fails_the_backup_and_harms_no_other() {
+    let scenario = Scenario::begin("full");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 2000);
+    let volume = SmallVolume::create(&scenario, 24);
+    create_objects(&scenario);
+    let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    scenario.apply(&backup("before", "nightly"));
+    let _ = scenario.wait_for_condition("backup/before", "Complete");
+    let before = server.digest_of_items("shop");
+
+    // Five megabytes that cannot be compressed, and room for two.
+    server.sql(
+        "shop",
+        "create table noise as select n, string_agg(sha512((n * 100 + m)::text::bytea), '') as bytes
+         from generate_series(1, 1000) n, generate_series(1, 80) m group by n;
+         update items set name = name || '!'",
+    );
+    volume.leave(2);
+    scenario.apply(&backup("too-much", "nightly"));
+    scenario.wait_for_failure("backup/too-much", "StorageFull", &["Make room on the volume"]);
+    scenario.assert_exit_code("too-much", 74);
+    assert_eq!(pods_of(&scenario, "too-much").len(), 1, "not tried again");
+
+    volume.make_room();
+    on_the_repository(&scenario, "checker", "[check, --read-data, REPOSITORY]");
+    scenario.apply(&backup("after", "nightly"));
+    let _ = scenario.wait_for_condition("backup/after", "Complete");
+    for (name, expected) in [("before", before), ("after", server.digest_of_items("shop"))] {
+        let as_name = format!("shop_{name}");
+        scenario.apply(&restore(&format!("from-{name}"), name, "shop", &as_name));
+        let what = format!("restorerequest/from-{name}");
+        let _ = scenario.wait_for_condition(&what, "Complete");
+        assert_eq!(server.digest_of_items(&as_name), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_quota_is_told_while_the_pod_waits_and_is_the_reason_when_it_is_given_up() {
+    let scenario = Scenario::begin("quota");
+    let _server = with_server(&scenario, 100);
+    // The server's pod is there already; none may come.
+    scenario.apply(
+        "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: tight}\nspec: {hard: {pods: \"1\"}}\n",
+    );
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
+    scenario.apply(&schedule("hasty", "shop-db", "{}", "{startTimeout: 20s}"));
+    scenario.apply(&backup("patient", "nightly"));
+    scenario.apply(&backup("hasty", "hasty"));
+    let (column, message) = scenario.wait_for_reason("backup/patient", "PodRejected");
+    assert!(column.starts_with("starting: "), "{column}");
+    for words in ["exceeded quota: tight", "Raise the quota", "It is given up at"] {
+        assert!(message.contains(words), "{message}");
+    }
+    let words = ["exceeded quota: tight", "it was given up after 20s"];
+    scenario.wait_for_failure("backup/hasty", "PodRejected", &words);
+    let jobs = scenario.objects("jobs", "");
+    assert!(!jobs.iter().any(|job| name_of(job).starts_with("hasty")), "its Job stays");
+
+    scenario.kubectl(&["delete", "resourcequota/tight"]);
+    let done = scenario.wait_for_condition("backup/patient", "Complete");
+    assert_eq!(done["status"]["phase"], "Succeeded");
+}
+
+#[test]
+fn memory_that_is_short_is_told_with_the_limit_and_with_what_to_write() {
+    let scenario = Scenario::begin("memory");
+    let _server = with_server(&scenario, 60_000);
+    let job = "{resources: {limits: {memory: 20Mi}}}";
+    scenario.apply(&schedule("nightly", "shop-db", "{}", job));
+    scenario.apply(&backup("starved", "nightly"));
+    let words = ["its limit is 20Mi", "192Mi", "gave up after 4 attempts"];
+    scenario.wait_for_failure("backup/starved", "OutOfMemory", &words);
+    scenario.assert_exit_code("starved", 137);
+}
+
+#[test]
+fn a_server_that_stalls_is_given_up_and_tried_again() {
+    let scenario = Scenario::begin("stalled");
+    let server = with_server(&scenario, 150_000);
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", SLOW));
+    scenario.apply(&backup("stuck", "nightly"));
+    wait_for_bytes(&scenario, "backup/stuck");
+    let sessions = server.sql(
+        "postgres",
+        "select string_agg(pid::text, ' ') from pg_stat_activity where datname = 'shop'",
+    );
+    assert!(!sessions.is_empty());
+    let signal = |name: &str| {
+        let kill = format!("kill -{name} {sessions}");
+        scenario.try_kubectl(&["exec", "deploy/shop-db", "--", "sh", "-c", &kill])
+    };
+    signal("STOP").unwrap();
+    let (column, message) = scenario.wait_for_reason("backup/stuck", "Stalled");
+    assert!(column.contains("Stalled: ") && message.contains("no byte moved for 5 s"), "{message}");
+    let done = scenario.wait_for_condition("backup/stuck", "Complete");
+    assert_eq!(
+        (&done["status"]["phase"], &done["status"]["attempts"]),
+        (&"Succeeded".into(), &2.into())
+    );
+    // The server may have ended them meanwhile.
+    let _ = signal("CONT");
+}
+
+#[test]
+fn a_restore_that_loses_its_lock_is_taken_up_and_puts_one_whole_database_in_place() {
+    let scenario = Scenario::begin("lock");
+    let server = with_server(&scenario, 150_000);
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    scenario.apply(&backup("done", "nightly"));
+    let _ = scenario.wait_for_condition("backup/done", "Complete");
+    scenario.apply(&slow_restore("robbed", "shop_again"));
+    wait_for_bytes(&scenario, "restorerequest/robbed");
+    let ended = server.sql(
+        "postgres",
+        "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory'",
+    );
+    assert_eq!(ended, "1", "the restore holds one lock");
+    let done = scenario.wait_for_condition("restorerequest/robbed", "Complete");
+    assert_eq!(
+        (&done["status"]["phase"], &done["status"]["attempts"]),
+        (&"Succeeded".into(), &2.into())
+    );
+    assert_eq!(server.digest_of_items("shop_again"), server.digest_of_items("shop"));
+    assert_eq!(server.scratch_databases(), "");
+}
+
+#[test]
+fn deleting_a_running_restore_drops_what_it_had_begun() {
+    let scenario = Scenario::begin("unwanted");
+    let server = with_server(&scenario, 150_000);
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    scenario.apply(&backup("done", "nightly"));
+    let _ = scenario.wait_for_condition("backup/done", "Complete");
+    scenario.apply(&slow_restore("unwanted", "shop_again"));
+    wait_for_bytes(&scenario, "restorerequest/unwanted");
+    assert!(server.scratch_databases().starts_with("dbb_"));
+    scenario.kubectl(&["delete", "restorerequest/unwanted", "--timeout=60s"]);
+    scenario
+        .wait_until("its pod is gone", || pods_of(&scenario, "unwanted").is_empty().then_some(()));
+    assert_eq!(server.scratch_databases(), "");
+    assert!(!server.has_database("shop_again"));
+    assert!(server.has_database("shop"));
+}
+
+#[test]
+fn a_namespace_that_is_deleted_while_a_backup_runs_goes_quietly() {
+    let scenario = Scenario::begin("going");
+    let _server = with_server(&scenario, 150_000);
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", SLOW));
+    scenario.apply(&backup("running", "nightly"));
+    wait_for_runner(&scenario, "running");
+    let since = kubectl(&[
+        "get",
+        "backup/running",
+        "--namespace",
+        scenario.namespace(),
+        "--output",
+        "jsonpath={.metadata.creationTimestamp}",
+    ])
+    .unwrap();
+    kubectl(&["delete", "namespace", scenario.namespace(), "--timeout=120s"]).unwrap();
+    let complaints: Vec<_> = Operator::log_since(&since)
+        .into_iter()
+        .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
+        .filter(|line| line.contains("e2e-going") || line.contains("NamespaceTerminating"))
+        .collect();
+    assert!(complaints.len() <= 2, "{complaints:#?}");
+}
+
+#[test]
+fn a_claim_that_is_missing_is_named_and_one_that_comes_is_used() {
+    let scenario = Scenario::begin("claim");
+    create_objects(&scenario);
+    let (column, message) = scenario.wait_for_reason("backuprepository/main", "ClaimNotFound");
+    assert!(column.contains("the PersistentVolumeClaim backups"), "{column}");
+    assert!(
+        message.contains("does not exist") && message.contains("It is given up at"),
+        "{message}"
+    );
+    scenario.apply(CLAIM);
+    let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
+}

@@ -1,0 +1,136 @@
+//! What becomes of runs when the operator, its leader or the API server is away,
+//! and an operator that looks after some namespaces only. The operator is one for
+//! all, so these scenarios run one after the other, apart from others.
+
+#![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
+
+use dbbackup_kind_tests::runner::{pods_of, snapshots, wait_for_bytes};
+use dbbackup_kind_tests::{
+    Operator, Scenario, Server, StoppedApiServer, backup, create_objects, create_repository,
+    kubectl, schedule,
+};
+
+/// A server, a repository, and a backup that takes a while.
+fn running_backup<'a>(scenario: &'a Scenario, rows: u32) -> Server<'a> {
+    let server = Server::start(scenario);
+    server.create_database("shop", rows);
+    create_repository(scenario);
+    let job = "{resources: {requests: {cpu: 10m}, limits: {cpu: 100m, memory: 256Mi}}}";
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", job));
+    scenario.apply(&backup("running", "nightly"));
+    wait_for_bytes(scenario, "backup/running");
+    server
+}
+
+/// The backup has succeeded in its first attempt, with one snapshot.
+fn assert_undisturbed(scenario: &Scenario) {
+    let done = scenario.wait_for_condition("backup/running", "Complete");
+    assert_eq!(done["status"]["phase"], "Succeeded");
+    assert_eq!(pods_of(scenario, "running").len(), 1, "it was tried again");
+    let snapshots = snapshots(scenario);
+    assert_eq!(snapshots.len(), 1, "{snapshots:?}");
+    assert_eq!(snapshots[0]["id"], done["status"]["snapshotId"]);
+}
+
+#[test]
+fn an_operator_killed_in_the_middle_of_a_backup_goes_on_with_it() {
+    let scenario = Scenario::begin("orphaned");
+    let operator = Operator::alone();
+    let _server = running_backup(&scenario, 150_000);
+    for pod in Operator::pods() {
+        operator.kill(&pod);
+    }
+    assert_undisturbed(&scenario);
+}
+
+#[test]
+fn a_second_replica_takes_over_from_a_leader_that_dies_and_both_renew_the_certificate() {
+    let scenario = Scenario::begin("replicas");
+    let operator = Operator::alone();
+    operator.run("2");
+    let leader = scenario.wait_until("one of two leads", || {
+        let (leader, pods) = (Operator::leader(), Operator::pods());
+        (pods.len() == 2 && pods.contains(&leader)).then_some(leader)
+    });
+    // A certificate whose time has come: each replica looks once a minute.
+    let certificate = [
+        "--namespace",
+        "dbbackup",
+        "get",
+        "secret/dbbackup-report-tls",
+        "--output",
+        "jsonpath={.data.ca\\.crt} {.data.tls\\.crt}",
+    ];
+    let before = kubectl(&certificate).unwrap();
+    kubectl(&[
+        "--namespace",
+        "dbbackup",
+        "annotate",
+        "--overwrite",
+        "secret/dbbackup-report-tls",
+        "dbbackup.dev/renew-after=2020-01-01T00:00:00Z",
+    ])
+    .unwrap();
+
+    let _server = running_backup(&scenario, 150_000);
+    operator.kill(&leader);
+    let next = scenario.wait_until("the other one leads", || {
+        let next = Operator::leader();
+        (!next.is_empty() && next != leader).then_some(next)
+    });
+    assert_undisturbed(&scenario);
+    scenario.wait_until("the leader serves the new certificate", || {
+        let log = kubectl(&["--namespace", "dbbackup", "logs", &next]).ok()?;
+        log.contains("the report channel has a new certificate").then_some(())
+    });
+    let after = kubectl(&certificate).unwrap();
+    let (old, new) = (before.split_once(' ').unwrap(), after.split_once(' ').unwrap());
+    assert_eq!(old.0, new.0, "running Jobs know this CA");
+    assert!(old.1 != new.1, "the certificate is the old one");
+    // Told to stop, a leader gives its place up at once.
+    kubectl(&["--namespace", "dbbackup", "delete", "pod", &next, "--wait=false"]).unwrap();
+    scenario.wait_until("a third one leads", || {
+        let third = Operator::leader();
+        (!third.is_empty() && third != next).then_some(())
+    });
+    scenario.apply(&backup("later", "nightly"));
+    let _ = scenario.wait_for_condition("backup/later", "Complete");
+}
+
+#[test]
+fn a_report_waits_for_an_api_server_that_is_away() {
+    let scenario = Scenario::begin("away");
+    let _operator = Operator::alone();
+    let _server = running_backup(&scenario, 60_000);
+    let api_server = StoppedApiServer::stop();
+    // The runner ends meanwhile, and the operator gives up what it cannot renew.
+    scenario.wait_until("the runner has ended", || {
+        api_server.log_of(scenario.namespace(), "running").contains("task ended").then_some(())
+    });
+    scenario.wait_until("the operator has given up", || {
+        let log = api_server.log_of("dbbackup", "dbbackup");
+        log.contains("the Lease could not be renewed").then_some(())
+    });
+    api_server.go_on();
+    assert_undisturbed(&scenario);
+}
+
+#[test]
+fn a_runner_image_that_does_not_exist_is_told_where_the_operator_looks_and_nowhere_else() {
+    let scenario = Scenario::begin("watched");
+    let ignored = Scenario::begin("ignored");
+    let operator = Operator::alone();
+    let watched = format!("watchNamespaces={{{}}}", scenario.namespace());
+    operator.upgrade(&[&watched]);
+    create_repository(&scenario);
+    create_objects(&ignored);
+
+    operator.upgrade(&[&watched, "images.runner.tag=none"]);
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{startTimeout: 15s}"));
+    scenario.apply(&backup("imageless", "nightly"));
+    let (column, _) = scenario.wait_for_reason("backup/imageless", "ImagePullFailed");
+    assert!(column.starts_with("starting: the image localhost/dbbackup-runner:none"), "{column}");
+    let words = ["localhost/dbbackup-runner:none", "it was given up after 15s", "imagePullSecrets"];
+    scenario.wait_for_failure("backup/imageless", "ImagePullFailed", &words);
+    assert!(ignored.object("backuprepository/main")["status"]["conditions"].is_null());
+}
