@@ -22,7 +22,7 @@ pub use connection::{
 };
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure};
-pub use memory::{DEFAULT_WORKERS, runner_memory_bytes};
+pub use memory::{DEFAULT_WORKERS, out_of_memory, runner_memory_bytes};
 pub use mounts::*;
 pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};

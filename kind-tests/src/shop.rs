@@ -1,5 +1,8 @@
 //! What most scenarios need: a PostgreSQL server with databases, and a repository.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
 use crate::scenario::Scenario;
 
 /// The password of the server's superuser.
@@ -39,25 +42,80 @@ impl<'a> Server<'a> {
     /// # Panics
     /// When a statement fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let psql = [
-            "exec",
-            "--stdin",
-            "deploy/shop-db",
-            "--",
-            "psql",
-            "--no-psqlrc",
-            "--quiet",
-            "--tuples-only",
-            "--no-align",
-            "--host=/tmp",
-            "--username=postgres",
-            "--set=ON_ERROR_STOP=1",
-            "--dbname",
-            database,
-        ];
         self.scenario
-            .kubectl_with_input(&psql, sql)
+            .kubectl_with_input(&psql(database), sql)
             .unwrap_or_else(|error| panic!("psql {database}: {error}"))
+    }
+
+    /// Waits until a query gives something else than nothing, and gives that.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait_for_row(&self, until: &str, database: &str, sql: &str) -> String {
+        self.scenario.wait_until(until, || {
+            let found = self.sql(database, sql);
+            (!found.is_empty()).then_some(found)
+        })
+    }
+
+    /// Locks a table, so that whoever reads it waits until the lock is dropped.
+    ///
+    /// # Panics
+    /// When it cannot be locked.
+    #[must_use]
+    pub fn lock_table(&self, database: &str, table: &str) -> TableLock {
+        let mut session = Command::new("kubectl")
+            .args(["--namespace", self.scenario.namespace()])
+            .args(psql(database))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("kubectl does not start: {error}"));
+        let mut lock = TableLock { input: session.stdin.take(), session };
+        lock.say(&format!("begin; lock table {table} in access exclusive mode; select 'held';"));
+        let output = lock.session.stdout.as_mut().map(BufReader::new);
+        let held = output.and_then(|output| output.lines().next()).and_then(Result::ok);
+        assert_eq!(held.as_deref(), Some("held"), "the table {table} cannot be locked");
+        lock
+    }
+
+    /// Waits until a session waits for a lock that another one holds.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait_for_waiter(&self) {
+        let waits = "select pid from pg_locks where not granted limit 1";
+        self.wait_for_row("a session waits for the lock", "postgres", waits);
+    }
+
+    /// Makes every restore of a database take its time, and only restores: each
+    /// row of a new table of 1500 waits for a hundredth of a second elsewhere.
+    ///
+    /// # Panics
+    /// When a statement fails.
+    pub fn slow_restores_of(&self, database: &str) {
+        self.sql(
+            database,
+            &format!(
+                "create function slow(n bigint) returns boolean language plpgsql as $$
+                 begin
+                   perform pg_sleep(0.01) where current_database() <> '{database}';
+                   return true;
+                 end $$;
+                 create table slow_rows (id bigint check (public.slow(id)));
+                 insert into slow_rows select generate_series(1, 1500);"
+            ),
+        );
+    }
+
+    /// Waits until a restore is in the middle of such a table.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait_for_slow_restore(&self) {
+        let sleeps = "select pid from pg_stat_activity
+                      where datname like 'dbb\\_%' and wait_event = 'PgSleep'";
+        self.wait_for_row("rows are being restored", "postgres", sleeps);
     }
 
     /// Creates a database with `rows` rows in a table `items`.
@@ -97,6 +155,56 @@ impl<'a> Server<'a> {
     pub fn scratch_databases(&self) -> String {
         self.sql("postgres", "select datname from pg_database where datname like 'dbb\\_%'")
     }
+}
+
+/// A table that is locked by a session of ours.
+#[derive(Debug)]
+pub struct TableLock {
+    session: Child,
+    input: Option<ChildStdin>,
+}
+
+impl TableLock {
+    /// Lets the server drop the lock by itself after so many seconds, whatever
+    /// becomes of us meanwhile.
+    pub fn drop_after(&mut self, seconds: u32) {
+        self.say(&format!("select pg_sleep({seconds}) \\; commit;"));
+    }
+
+    fn say(&mut self, sql: &str) {
+        // A session that has ended says so where its answer is missed.
+        if let Some(input) = &mut self.input {
+            let _ = writeln!(input, "{sql}").and_then(|()| input.flush());
+        }
+    }
+}
+
+impl Drop for TableLock {
+    fn drop(&mut self) {
+        // The session ends at the end of its input, and the lock with it.
+        self.input = None;
+        let _ = self.session.wait();
+    }
+}
+
+/// `kubectl` arguments of a `psql` as the superuser that prints bare rows.
+fn psql(database: &str) -> [&str; 14] {
+    [
+        "exec",
+        "--stdin",
+        "deploy/shop-db",
+        "--",
+        "psql",
+        "--no-psqlrc",
+        "--quiet",
+        "--tuples-only",
+        "--no-align",
+        "--host=/tmp",
+        "--username=postgres",
+        "--set=ON_ERROR_STOP=1",
+        "--dbname",
+        database,
+    ]
 }
 
 /// A repository on a volume of its own in a scenario's namespace: claim

@@ -4,22 +4,22 @@
 
 #![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
 
-use dbbackup_kind_tests::runner::{pods_of, snapshots, wait_for_bytes};
+use dbbackup_kind_tests::runner::{pods_of, snapshots};
 use dbbackup_kind_tests::{
-    Operator, Scenario, Server, StoppedApiServer, backup, create_objects, create_repository,
-    kubectl, schedule,
+    Operator, Scenario, Server, StoppedApiServer, TableLock, backup, create_objects,
+    create_repository, kubectl, schedule,
 };
 
-/// A server, a repository, and a backup that takes a while.
-fn running_backup<'a>(scenario: &'a Scenario, rows: u32) -> Server<'a> {
+/// A server, a repository, and a backup that runs until the lock is dropped.
+fn running_backup(scenario: &Scenario) -> TableLock {
     let server = Server::start(scenario);
-    server.create_database("shop", rows);
+    server.create_database("shop", 1000);
     create_repository(scenario);
-    let job = "{resources: {requests: {cpu: 10m}, limits: {cpu: 100m, memory: 256Mi}}}";
-    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", job));
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    let lock = server.lock_table("shop", "items");
     scenario.apply(&backup("running", "nightly"));
-    wait_for_bytes(scenario, "backup/running");
-    server
+    server.wait_for_waiter();
+    lock
 }
 
 /// The backup has succeeded in its first attempt, with one snapshot.
@@ -32,14 +32,25 @@ fn assert_undisturbed(scenario: &Scenario) {
     assert_eq!(snapshots[0]["id"], done["status"]["snapshotId"]);
 }
 
+/// Waits until another pod than this one leads, and gives its name.
+fn wait_for_other_leader(scenario: &Scenario, than: &str) -> String {
+    scenario.wait_until(&format!("another one than {than} leads"), || {
+        let next = Operator::leader();
+        (!next.is_empty() && next != than).then_some(next)
+    })
+}
+
 #[test]
 fn an_operator_killed_in_the_middle_of_a_backup_goes_on_with_it() {
     let scenario = Scenario::begin("orphaned");
     let operator = Operator::alone();
-    let _server = running_backup(&scenario, 150_000);
+    let lock = running_backup(&scenario);
+    let leader = Operator::leader();
     for pod in Operator::pods() {
         operator.kill(&pod);
     }
+    wait_for_other_leader(&scenario, &leader);
+    drop(lock);
     assert_undisturbed(&scenario);
 }
 
@@ -72,12 +83,10 @@ fn a_second_replica_takes_over_from_a_leader_that_dies_and_both_renew_the_certif
     ])
     .unwrap();
 
-    let _server = running_backup(&scenario, 150_000);
+    let lock = running_backup(&scenario);
     operator.kill(&leader);
-    let next = scenario.wait_until("the other one leads", || {
-        let next = Operator::leader();
-        (!next.is_empty() && next != leader).then_some(next)
-    });
+    let next = wait_for_other_leader(&scenario, &leader);
+    drop(lock);
     assert_undisturbed(&scenario);
     scenario.wait_until("the leader serves the new certificate", || {
         let log = kubectl(&["--namespace", "dbbackup", "logs", &next]).ok()?;
@@ -89,10 +98,7 @@ fn a_second_replica_takes_over_from_a_leader_that_dies_and_both_renew_the_certif
     assert!(old.1 != new.1, "the certificate is the old one");
     // Told to stop, a leader gives its place up at once.
     kubectl(&["--namespace", "dbbackup", "delete", "pod", &next, "--wait=false"]).unwrap();
-    scenario.wait_until("a third one leads", || {
-        let third = Operator::leader();
-        (!third.is_empty() && third != next).then_some(())
-    });
+    wait_for_other_leader(&scenario, &next);
     scenario.apply(&backup("later", "nightly"));
     let _ = scenario.wait_for_condition("backup/later", "Complete");
 }
@@ -101,7 +107,8 @@ fn a_second_replica_takes_over_from_a_leader_that_dies_and_both_renew_the_certif
 fn a_report_waits_for_an_api_server_that_is_away() {
     let scenario = Scenario::begin("away");
     let _operator = Operator::alone();
-    let _server = running_backup(&scenario, 60_000);
+    let mut lock = running_backup(&scenario);
+    lock.drop_after(5);
     let api_server = StoppedApiServer::stop();
     // The runner ends meanwhile, and the operator gives up what it cannot renew.
     scenario.wait_until("the runner has ended", || {

@@ -24,7 +24,7 @@ pub const LOG_SECONDS: i32 = 3600;
 /// Seconds that a Job whose outcome is stored has to end by itself.
 const END_SECONDS: i64 = 120;
 /// A pod that has not started after so long is looked up in the events.
-const ASK_EVENTS_AFTER: SignedDuration = SignedDuration::from_secs(10);
+pub(crate) const ASK_EVENTS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// Looks at a run: its Job and its pods, and the events where they say more.
 ///
@@ -55,8 +55,15 @@ pub async fn observe(
         now,
     };
     let judged = view(&seen);
-    let RunView::Waiting(waiting) = &judged else { return Ok(judged) };
-    if waiting.cause.is_some() {
+    // Why a pod does not start may stand nowhere but in the events.
+    let is_unexplained = match &judged {
+        RunView::Waiting(waiting) => waiting.cause.is_none(),
+        RunView::NeverStarted(failure) | RunView::Lost(failure, _) => {
+            failure.reason == Reason::StartTimeout
+        }
+        _ => false,
+    };
+    if !is_unexplained {
         return Ok(judged);
     }
     let Some(job) = &job else { return Ok(judged) };

@@ -125,6 +125,10 @@ impl From<Error> for Failure {
             ErrorKind::Unsuitable => Reason::StorageUnsuitable,
             ErrorKind::Misuse => Reason::Internal,
         };
-        Self::new(reason, error.to_string())
+        let message = match error.kind {
+            ErrorKind::Full => format!("no room is left: {error}"),
+            _ => error.to_string(),
+        };
+        Self::new(reason, message)
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use crate::LastWords;
-use crate::oom::oom_kills;
+use crate::oom::{memory_limit, oom_kills};
 
 /// How long a child may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ impl ChildExit {
     pub fn killed(&self) -> Option<Failure> {
         let Ended::Signal { signal, out_of_memory } = self.ended else { return None };
         Some(if out_of_memory {
-            Failure::new(Reason::OutOfMemory, format!("{} was killed: out of memory", self.name))
+            dbbackup_contract::out_of_memory(self.name, memory_limit())
         } else {
             Failure::new(
                 Reason::ChildKilled,

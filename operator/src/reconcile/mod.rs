@@ -17,5 +17,8 @@ pub(crate) mod fixtures;
 
 /// How soon a waiting object looks again, where no watch tells it to.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How soon a pod that does not start without saying why is looked at again: its
+/// events are asked then.
+pub(crate) const LOOK_SOON: Duration = Duration::from_secs(11);
 /// How soon a run is looked at again: a lost node announces itself by nothing.
 pub(crate) const WATCH_RUN: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! What a pod's status says about a run that does not speak for itself.
 
-use dbbackup_contract::{DEFAULT_WORKERS, ExitCode, Failure, Reason, runner_memory_bytes};
+use dbbackup_contract::{ExitCode, Failure, Reason, out_of_memory};
 use dbbackup_crds::Quantity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
@@ -87,7 +87,7 @@ pub fn explain_end(pod: &Pod) -> Failure {
         );
     };
     if ended.reason.as_deref() == Some("OOMKilled") {
-        return out_of_memory(pod, name);
+        return out_of_memory(&format!("the runner in the pod {name}"), memory_limit(pod));
     }
     let how = match ended.exit_code {
         0 => "ended with exit code 0 and left no report".to_owned(),
@@ -101,33 +101,10 @@ pub fn explain_end(pod: &Pod) -> Failure {
     Failure::new(Reason::PodFailed, format!("the runner in the pod {name} {how}"))
 }
 
-/// Killed by the kernel: with the limit that was in force, and what to write instead.
-fn out_of_memory(pod: &Pod, name: &str) -> Failure {
-    let needed = format!("{}Mi", runner_memory_bytes(DEFAULT_WORKERS) >> 20);
-    let limit = memory_limit(pod);
-    let (force, bytes) = match &limit {
-        Some((text, bytes)) => (format!(": its limit is {text}"), *bytes),
-        None => (String::new(), None),
-    };
-    let failure = Failure::new(
-        Reason::OutOfMemory,
-        format!("the runner in the pod {name} was killed for want of memory{force}"),
-    );
-    match bytes {
-        Some(bytes) if bytes < runner_memory_bytes(DEFAULT_WORKERS) => failure.with_hint(format!(
-            "Raise job.resources.limits.memory to {needed} at least, or leave it out: that is what \
-             the runner is given then."
-        )),
-        _ => failure,
-    }
-}
-
-/// The runner's limit of memory, as it was written and in bytes.
-fn memory_limit(pod: &Pod) -> Option<(String, Option<u64>)> {
+/// The runner's limit of memory in bytes: also one that a LimitRange has set.
+fn memory_limit(pod: &Pod) -> Option<u64> {
     let limits = pod.spec.as_ref()?.containers.first()?.resources.as_ref()?.limits.as_ref()?;
-    let text = limits.get("memory")?.0.clone();
-    let bytes = Quantity(text.clone()).units().ok();
-    Some((text, bytes))
+    Quantity(limits.get("memory")?.0.clone()).units().ok()
 }
 
 fn containers(pod: &Pod) -> &[ContainerStatus] {

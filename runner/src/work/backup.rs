@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::inspect::committed_report;
+use super::open::named;
 use super::{Order, server_connection, why_incomplete};
 use crate::patience::with_grace;
 use crate::streams::SnapshotSink;
@@ -27,7 +28,10 @@ pub(crate) async fn back_up(order: &Order<'_>, action: &BackupAction) -> BackupR
     let start_time = Timestamp::now();
     match try_back_up(order, action, start_time).await {
         Ok(report) => report,
-        Err(error) => BackupReport { error: Some(error), ..empty_report(start_time) },
+        Err(error) => {
+            let error = named(error, order.repository);
+            BackupReport { error: Some(error), ..empty_report(start_time) }
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use super::Order;
 pub(crate) async fn find(order: &Order<'_>, action: &FindAction) -> FindReport {
     match try_find(order, action).await {
         Ok(id) => FindReport { snapshot_id: Some(id), error: None },
-        Err(error) => FindReport { snapshot_id: None, error: Some(error) },
+        Err(error) => {
+            FindReport { snapshot_id: None, error: Some(open::named(error, order.repository)) }
+        }
     }
 }
 

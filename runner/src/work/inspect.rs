@@ -9,7 +9,10 @@ use super::Order;
 pub(crate) async fn inspect(order: &Order<'_>, action: &InspectAction) -> InspectReport {
     match try_inspect(order, action).await {
         Ok((state, backup)) => InspectReport { state: Some(state), backup, error: None },
-        Err(error) => InspectReport { state: None, backup: None, error: Some(error) },
+        Err(error) => {
+            let error = Some(open::named(error, order.repository));
+            InspectReport { state: None, backup: None, error }
+        }
     }
 }
 

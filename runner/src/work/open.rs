@@ -78,6 +78,28 @@ pub(super) fn refused(error: Error, access: &RepositoryAccess) -> Failure {
     Failure::new(Reason::WrongKey, message)
 }
 
+/// A failure with the name of the repository, where it is the repository's or its storage's.
+pub(super) fn named(failure: Failure, access: &RepositoryAccess) -> Failure {
+    match failure.reason {
+        Reason::StorageFull
+        | Reason::StorageUnavailable
+        | Reason::StoragePermissionDenied
+        | Reason::StorageUnsuitable
+        | Reason::RepositoryNotFound
+        | Reason::RepositoryNotEmpty
+        | Reason::RepositoryDamaged
+        | Reason::ObjectMissing
+        | Reason::KeySlotDamaged
+        | Reason::EncryptionMismatch
+        | Reason::RepositoryVersionUnsupported
+        | Reason::SnapshotNotFound => {
+            let message = format!("repository {}: {}", access.name, failure.message);
+            Failure { message, ..failure }
+        }
+        _ => failure,
+    }
+}
+
 /// Refuses another repository than the one that the cluster knows.
 pub(super) fn pinned(access: &RepositoryAccess, repository: &Repository) -> Result<(), Failure> {
     let found = repository.id().to_string();

@@ -12,6 +12,7 @@ use dbbackup_repository::Snapshot;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::open::named;
 use super::{Order, end, server_connection, why_incomplete};
 use crate::patience::with_grace;
 use crate::streams::SnapshotSource;
@@ -51,9 +52,8 @@ pub(crate) async fn restore(
             (report, Some(Settlement { options, result }))
         }
         Err(error) => {
-            let failed =
-                RestoreReport { error: Some(error), snapshot_id, ..empty_report(start_time) };
-            (failed, None)
+            let error = Some(named(error, order.repository));
+            (RestoreReport { error, snapshot_id, ..empty_report(start_time) }, None)
         }
     }
 }

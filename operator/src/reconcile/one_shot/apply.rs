@@ -14,7 +14,7 @@ use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::display;
 use crate::reasons;
-use crate::reconcile::{LOOK_AGAIN, WATCH_RUN};
+use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
 use crate::run::{RunView, Waiting};
 
 /// The run that a step is carried out for.
@@ -93,7 +93,7 @@ impl<K: OneShot> Run<'_, K> {
         let words = "starting".to_owned();
         let status = running(status, &verdict, words, self.generation(), self.now);
         write_status(context, &object, status).await?;
-        Ok(Action::requeue(LOOK_AGAIN))
+        Ok(Action::requeue(LOOK_SOON))
     }
 
     /// The pod of its first or next attempt has not started.
@@ -109,7 +109,8 @@ impl<K: OneShot> Run<'_, K> {
         // How far the attempt before came says nothing of the next one.
         *common.progress = None;
         write_status(context, self.object, status).await?;
-        Ok(Action::requeue(until(waiting.until, self.now).min(LOOK_AGAIN)))
+        let again = if waiting.cause.is_some() { LOOK_AGAIN } else { LOOK_SOON };
+        Ok(Action::requeue(until(waiting.until, self.now).min(again)))
     }
 
     /// Its Job runs.

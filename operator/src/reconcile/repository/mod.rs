@@ -18,8 +18,8 @@ use kube::runtime::controller::Action;
 
 pub use status::{failed, opened, opening};
 
-use super::LOOK_AGAIN;
 use super::one_shot::{another_action, until};
+use super::{LOOK_AGAIN, LOOK_SOON};
 use crate::cluster::{
     Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
 };
@@ -159,8 +159,11 @@ async fn apply(
         Step::Watch(waiting) => {
             let status = opening(status, waiting.as_ref(), generation, now);
             write_status(context, repository, status).await?;
-            let again = waiting.map_or(LOOK_AGAIN, |waiting| until(waiting.until, now));
-            Ok(Action::requeue(again.min(LOOK_AGAIN)))
+            let again = waiting.map_or(LOOK_AGAIN, |waiting| {
+                let soon = if waiting.cause.is_some() { LOOK_AGAIN } else { LOOK_SOON };
+                until(waiting.until, now).min(soon)
+            });
+            Ok(Action::requeue(again))
         }
         Step::Open(report) => {
             let job = status.job_name.clone();
@@ -239,7 +242,7 @@ async fn begin(
     status.report = None;
     let status = opening(status, None, generation, now);
     write_status(context, repository, status).await?;
-    Ok(Action::requeue(LOOK_AGAIN))
+    Ok(Action::requeue(LOOK_SOON))
 }
 
 fn init_job(
