@@ -3,6 +3,9 @@
 # reach. Sourced; needs parts.sh and hack/shell/buildah.sh.
 
 suite=trixie
+# Majors of PostgreSQL whose clients Debian has, of this suite and of others.
+# shellcheck disable=SC2034 # read by by_buildah.sh
+debian_clients=(15 17 18)
 debian_image=localhost/dbbackup-debian:$suite
 minimal_image=localhost/dbbackup-minimal:$suite
 # What the minimal image consists of; debootstrap adds the rest of a system.
@@ -36,8 +39,10 @@ cut_debian() {
   mkdir "$root"
   tar -C "$root" -xf "$1"
   trim "$root"
-  add_user "$root"
+  # Debian's own images have this source too.
+  echo "deb http://deb.debian.org/debian-security $suite-security main" >>"$root/etc/apt/sources.list"
   tar -C "$root" -cf "$2/debian.tar" .
+  add_user "$root"
   minimal_files "$root" | tar -C "$root" --no-recursion -cf "$2/minimal.tar" -T -
   rm -rf "$root"
 }
@@ -60,7 +65,8 @@ CFG
   done
 }
 
-# The user of all our images, known by name so that tools that ask find one.
+# The user of all our images, known by name so that tools that ask find one. Where
+# there is a shell, the Dockerfile does this.
 add_user() {
   echo "dbbackup:x:65532:65532::/nonexistent:/usr/sbin/nologin" >>"$1/etc/passwd"
   echo "dbbackup:x:65532:" >>"$1/etc/group"

@@ -2,10 +2,13 @@
 # What the scripts in this folder share. Sourced.
 
 images=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-shell=$images/../hack/shell
+project=$(dirname "$images")
+shell=$project/hack/shell
 # shellcheck source=hack/shell/say.sh
 source "$shell/say.sh"
 # shellcheck source=hack/shell/cache.sh
 source "$shell/cache.sh"
 # shellcheck source=hack/shell/packages.sh
 source "$shell/packages.sh"
+# shellcheck source=hack/shell/engine.sh
+source "$shell/engine.sh"

@@ -1,13 +1,23 @@
 # shellcheck shell=bash
-# Images of the node. Sourced; needs paths.sh, engine.sh, kind.sh.
+# Images of the node, and where they come from. Sourced; needs paths.sh, kind.sh,
+# hack/shell/engine.sh, hack/shell/buildah.sh.
 
 # The host's client is enough for a local node: the socket is a file that both
 # sides see. kind's node is a container.
 ctr() {
-  if container_engine_works; then
-    docker exec --interactive "$kind_cluster-control-plane" ctr --namespace k8s.io "$@"
+  if kind_is_used; then
+    "$engine" exec "$kind_node" ctr --namespace k8s.io "$@"
   else
     command ctr --address "$containerd_socket" --namespace k8s.io "$@"
+  fi
+}
+
+# built_id IMAGE: nothing if images/build has not made it.
+built_id() {
+  if kind_is_used; then
+    "$engine" image inspect --format '{{.Id}}' "$1" 2>/dev/null || true
+  else
+    image_id "$1"
   fi
 }
 
@@ -21,8 +31,15 @@ loaded_id() {
   ctr images list "name==$1" | grep -oE "$id_label=[^, ]+" | cut -d = -f 2 || true
 }
 
-# load_archive IMAGE ID ARCHIVE
-load_archive() {
-  ctr images import - <"$3"
+# load_image IMAGE ID ARCHIVE: by way of an archive, which both ways can read. (`kind
+# load docker-image` asks docker, whatever the engine is.)
+load_image() {
+  if kind_is_used; then
+    "$engine" save --output "$3" "$1"
+    kind load image-archive "$3" --name "$kind_cluster"
+  else
+    buildah push "$1" "docker-archive:$3:$1"
+    ctr images import - <"$3"
+  fi
   ctr images label "$1" "$id_label=$2"
 }

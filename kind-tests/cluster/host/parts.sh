@@ -12,6 +12,8 @@ source "$shell/cache.sh"
 source "$shell/packages.sh"
 # shellcheck source=hack/shell/go_programs.sh
 source "$shell/go_programs.sh"
+# shellcheck source=hack/shell/engine.sh
+source "$shell/engine.sh"
 # shellcheck source=hack/shell/buildah.sh
 source "$shell/buildah.sh"
 # shellcheck source=kind-tests/cluster/host/paths.sh
@@ -38,7 +40,5 @@ source "$here/host/leftovers.sh"
 source "$here/host/images.sh"
 # shellcheck source=kind-tests/cluster/host/local.sh
 source "$here/host/local.sh"
-# shellcheck source=kind-tests/cluster/host/engine.sh
-source "$here/host/engine.sh"
 # shellcheck source=kind-tests/cluster/host/kind.sh
 source "$here/host/kind.sh"

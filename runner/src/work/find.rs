@@ -5,14 +5,13 @@ use dbbackup_repository::Error;
 use jiff::Timestamp;
 
 use super::Order;
+use super::open::named;
 
 /// Finds the newest snapshot; a failure is in the report.
 pub(crate) async fn find(order: &Order<'_>, action: &FindAction) -> FindReport {
     match try_find(order, action).await {
         Ok(id) => FindReport { snapshot_id: Some(id), error: None },
-        Err(error) => {
-            FindReport { snapshot_id: None, error: Some(open::named(error, order.repository)) }
-        }
+        Err(error) => FindReport { snapshot_id: None, error: Some(named(error, order.repository)) },
     }
 }
 

@@ -4,13 +4,14 @@ use dbbackup_contract::{BackupReport, Failure, InspectAction, InspectReport, Rea
 use dbbackup_repository::{RunState as Resolved, Snapshot, TombstoneReason};
 
 use super::Order;
+use super::open::named;
 
 /// Looks the run up; if it has not committed, makes sure that it never will.
 pub(crate) async fn inspect(order: &Order<'_>, action: &InspectAction) -> InspectReport {
     match try_inspect(order, action).await {
         Ok((state, backup)) => InspectReport { state: Some(state), backup, error: None },
         Err(error) => {
-            let error = Some(open::named(error, order.repository));
+            let error = Some(named(error, order.repository));
             InspectReport { state: None, backup: None, error }
         }
     }
