@@ -1,9 +1,9 @@
-//! `kubectl` as a child process.
+//! `kubectl` and `helm` as child processes.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// What `kubectl` said when it failed.
+/// What the program said when it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubectlError {
     /// Its standard error.
@@ -32,14 +32,29 @@ pub fn kubectl(arguments: &[&str]) -> Result<String, KubectlError> {
 /// # Panics
 /// When there is no `kubectl` or no cluster's configuration: nothing can be tested then.
 pub fn kubectl_with_input(arguments: &[&str], input: &str) -> Result<String, KubectlError> {
+    run("kubectl", arguments, input)
+}
+
+/// Runs `helm` (the one of `kind-tests/cluster/helm`) and gives its standard output.
+///
+/// # Errors
+/// Its standard error, when it ends with anything but success.
+///
+/// # Panics
+/// When there is no cluster's configuration.
+pub fn helm(arguments: &[&str]) -> Result<String, KubectlError> {
+    run("helm", arguments, "")
+}
+
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, KubectlError> {
     assert!(
         std::env::var_os("KUBECONFIG").is_some(),
         "no cluster: run these tests by `make test-cluster`, which brings one up"
     );
     let failed = |what: &str, error: std::io::Error| KubectlError {
-        message: format!("{what} kubectl: {error}"),
+        message: format!("{what} {program}: {error}"),
     };
-    let mut child = Command::new("kubectl")
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -48,7 +63,7 @@ pub fn kubectl_with_input(arguments: &[&str], input: &str) -> Result<String, Kub
         .map_err(|error| failed("starting", error))?;
     // Inputs are small beside a pipe's buffer or read at once: no deadlock.
     if let Some(mut stdin) = child.stdin.take() {
-        // A kubectl that failed early closes its input; its own error says more.
+        // A program that failed early closes its input; its own error says more.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| failed("waiting for", error))?;

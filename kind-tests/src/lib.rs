@@ -16,7 +16,7 @@ mod small_volume;
 mod told;
 
 pub use api_server::StoppedApiServer;
-pub use kubectl::{KubectlError, kubectl, kubectl_with_input};
+pub use kubectl::{KubectlError, helm, kubectl, kubectl_with_input};
 pub use operator::Operator;
 pub use scenario::Scenario;
 pub use shop::{
