@@ -13,16 +13,28 @@ start_node() {
   mkdir -p "$state/run" "$state"/var/{tmp,lib/volumes,log/cluster}
   chmod 1777 "$state/var/tmp"
 
-  # 9 is the lock of `up`, which must not be held for as long as the node lives.
-  NODE_NAME=$node_name NODE_ADDRESS=$node_address \
-    setsid unshare --mount --net --pid --uts --ipc --fork --kill-child \
-    "$here/node/init" "$state" >"$state/var/log/cluster/init.log" 2>&1 </dev/null 9>&- &
+  (
+    close_inherited
+    NODE_NAME=$node_name NODE_ADDRESS=$node_address \
+      exec setsid unshare --mount --net --pid --uts --ipc --fork --kill-child \
+      "$here/node/init" "$state"
+  ) >"$state/var/log/cluster/init.log" 2>&1 </dev/null &
   printf '%s %s\n' "$!" "$(start_time "$!")" >"$state/process"
   wait_until 10 node_init || start_fails init "the node's first process did not start"
 
   ip link add "$host_interface" type veth peer name eth0 netns "$(node_init)"
   ip addr add "$host_address/30" dev "$host_interface"
   ip link set "$host_interface" up
+}
+
+# Whatever is open but the three usual ones: the lock of `up`, and that of whoever called
+# it (`flock FILE up`), would be held for as long as the node lives.
+close_inherited() {
+  local descriptor
+  for descriptor in "/proc/$BASHPID/fd/"*; do
+    descriptor=${descriptor##*/}
+    ((descriptor < 3)) || exec {descriptor}>&-
+  done
 }
 
 # A process id alone could be somebody else's by now (after a reboot, say).
