@@ -60,11 +60,10 @@ impl Loader<'_> {
         let (Some(archive), Some(script), Some(statements), Some(tags)) = pipes else {
             return Err(Failure::new(Reason::Internal, "a client has no pipes"));
         };
-        let settings = session_settings(self.target);
         let work = async {
             let (joined, passed, counted, restored, carried_out) = tokio::join!(
                 self.join_into(layout, archive, activity),
-                pass_on(script, statements, preamble, &settings, activity),
+                pass_on(script, statements, preamble, activity),
                 count_rows(tags),
                 pg_restore.wait(),
                 psql.wait(),
@@ -108,6 +107,7 @@ impl Loader<'_> {
             "--set=ON_ERROR_STOP=1",
             "--set=VERBOSITY=verbose",
             "--set=SHOW_CONTEXT=never",
+            &format!("--command={}", session_settings(self.target)),
             "--file=-",
         ];
         ChildSpec {
@@ -194,9 +194,8 @@ enum Joined {
     NotTaken,
 }
 
-/// What `psql`'s session is told before the script: as statements, since a pooler
-/// refuses settings in its environment. It stands on the script's first line, so
-/// that lines keep their numbers.
+/// What `psql`'s session is told before it waits for the script: as statements,
+/// since a pooler refuses settings in its environment.
 fn session_settings(target: &Target) -> String {
     // Durable once it matters: the rename, in another session, waits for all that
     // was logged before it.
@@ -218,12 +217,8 @@ async fn pass_on(
     mut script: impl AsyncRead + Unpin,
     mut statements: impl AsyncWrite + Unpin,
     mut preamble: Preamble,
-    settings: &str,
     activity: &Activity,
 ) -> Result<bool, Failure> {
-    if statements.write_all(settings.as_bytes()).await.is_err() {
-        return Ok(false);
-    }
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(READ_BYTES);
