@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What is said at a step of a backup, and what is waited for then.
 const BACKUP_STEPS: &[(&str, &str)] = &[
-    ("server_version_num", "the server to say who it is"),
+    ("pg_control_system", "the server to say who it is"),
     ("d.datconnlimit <> -2", "the server to list its databases"),
     ("pg_auth_members", "the server to list its roles"),
     ("database\0shop", "the server to open a session in database shop"),
@@ -29,7 +29,7 @@ const BACKUP_STEPS: &[(&str, &str)] = &[
 
 /// The same of a restore.
 const RESTORE_STEPS: &[(&str, &str)] = &[
-    ("server_version_num", "the server to say who it is"),
+    ("pg_control_system", "the server to say who it is"),
     ("rolcreatedb", "the server to list what it has"),
     ("shobj_description", "the server to be asked for what database shop needs"),
     ("pg_try_advisory_lock", "the server to lock the name shop2"),
@@ -37,7 +37,7 @@ const RESTORE_STEPS: &[(&str, &str)] = &[
     ("CREATE DATABASE", "the server to create the scratch database of shop2"),
     ("REVOKE CONNECT", "the server to mark the scratch database of shop2"),
     (": loaded", "the server to mark the loaded scratch database of shop2"),
-    ("ALTER DATABASE \"dbb_", "the server to set the properties of database shop2"),
+    ("ALTER DATABASE \"dbb_", "the server to prepare the scratch database of shop2"),
     ("RENAME TO", "the server to rename the scratch database to shop2"),
 ];
 
