@@ -56,10 +56,7 @@ fn main() -> ProcessExit {
         let stop = Stop::on_signals();
         let outcome = commands::run(cli, &stop.token()).await;
         let code = outcome.unwrap_or_else(|failure| {
-            eprintln!("error: {} ({})", failure.message, failure.reason);
-            if !failure.hint.is_empty() {
-                eprintln!("hint: {}", failure.hint);
-            }
+            commands::print::failure(&failure);
             failure.exit_code()
         });
         stop.exit_code(code)

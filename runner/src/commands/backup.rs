@@ -51,6 +51,8 @@ pub(super) async fn backup(
         print::databases(&report.databases);
         print::line(&print::byte_counts(&report.bytes));
     }
-    print::failure(report.error.as_ref());
+    if let Some(failure) = &report.error {
+        print::failure(failure);
+    }
     Ok(Report::Backup(report).exit_code())
 }

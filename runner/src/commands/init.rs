@@ -26,6 +26,8 @@ pub(super) async fn init(args: InitArgs, cancel: &CancellationToken) -> Result<E
             print::bytes(report.stored_bytes)
         ));
     }
-    print::failure(report.error.as_ref());
+    if let Some(failure) = &report.error {
+        print::failure(failure);
+    }
     Ok(Report::Init(report).exit_code())
 }

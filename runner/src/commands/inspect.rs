@@ -20,6 +20,8 @@ pub(super) async fn inspect(
     let report = work::inspect(&order, &action).await;
     board.clear();
     print::json(&report)?;
-    print::failure(report.error.as_ref());
+    if let Some(failure) = &report.error {
+        print::failure(failure);
+    }
     Ok(Report::Inspect(report).exit_code())
 }

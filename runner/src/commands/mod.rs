@@ -6,7 +6,7 @@ mod check;
 mod fetch;
 mod init;
 mod inspect;
-mod print;
+pub(crate) mod print;
 mod restore;
 mod run;
 mod snapshots;

@@ -1,6 +1,8 @@
 //! What commands print: results on standard output, failures on standard error.
+//! Whoever has stopped listening (`snapshots | head`) changes nothing: the exit
+//! code says it too.
 
-#![allow(clippy::print_stdout)] // This is where output comes from.
+use std::io::Write as _;
 
 use dbbackup_contract::{ByteCounts, DatabaseOutcome, DatabaseReport, Failure, Reason};
 use indicatif::{DecimalBytes, FormattedDuration, HumanCount};
@@ -8,25 +10,33 @@ use serde::Serialize;
 
 /// One line of output.
 pub(super) fn line(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A value as JSON, indented.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))?;
-    println!("{text}");
+    line(&text);
     Ok(())
 }
 
 /// Why it failed, and what to do.
-pub(super) fn failure(failure: Option<&Failure>) {
-    if let Some(failure) = failure {
-        eprintln!("error: {} ({})", failure.message, failure.reason);
-        if !failure.hint.is_empty() {
-            eprintln!("hint: {}", failure.hint);
-        }
+pub(crate) fn failure(failure: &Failure) {
+    let mut told = format!("error: {} ({})\n", failure.message, failure.reason);
+    if !failure.hint.is_empty() {
+        told.push_str(&format!("hint: {}\n", failure.hint));
     }
+    to_stderr(&told);
+}
+
+/// What is said beside the results.
+pub(super) fn aside(text: &str) {
+    to_stderr(&format!("{text}\n"));
+}
+
+fn to_stderr(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// `1.30 GB`.
@@ -50,29 +60,29 @@ pub(super) fn databases(databases: &[DatabaseReport]) {
     let width = shown.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     for (database, name) in databases.iter().zip(shown) {
         match (database.outcome, &database.error) {
-            (DatabaseOutcome::Succeeded, _) => println!(
+            (DatabaseOutcome::Succeeded, _) => line(&format!(
                 "  {name:width$}  {:>10}  {:>7} tables  {:>13} rows  {}",
                 bytes(database.bytes),
                 HumanCount(database.tables).to_string(),
                 HumanCount(database.rows).to_string(),
                 FormattedDuration(std::time::Duration::from_millis(database.duration_milliseconds)),
-            ),
+            )),
             (DatabaseOutcome::Skipped, _) => {
-                println!("  {name:width$}  left out: it allows no connections")
+                line(&format!("  {name:width$}  left out: it allows no connections"));
             }
             (DatabaseOutcome::Failed, error) => {
                 let (message, reason) =
                     error.as_ref().map_or(("no reason is known", Reason::Unknown), |error| {
                         (&error.message, error.reason)
                     });
-                println!("  {name:width$}  FAILED: {message} ({reason})");
+                line(&format!("  {name:width$}  FAILED: {message} ({reason})"));
                 if let Some(error) = error.as_ref().filter(|error| !error.hint.is_empty()) {
-                    println!("  {:width$}  hint: {}", "", error.hint);
+                    line(&format!("  {:width$}  hint: {}", "", error.hint));
                 }
             }
         }
         for warning in &database.warnings {
-            println!("  {:width$}  warning: {warning}", "");
+            line(&format!("  {:width$}  warning: {warning}", ""));
         }
     }
 }

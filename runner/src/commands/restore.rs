@@ -47,9 +47,12 @@ pub(super) async fn restore(
         }
         print::line(&format!("restored {}", print::bytes(report.restored_bytes)));
     }
-    print::failure(report.error.as_ref());
+    if let Some(failure) = &report.error {
+        print::failure(failure);
+    }
     if report.error.as_ref().is_some_and(Failure::is_retryable) {
-        eprintln!("To go on with this restore, give --request-id {}", action.request_uid);
+        let id = &action.request_uid;
+        print::aside(&format!("To go on with this restore, give --request-id {id}"));
     }
     Ok(Report::Restore(report).exit_code())
 }

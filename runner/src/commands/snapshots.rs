@@ -33,7 +33,7 @@ pub(super) async fn snapshots(
         }
     }
     for (id, error) in &list.unreadable {
-        eprintln!("error: snapshot {id} cannot be read: {error} ({})", error.reason());
+        print::aside(&format!("error: snapshot {id} cannot be read: {error} ({})", error.reason()));
     }
     Ok(if list.unreadable.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
 }
