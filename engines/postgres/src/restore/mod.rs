@@ -388,6 +388,9 @@ async fn set_properties(
 /// Drops what a database's failure leaves behind, if it is ours.
 async fn clean_up(session: &Session, scratch: &Scratch, keep_loaded: bool) {
     let dropped = async {
+        // A stop may have come in the middle of a transaction of ours, and no
+        // database is dropped in one; where none is open, this is a warning.
+        session.run("ROLLBACK", "ending what was begun").await?;
         let (seen, _) = scratch.look(session).await?;
         // As the next attempt would: what it would drop, and nothing else.
         match next_step(seen.as_ref(), None, &scratch.marks, false) {
