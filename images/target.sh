@@ -9,7 +9,8 @@ target=$(uname -m)-unknown-linux-gnu
 glibc=2.28
 # A target folder of our own: with another linker, cargo would otherwise build
 # everything anew whenever this and the usual build take turns.
-target_folder=$cache/target-images
+own_target_folder=$cache/target-images
+target_folder=$own_target_folder${DBBACKUP_SOURCE:+-other}
 # Cargo's one exception: the profile `dev` is built into `debug`.
 # shellcheck disable=SC2034 # read by build and build-binaries
 binaries_folder=$target_folder/$target/${profile/#dev/debug}

@@ -2,7 +2,10 @@
 # Cargo with its output outside of the checkout, so that a clean clone builds
 # quickly. Sourced; needs say.sh and cache.sh.
 
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
+if [[ -z ${CARGO_TARGET_DIR:-} ]]; then
+  export CARGO_TARGET_DIR=$cache/target
+  take_target "$CARGO_TARGET_DIR" "$PWD"
+fi
 export PATH="$cache/cargo-tools/bin:$PATH"
 
 # need_cargo_tool CRATE: installs the program of that name from crates.io.
