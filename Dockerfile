@@ -42,9 +42,10 @@ ENTRYPOINT ["/usr/local/bin/dbbackup-operator"]
 FROM ${RUNNER_BASE} AS runner
 LABEL org.opencontainers.image.title="dbbackup runner" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Where PostgreSQL's clients come from, and which majors: a dump needs a client of the
-# server's own major version or a newer one, a restore the target's own.
-ARG CLIENTS="pgdg 13 14 15 16 17 18"
+# Where PostgreSQL's clients come from, and which majors: a dump takes the oldest that is
+# not older than the server, and none before 15 (docs/postgresql.md); a restore that of
+# the dump.
+ARG CLIENTS="pgdg 15 16 17 18"
 ENV LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin
 COPY images/postgresql-clients /tmp/postgresql-clients
 RUN sh /tmp/postgresql-clients ${CLIENTS} \
