@@ -224,7 +224,7 @@ fn a_quota_is_told_while_the_pod_waits_and_is_the_reason_when_it_is_given_up() {
 #[test]
 fn memory_that_is_short_is_told_with_the_limit_and_with_what_to_write() {
     let scenario = Scenario::begin("memory");
-    let _server = with_server(&scenario, 60_000);
+    let _server = with_server(&scenario, 600_000);
     let job = "{resources: {limits: {memory: 12Mi}}}";
     scenario.apply(&schedule("nightly", "shop-db", "{}", job));
     scenario.apply(&backup("starved", "nightly"));
