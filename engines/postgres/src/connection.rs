@@ -24,24 +24,27 @@ pub(crate) const APPLICATION_NAME: &str = "dbbackup";
 const VERSION_PARAMETER: &str = "server_version";
 
 /// The server notices after a minute that a client has vanished, and lets go of
-/// its locks; not after the kernel's two hours. The last one is for a client that
-/// vanishes while the server has unsent data for it.
-const KEEP_ALIVES: [(&str, &str); 4] = [
+/// its locks; not after the kernel's two hours.
+const KEEP_ALIVES: [(&str, &str); 3] = [
     ("tcp_keepalives_idle", "30"),
     ("tcp_keepalives_interval", "10"),
     ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "60s"),
 ];
+/// The same for a client that vanishes while the server has unsent data for it.
+/// Linux also counts how long a client that lives takes nothing: this is not for a
+/// dump, which waits as long as the repository may.
+const UNSENT_LIMIT: (&str, &str) = ("tcp_user_timeout", "60s");
 
-/// The keep-alives as what a connection may ask for when it begins.
+/// The keep-alives as what a connection may ask for when it begins: for a dump.
 pub(crate) fn keep_alive_options() -> String {
     let options = KEEP_ALIVES.map(|(name, value)| format!("-c {name}={value}"));
     options.join(" ")
 }
 
-/// The keep-alives as statements, on one line.
+/// The keep-alives as statements, on one line: for sessions that take what they get.
 pub(crate) fn keep_alive_statements() -> String {
-    KEEP_ALIVES.map(|(name, value)| format!("SET {name} = '{value}'; ")).concat()
+    let all = KEEP_ALIVES.iter().chain([&UNSENT_LIMIT]);
+    all.map(|(name, value)| format!("SET {name} = '{value}'; ")).collect()
 }
 
 /// For our session only: limits that the server's owner set for applications

@@ -40,10 +40,11 @@ async fn a_server_notices_clients_that_vanish() {
     let options = backup_of(connection(&server, dir.path()), &["shop"]);
     assert_all_succeeded(&back_up(&options, &backup).await.unwrap().databases);
     let of_dump = "SELECT settings FROM logins WHERE application LIKE 'dbbackup dump %'";
+    // A dump may be paused for as long as the repository takes nothing.
     assert_eq!(
         server.sql("shop", of_dump),
         "tcp_keepalives_count=3 tcp_keepalives_idle=30 tcp_keepalives_interval=10 \
-         tcp_user_timeout=60000"
+         tcp_user_timeout=0"
     );
     let restore = restore_to(connection(&server, dir.path()), &[("shop", "shop2")]);
     assert_all_succeeded(&put_back(&restore, &backup).await.unwrap().databases);
