@@ -8,6 +8,8 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     pub(crate) allows_connections: bool,
     pub(crate) is_template: bool,
+    /// A restore is making it, or left it behind.
+    pub(crate) is_scratch: bool,
 }
 
 /// What is done with a database.
@@ -21,8 +23,9 @@ pub(crate) enum Choice {
 
 /// Chooses among `candidates`, in their order.
 ///
-/// Templates are left out unless an entry of `include` names them without
-/// wildcards: every server has its own.
+/// Templates, and what restores are making or left behind, are left out unless an
+/// entry of `include` names them without wildcards: every server has its own
+/// templates, and nobody's data is half of it.
 ///
 /// # Errors
 /// `DatabaseNotFound` when an entry of `include` fits nothing.
@@ -43,7 +46,7 @@ pub(crate) fn choose(
         ));
     }
     let included = |database: &Candidate| {
-        if database.is_template {
+        if database.is_template || database.is_scratch {
             return selection.include.contains(&database.name);
         }
         selection.include.is_empty()
@@ -90,22 +93,22 @@ mod tests {
     use super::*;
 
     fn server() -> Vec<Candidate> {
-        [
-            ("crm", true, false),
-            ("locked", false, false),
-            ("postgres", true, false),
-            ("shop", true, false),
-            ("shop_test", true, false),
-            ("template0", false, true),
-            ("template1", true, true),
-        ]
-        .into_iter()
-        .map(|(name, allows_connections, is_template)| Candidate {
+        let plain = |name: &str| Candidate {
             name: name.to_owned(),
-            allows_connections,
-            is_template,
-        })
-        .collect()
+            allows_connections: true,
+            is_template: false,
+            is_scratch: false,
+        };
+        vec![
+            plain("crm"),
+            Candidate { is_scratch: true, ..plain("dbb_left") },
+            Candidate { allows_connections: false, ..plain("locked") },
+            plain("postgres"),
+            plain("shop"),
+            plain("shop_test"),
+            Candidate { allows_connections: false, is_template: true, ..plain("template0") },
+            Candidate { is_template: true, ..plain("template1") },
+        ]
     }
 
     fn chosen(include: &[&str], exclude: &[&str]) -> Vec<String> {
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_means_all_but_templates() {
+    fn nothing_said_means_all_but_templates_and_what_restores_left() {
         assert_eq!(chosen(&[], &[]), ["crm", "-locked", "postgres", "shop", "shop_test"]);
     }
 
@@ -132,6 +135,7 @@ mod tests {
         assert_eq!(chosen(&["shop*"], &["*_test"]), ["shop"]);
         assert_eq!(chosen(&["?rm", "s*p"], &[]), ["crm", "shop"]);
         assert_eq!(chosen(&["template1"], &[]), ["template1"]);
+        assert_eq!(chosen(&["dbb_left"], &[]), ["dbb_left"]);
         assert_eq!(chosen(&["*"], &["p*"]), ["crm", "-locked", "shop", "shop_test"]);
     }
 

@@ -136,9 +136,10 @@ async fn excuse(
     };
     let text = |index| row.get::<_, Option<String>>(index).unwrap_or_default();
     let (state, wait, event) = (text(0), text(1), text(2));
-    // A barrier waits until every other session has heard something: moments, or
-    // for ever where one of them hangs.
-    let waits = matches!(wait.as_str(), "Client" | "Lock") || event == "ProcSignalBarrier";
+    // A barrier waits until every other session has heard something, and a commit
+    // may wait for a standby: moments, or for ever where one of them hangs.
+    let waits = matches!(wait.as_str(), "Client" | "Lock")
+        || matches!(event.as_str(), "ProcSignalBarrier" | "SyncRep");
     if state == "active" && !waits {
         return Ok(());
     }

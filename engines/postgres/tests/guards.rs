@@ -289,6 +289,18 @@ async fn a_statement_that_takes_longer_than_the_limit_is_no_stall() {
 }
 
 #[tokio::test]
+async fn a_commit_that_waits_for_a_standby_is_a_stall() {
+    let backup = tokio::task::spawn_blocking(backup_of_shop).await.unwrap();
+    let target = TestServer::start(17, &["synchronous_standby_names = 'nobody'"]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut way = connection(&target, dir.path());
+    way.stall_timeout = Duration::from_secs(1);
+    let failure = put_back(&restore_to(way, &[("shop", "shop2")]), &backup).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::Stalled, "{failure}");
+    assert!(failure.message.contains("waits for IPC SyncRep"), "{failure}");
+}
+
+#[tokio::test]
 async fn settling_with_a_server_that_hangs_is_a_stall_too() {
     let backup = tokio::task::spawn_blocking(backup_of_shop).await.unwrap();
     let target = TestServer::start(17, &[]);

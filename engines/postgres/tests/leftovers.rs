@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use dbbackup_contract::{DatabaseOutcome, Reason};
+use dbbackup_contract::Reason;
 use dbbackup_postgres::{LeftBehind, Leftover, RestoreOptions, RestoreResult};
 use sha2::{Digest, Sha256};
 use support::{
@@ -165,6 +165,46 @@ async fn what_bears_no_mark_or_is_used_by_somebody_stays() {
 }
 
 #[tokio::test]
+async fn a_drop_that_hangs_is_no_failure_of_the_restore() {
+    let shop = Shop::new().await;
+    let scratch = shop.half_loaded("gone", "lost").await;
+    shop.left_alone(&scratch).await;
+    // Somebody changes the mark, and does not end his transaction.
+    let _held = shop.server.hold(
+        "postgres",
+        &format!("BEGIN; COMMENT ON DATABASE {scratch} IS 'dbbackup restore gone: loading'"),
+    );
+    let mut options = shop.request("next", "shop2");
+    options.server.stall_timeout = Duration::from_secs(1);
+    let restored = put_back(&options, &shop.backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    let why = stays(&restored.left_behind, &scratch);
+    assert!(why.starts_with("no byte moved for 1 s, waiting for the server to drop"), "{why}");
+    assert_eq!(shop.databases(), [scratch.as_str(), "shop2"]);
+}
+
+#[tokio::test]
+async fn a_backup_of_everything_leaves_out_what_a_restore_makes_or_left() {
+    let shop = Shop::new().await;
+    let scratch = shop.half_loaded("gone", "lost").await;
+    shop.left_alone(&scratch).await;
+    let backed_up = async |include: &[&str]| {
+        let options = backup_of(connection(&shop.server, shop.dir.path()), include);
+        let made = back_up(&options, &MemoryBackup::default()).await.unwrap();
+        assert_all_succeeded(&made.databases);
+        let mut names: Vec<_> = made.databases.into_iter().map(|report| report.name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(backed_up(&[]).await, ["postgres", "shop"]);
+    assert_eq!(backed_up(&["*"]).await, ["postgres", "shop"]);
+    assert_eq!(backed_up(&[&scratch]).await, [scratch.as_str()]);
+    // By a name of that kind alone it is somebody's data.
+    shop.server.sql("postgres", &format!("COMMENT ON DATABASE {scratch} IS 'mine'"));
+    assert_eq!(backed_up(&[]).await, [scratch.as_str(), "postgres", "shop"]);
+}
+
+#[tokio::test]
 async fn what_another_role_owns_stays() {
     let shop = Shop::new().await;
     let scratch = shop.half_loaded("gone", "lost").await;
@@ -208,11 +248,9 @@ async fn a_lock_counts_whatever_database_its_session_is_connected_to() {
         drop(held);
 
         let held = lock("restore", "wanted");
-        let refused = put_back(&shop.request("next", "wanted"), &shop.backup).await.unwrap();
-        assert_eq!(refused.databases[0].outcome, DatabaseOutcome::Failed);
-        let error = refused.databases[0].error.as_ref().unwrap();
-        assert_eq!(error.reason, Reason::RestoreInProgress, "{database}: {error}");
-        assert!(refused.left_behind.is_empty(), "a restore that does nothing clears nothing");
+        let refused = put_back(&shop.request("next", "wanted"), &shop.backup).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RestoreInProgress, "{database}: {refused}");
+        assert_eq!(scratch_of(&shop.server), scratch, "a restore that does nothing clears nothing");
         drop(held);
     }
 }

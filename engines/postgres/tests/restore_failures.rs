@@ -295,8 +295,7 @@ async fn two_restores_to_one_name_exclude_each_other() {
 /// As `failed`, while another run has files of its own in the scratch folder.
 async fn put_back_beside(options: &RestoreOptions, backup: &MemoryBackup) -> Failure {
     let cancel = CancellationToken::new();
-    let restored = dbbackup_postgres::restore(options, backup, &Silent, &cancel).await.unwrap();
-    restored.databases[0].error.clone().unwrap()
+    dbbackup_postgres::restore(options, backup, &Silent, &cancel).await.unwrap_err()
 }
 
 #[tokio::test]

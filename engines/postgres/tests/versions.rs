@@ -149,6 +149,7 @@ const NEWER: &str = "
     ALTER ROLE worker SET work_mem TO '9MB';
     GRANT SET ON PARAMETER log_min_duration_statement, session_replication_role TO worker;
     GRANT ALTER SYSTEM ON PARAMETER work_mem TO lead WITH GRANT OPTION;
+    GRANT SET ON PARAMETER log_statement TO PUBLIC;
     CREATE DATABASE shop OWNER keeper;
     ALTER DATABASE shop SET transaction_timeout TO '2h';
     ALTER DATABASE shop SET wal_compression TO zstd;
@@ -159,12 +160,17 @@ const NEWER: &str = "
     CREATE DATABASE icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '&a < g';
     CREATE DATABASE fast TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'";
 
+/// What concerns more roles than those that are restored.
+const LEFT_OUT: &str = "SET on parameter log_statement for PUBLIC is left out: it would concern \
+     roles of the target that are not restored";
+
 const LEFT_OUT_ON_14: &[&str] = &[
     "membership of role keeper in pg_maintain is left out: PostgreSQL 14 has no such thing",
     "membership of role worker in staff with INHERIT and SET of its own is left out: \
      PostgreSQL 14 has no such thing",
     "SET on parameter log_min_duration_statement for role worker is left out: \
      PostgreSQL 14 has no such thing",
+    LEFT_OUT,
     "SET on parameter session_replication_role for role worker is left out: \
      PostgreSQL 14 has no such thing",
     "ALTER SYSTEM on parameter work_mem for role lead is left out: PostgreSQL 14 has no such thing",
@@ -196,7 +202,8 @@ async fn what_an_older_target_lacks_is_refused_or_left_out_and_told() {
     let options = restore_to(way_to(&target, &dir), &[]);
     let restored = put_back(&options, &backup).await.unwrap();
     assert_all_succeeded(&restored.databases);
-    assert_eq!(warnings(&restored), [""; 0]);
+    assert_eq!(warnings(&restored), [LEFT_OUT]);
+    source.sql("postgres", "REVOKE SET ON PARAMETER log_statement FROM PUBLIC");
     assert_same_roles(&source, &target);
 
     for (major, refused) in [
@@ -232,7 +239,7 @@ async fn what_an_older_target_lacks_is_refused_or_left_out_and_told() {
         // Who may create in a new schema public: nobody, whatever the target would have said.
         let may = "SELECT has_schema_privilege('worker', 'public', 'CREATE')";
         assert_eq!(target.sql("shop", may), "f");
-        let expected = if major == 14 { LEFT_OUT_ON_14 } else { &[] };
+        let expected = if major == 14 { LEFT_OUT_ON_14 } else { &[LEFT_OUT] };
         assert_eq!(warnings(&restored), expected);
         if major == 14 {
             let error = report(&restored.databases, "kept").error.as_ref().unwrap();
@@ -248,13 +255,18 @@ async fn what_an_older_target_lacks_is_refused_or_left_out_and_told() {
 
 #[tokio::test]
 async fn what_a_newer_target_lacks_is_left_out_and_who_may_create_still_may() {
-    let (source, target) = (TestServer::start(13, &[]), TestServer::start(18, &[]));
+    let (source, target) = (
+        TestServer::start(13, &[]),
+        TestServer::start(18, &["shared_preload_libraries = 'auto_explain'"]),
+    );
     for statement in [
         "CREATE ROLE worker",
         "CREATE DATABASE shop",
         "ALTER DATABASE shop SET operator_precedence_warning TO on",
         "ALTER DATABASE shop SET work_mem TO '8MB'",
         "CREATE DATABASE closed",
+        // Accepted by any server that has not loaded the library, and by no other.
+        "ALTER DATABASE shop SET auto_explain.gone TO 'secret'",
     ] {
         source.sql("postgres", statement);
     }
@@ -267,8 +279,12 @@ async fn what_a_newer_target_lacks_is_left_out_and_who_may_create_still_may() {
     assert_all_succeeded(&restored.databases);
     assert_eq!(
         warnings(&restored),
-        ["setting operator_precedence_warning of database shop is left out: \
-          unrecognized configuration parameter \"operator_precedence_warning\""]
+        [
+            "setting operator_precedence_warning of database shop is left out: \
+          unrecognized configuration parameter \"operator_precedence_warning\"",
+            "setting auto_explain.gone of database shop is left out: \
+          invalid configuration parameter name \"auto_explain.gone\""
+        ]
     );
     let may = "SELECT has_schema_privilege('worker', 'public', 'CREATE')";
     assert_eq!((target.sql("shop", may), target.sql("closed", may)), ("t".into(), "f".into()));

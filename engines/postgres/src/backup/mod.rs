@@ -24,9 +24,10 @@ use crate::archive::database_prefix;
 use crate::clients::Clients;
 use crate::connection::Session;
 use crate::database::{DatabaseProperties, list_databases};
-use crate::errors::is_server_lost;
+use crate::errors::is_session_lost;
 use crate::globals::read_globals;
 use crate::progress::Meter;
+use crate::restore::is_scratch;
 use crate::selection::{Candidate, Choice, choose};
 use crate::server::Server;
 use crate::watch::Guard;
@@ -92,6 +93,11 @@ fn candidate(database: &DatabaseProperties) -> Candidate {
         name: database.name.clone(),
         allows_connections: database.allows_connections,
         is_template: database.is_template,
+        is_scratch: is_scratch(
+            &database.name,
+            database.comment.as_deref(),
+            database.connection_limit,
+        ),
     }
 }
 
@@ -151,8 +157,7 @@ async fn run(
                 // Is it this database, or has the server gone?
                 if let Err(lost) = answers(guard, &server.session).await {
                     // A stall says where; that the server is silent now follows from it.
-                    let told = is_server_lost(failure.reason) || failure.reason == Reason::Stalled;
-                    return Err(if told { failure } else { lost });
+                    return Err(if is_session_lost(&failure) { failure } else { lost });
                 }
                 tracing::warn!(database = database.name, %failure, "database failed");
                 report.error = Some(failure);

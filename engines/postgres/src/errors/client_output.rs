@@ -199,8 +199,9 @@ const NAME_LABELS: [&str; 5] =
 /// The other lines that follow a message.
 const OTHER_LABELS: [&str; 6] =
     ["LINE ", "DETAIL:  ", "HINT:  ", "QUERY:  ", "CONTEXT:  ", "LOCATION:  "];
-/// What raises errors for functions in PL/pgSQL (`pl_exec.c`).
-const RAISE: &str = "LOCATION:  exec_stmt_raise";
+/// What raises errors for functions in PL/pgSQL (`pl_exec.c`), PL/Python (`plpy_*.c`),
+/// PL/Perl (`plperl.c`) and PL/Tcl (`pltcl.c`), with the code that they like.
+const RAISERS: [&str; 4] = ["exec_stmt_raise", "PLy_", "plperl_", "pltcl_"];
 
 /// An error with what its `line` and the lines that `follow` tell about its words.
 fn words<'a>(code: &'a str, text: &'a str, line: &str, follow: &[&'a str]) -> ServerWords<'a> {
@@ -218,7 +219,9 @@ fn words<'a>(code: &'a str, text: &'a str, line: &str, follow: &[&'a str]) -> Se
         text,
         goes_on: !next_is_label || LastWords::may_be_cut(line),
         names: names.collect(),
-        raised: of_this().any(|line| line.starts_with(RAISE)),
+        raised: of_this()
+            .filter_map(|line| line.strip_prefix("LOCATION:  "))
+            .any(|routine| RAISERS.iter().any(|raiser| routine.starts_with(raiser))),
     }
 }
 

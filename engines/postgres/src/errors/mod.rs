@@ -13,9 +13,16 @@ mod words;
 
 pub(crate) use client_output::{OlderTarget, failure_of_dump, failure_of_psql, failure_of_restore};
 pub(crate) use connect::{Attempt, connect_failure};
-pub(crate) use sqlstate::{failure_of_code, is_server_lost};
+pub(crate) use sqlstate::{failure_of_code, is_server_lost, is_session_lost};
 
 use dbbackup_contract::{Failure, Reason};
+
+/// What a server says of a value that it does not take, without the value; words of
+/// `about` may stand in quotes.
+pub(crate) fn without_values(error: &tokio_postgres::error::DbError, about: &str) -> String {
+    let (code, names) = (error.code().code(), about.split(' ').collect());
+    words::ServerWords { code, text: error.message(), names, ..Default::default() }.without_values()
+}
 
 /// A statement of ours that failed; `doing` says what for.
 pub(crate) fn query_failure(error: &tokio_postgres::Error, doing: &str) -> Failure {

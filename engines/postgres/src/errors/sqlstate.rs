@@ -49,6 +49,12 @@ fn reason_of(code: &str, text: &str) -> Reason {
     }
 }
 
+/// Whether nothing more can be done on a session after this failure: it is lost, or
+/// still at what it was asked for.
+pub(crate) fn is_session_lost(failure: &Failure) -> bool {
+    is_server_lost(failure.reason) || failure.reason == Reason::Stalled
+}
+
 /// Whether the server as a whole is out of reach: what follows would fail too.
 pub(crate) fn is_server_lost(reason: Reason) -> bool {
     matches!(

@@ -14,6 +14,12 @@ const LEFT_OUT: &str = "…";
 /// What stands for words that may be anything.
 const RAISED: &str = "a function of the database raised an error of its own";
 
+/// Classes of the SQLSTATE whose messages speak of names, limits and states.
+const ABOUT_NAMES: [&str; 27] = [
+    "01", "03", "08", "09", "0A", "0L", "0P", "25", "26", "28", "2B", "2D", "34", "39", "3B", "3D",
+    "3F", "40", "42", "44", "53", "54", "55", "57", "58", "72", "F0",
+];
+
 /// An error of the server, as far as its words depend on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerWords<'a> {
@@ -34,15 +40,16 @@ impl ServerWords<'_> {
     ///
     /// By the class of the SQLSTATE (PostgreSQL's documentation, appendix A):
     /// class 22 (data exception) quotes values; class 23 (integrity constraint)
-    /// quotes names, which the error has in fields of their own as well. Classes
-    /// P0 and 38 are raised by functions of the database, in words of their own,
-    /// which may be anything. Every other class speaks of names.
+    /// quotes names, which the error has in fields of their own as well. In classes
+    /// HV and XX a foreign server or an extension may speak. The classes of
+    /// [`ABOUT_NAMES`] speak of names. Any other, P0 and 38 among them, is raised by
+    /// functions of the database in words of their own, which may be anything.
     pub(crate) fn without_values(&self) -> String {
         match self.code.get(..2) {
             _ if self.raised => RAISED.to_owned(),
-            Some("P0" | "38") => RAISED.to_owned(),
-            Some("22" | "23") => self.without_quoted(),
-            _ => self.text.to_owned(),
+            Some("22" | "23" | "HV" | "XX") => self.without_quoted(),
+            Some(class) if ABOUT_NAMES.contains(&class) => self.text.to_owned(),
+            _ => RAISED.to_owned(),
         }
     }
 
@@ -179,6 +186,14 @@ mod tests {
                 &[],
                 "a function of the database raised an error of its own",
             ),
+            (
+                "UE001",
+                "the mail of secret@example.org is wrong",
+                &[],
+                "a function of the database raised an error of its own",
+            ),
+            ("XX000", "cache lookup failed for type 7", &[], "cache lookup failed for type 7"),
+            ("XX000", "an extension says \"secret\"", &[], "an extension says …"),
             (
                 "42P01",
                 "relation \"nosuch\" does not exist",

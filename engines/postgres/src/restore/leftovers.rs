@@ -11,15 +11,15 @@ use dbbackup_contract::Failure;
 use tracing::{info, warn};
 
 use super::locks::RestoreLock;
-use super::scratch::{LOADED, LOADING, MARK, Scratch, look_at};
+use super::scratch::{LOADED, LOADING, MARK, Scratch, is_scratch_name, look_at};
+use crate::ServerConnection;
 use crate::connection::Session;
-use crate::errors::{is_server_lost, query_failure};
+use crate::errors::{is_session_lost, query_failure};
 use crate::options::{LeftBehind, Leftover};
+use crate::server::open_session;
 use crate::sql::ident;
 use crate::watch::Guard;
 
-/// Names of scratch databases, as [`Scratch::new`] makes them.
-const SCRATCH_NAMES: &str = "^dbb_[0-9a-z]{16}$";
 /// A connection limit from here on is a number of ours.
 const FIRST_NUMBER: i64 = 1_000_000_000;
 
@@ -34,6 +34,12 @@ enum Kind {
     Unmarked,
     /// Nothing of ours.
     Foreign,
+}
+
+/// Whether a database is one that a restore is making, or left behind: by its
+/// name and by its mark or number.
+pub(crate) fn is_scratch(name: &str, comment: Option<&str>, connection_limit: i64) -> bool {
+    is_scratch_name(name) && kind_of(comment, connection_limit) != Kind::Foreign
 }
 
 fn kind_of(comment: Option<&str>, connection_limit: i64) -> Kind {
@@ -51,40 +57,59 @@ fn kind_of(comment: Option<&str>, connection_limit: i64) -> Kind {
 /// Drops what can be dropped, and says what stays. `own` are the scratch
 /// databases of this restore: its journal looks after them.
 ///
+/// It has a session of its own, which is given up where a drop hangs: what others
+/// left is no failure of this restore.
+///
 /// # Errors
-/// Only when the server is lost: what stays is no failure of this restore.
+/// Only when the run is told to stop.
 pub(super) async fn clear_away(
     guard: &Guard<'_>,
-    session: &Session,
+    connection: &ServerConnection,
     own: &[&Scratch],
 ) -> Result<Vec<LeftBehind>, Failure> {
     guard.waiting_for("the server to list what other restores left");
-    let sql = "SELECT datname::text FROM pg_database WHERE datname ~ $1 ORDER BY datname";
-    let rows = session
-        .query(sql, &[&SCRATCH_NAMES])
-        .await
-        .map_err(|error| query_failure(&error, "listing what other restores left"))?;
-    let mut left = Vec::new();
-    for name in rows.iter().map(|row| row.get::<_, String>(0)) {
-        if own.iter().any(|scratch| scratch.name == name) {
-            continue;
+    let listed = async {
+        let session = open_session(connection).await?;
+        let names = scratch_databases(&session).await?;
+        Ok((session, names))
+    };
+    let (session, names) = match guard.wait(listed).await {
+        Ok(listed) => listed,
+        Err(failure) if guard.is_stopped() => return Err(failure),
+        Err(failure) => {
+            warn!(%failure, "what other restores left is not known");
+            return Ok(Vec::new());
         }
+    };
+    let mut left = Vec::new();
+    for name in names.into_iter().filter(|name| own.iter().all(|scratch| scratch.name != *name)) {
         guard.waiting_for(format!("the server to drop database {name}, which a restore left"));
-        match clear_one(session, &name).await {
-            Ok(None) => {}
-            Ok(Some(leftover)) => {
-                tell(&name, &leftover);
-                left.push(LeftBehind { name, leftover });
-            }
-            Err(failure) if is_server_lost(failure.reason) => return Err(failure),
+        let (leftover, goes_on) = match guard.on(&session, clear_one(&session, &name)).await {
+            Ok(None) => continue,
+            Ok(Some(leftover)) => (leftover, true),
+            Err(failure) if guard.is_stopped() => return Err(failure),
             Err(failure) => {
-                let leftover = Leftover::Stays(failure.message);
-                tell(&name, &leftover);
-                left.push(LeftBehind { name, leftover });
+                let goes_on = !is_session_lost(&failure);
+                (Leftover::Stays(failure.message), goes_on)
             }
+        };
+        tell(&name, &leftover);
+        left.push(LeftBehind { name, leftover });
+        if !goes_on {
+            break;
         }
     }
     Ok(left)
+}
+
+async fn scratch_databases(session: &Session) -> Result<Vec<String>, Failure> {
+    let sql = "SELECT datname::text FROM pg_database ORDER BY datname";
+    let rows = session
+        .query(sql, &[])
+        .await
+        .map_err(|error| query_failure(&error, "listing what other restores left"))?;
+    let names = rows.iter().map(|row| row.get::<_, String>(0));
+    Ok(names.filter(|name| is_scratch_name(name)).collect())
 }
 
 /// What became of one database; `None` if there is nothing to say of it.
@@ -136,6 +161,20 @@ fn tell(name: &str, leftover: &Leftover) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scratch_database_has_a_name_and_a_mark_or_number_of_ours() {
+        let scratch = Scratch::new("4f1c@snapshot", "shop");
+        let (name, marks) = (scratch.name.as_str(), &scratch.marks);
+        assert!(is_scratch(name, Some(&marks.loading), -1));
+        assert!(is_scratch(name, Some(&marks.loaded), -1));
+        assert!(is_scratch(name, None, marks.connection_limit));
+        assert!(!is_scratch(name, Some("my own"), marks.connection_limit));
+        assert!(!is_scratch(name, None, -1));
+        for other in ["shop", "dbb_shop", "dbb_0123456789abcdeF", "dbb_0123456789abcdefg"] {
+            assert!(!is_scratch(other, Some(&marks.loaded), marks.connection_limit), "{other}");
+        }
+    }
 
     #[test]
     fn only_a_whole_mark_counts() {

@@ -86,14 +86,13 @@ impl RestoreLock {
 /// Takes both locks of one database of a restore.
 ///
 /// # Errors
-/// `RestoreInProgress` where somebody else holds one for longer than `timeout`.
+/// `RestoreInProgress` where somebody else holds one longer than `until`.
 pub(super) async fn lock_both(
     session: &Session,
     target: &str,
     scratch: &str,
-    timeout: Duration,
+    until: Instant,
 ) -> Result<(), Failure> {
-    let until = Instant::now() + timeout;
     let held = |message| Err(Failure::new(Reason::RestoreInProgress, message));
     if !RestoreLock::of_target(target).take(session, until).await? {
         return held(format!("another restore to database {target} is under way"));

@@ -107,9 +107,16 @@ fn plan_parameters(
             "ALTER SYSTEM" => "ALTER SYSTEM",
             _ => continue,
         };
-        let Some(grantee) = grantee.as_ref().filter(|grantee| created.contains(*grantee)) else {
+        let Some(grantee) = grantee else {
+            left_out.push(format!(
+                "{privilege} on parameter {parameter} for PUBLIC is left out: it would concern \
+                 roles of the target that are not restored"
+            ));
             continue;
         };
+        if !created.contains(grantee) {
+            continue;
+        }
         let what = format!("{privilege} on parameter {parameter} for role {grantee}");
         if target.major < 15 {
             left_out.push(target.lacks(&what));

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::contents::{Wanted, find_wanted, read_globals};
 use self::journal::{Step, next_step};
 use self::leftovers::clear_away;
+pub(crate) use self::leftovers::is_scratch;
 use self::load::Loader;
 use self::locks::lock_both;
 use self::merge::{MergePlan, apply_merge, plan_merge};
@@ -44,7 +45,7 @@ use self::target::Target;
 use self::validate::{create_failure, refused, validate};
 use crate::backup::{answers, report};
 use crate::connection::Session;
-use crate::errors::is_server_lost;
+use crate::errors::{is_server_lost, is_session_lost};
 use crate::progress::Meter;
 use crate::server::Server;
 use crate::versions::major_of;
@@ -117,11 +118,11 @@ async fn run(
     let validating = validate_all(guard, session, &target, &mut planned, merge.as_ref(), whole);
     guard.on(session, validating).await?;
     let clients = options.server.clients.for_archive(newest_client(&planned))?;
-    guard.on(session, lock_all(guard, options, session, &mut planned)).await?;
+    guard.on(session, lock_all(guard, options, session, &planned)).await?;
     let mut left_behind = Vec::new();
     if planned.iter().any(Planned::goes_on) {
         let own: Vec<_> = planned.iter().map(|planned| &planned.scratch).collect();
-        left_behind = guard.on(session, clear_away(guard, session, &own)).await?;
+        left_behind = clear_away(guard, &options.server, &own).await?;
     }
     let globals = match &merge {
         Some(plan) if planned.iter().any(Planned::goes_on) => {
@@ -204,23 +205,21 @@ async fn validate_all(
 }
 
 /// Takes the locks of all targets, in the order of their names, so that two
-/// restores never wait for each other.
+/// restores never wait for each other: all of them, or none. Whoever holds one may
+/// be an earlier attempt that the server has yet to miss, and holds the others too.
 async fn lock_all(
     guard: &Guard<'_>,
     options: &RestoreOptions,
     session: &Session,
-    planned: &mut [Planned],
+    planned: &[Planned],
 ) -> Result<(), Failure> {
-    let mut order: Vec<_> = planned.iter_mut().filter(|planned| planned.goes_on()).collect();
-    order.sort_by(|a, b| a.scratch.target.cmp(&b.scratch.target));
-    for planned in order {
-        let target = &planned.scratch.target;
-        guard.waiting_for(format!("the server to lock the name {target}"));
-        match lock_both(session, target, &planned.scratch.name, options.lock_timeout).await {
-            Ok(()) => {}
-            Err(failure) if failure.reason == Reason::RestoreInProgress => planned.fail(failure),
-            Err(failure) => return Err(failure),
-        }
+    let until = tokio::time::Instant::now() + options.lock_timeout;
+    let going_on = planned.iter().filter(|planned| planned.goes_on());
+    let mut order: Vec<_> = going_on.map(|planned| &planned.scratch).collect();
+    order.sort_by(|a, b| a.target.cmp(&b.target));
+    for scratch in order {
+        guard.waiting_for(format!("the server to lock the name {}", scratch.target));
+        lock_both(session, &scratch.target, &scratch.name, until).await?;
     }
     Ok(())
 }
@@ -257,8 +256,7 @@ async fn restore_each(
                     return Err(failure);
                 }
                 if let Err(lost) = answers(guard, &server.session).await {
-                    let told = is_server_lost(failure.reason) || failure.reason == Reason::Stalled;
-                    return Err(if told { failure } else { lost });
+                    return Err(if is_session_lost(&failure) { failure } else { lost });
                 }
                 tracing::warn!(database = planned.scratch.target, %failure, "database failed");
                 clean_up(&server.session, &planned.scratch, false).await;
@@ -309,7 +307,12 @@ async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>
             Step::Done => {
                 // An earlier attempt put it in place and could not tell.
                 let looked = set_properties(loader, wanted, &scratch.target, End::Rollback);
-                left_out.extend(guard.on(session, looked).await.unwrap_or_default());
+                match guard.on(session, looked).await {
+                    Ok(lacking) => left_out.extend(lacking),
+                    // It may still be at it: nothing else can be done on the session.
+                    Err(failure) if is_session_lost(&failure) => return Err(failure),
+                    Err(failure) => tracing::warn!(%failure, "what was left out is not known"),
+                }
                 return Ok(left_out);
             }
             _ => {}

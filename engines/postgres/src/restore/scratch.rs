@@ -19,6 +19,15 @@ pub(super) const MARK: &str = "dbbackup restore ";
 pub(super) const LOADING: &str = ": loading";
 pub(super) const LOADED: &str = ": loaded";
 
+/// The beginning of the name of each scratch database, and how many characters follow.
+const NAME: (&str, usize) = ("dbb_", 16);
+
+/// Whether a name is of the kind that [`Scratch::new`] makes.
+pub(super) fn is_scratch_name(name: &str) -> bool {
+    let digits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.strip_prefix(NAME.0).is_some_and(|rest| rest.len() == NAME.1 && rest.bytes().all(digits))
+}
+
 /// Name and marks of a scratch database.
 #[derive(Clone, Debug)]
 pub(super) struct Scratch {
@@ -38,7 +47,7 @@ impl Scratch {
         let number = u32::from_le_bytes([digest[10], digest[11], digest[12], digest[13]]);
         let mark = format!("{MARK}{request_uid}");
         Self {
-            name: format!("dbb_{}", base32(&digest[..10])),
+            name: format!("{}{}", NAME.0, base32(&digest[..10])),
             target: target.to_owned(),
             marks: Marks {
                 loading: format!("{mark}{LOADING}"),
@@ -171,8 +180,7 @@ mod tests {
     fn a_scratch_name_has_sixteen_characters_and_is_the_same_in_a_retry() {
         let one = Scratch::new("4f1c", "shop");
         assert_eq!(one.name, Scratch::new("4f1c", "shop").name);
-        assert_eq!(one.name.len(), "dbb_".len() + 16);
-        assert!(one.name.bytes().skip(4).all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        assert!(is_scratch_name(&one.name), "{}", one.name);
         assert_ne!(one.name, Scratch::new("4f1c", "crm").name);
         assert_ne!(one.name, Scratch::new("4f1d", "shop").name);
     }

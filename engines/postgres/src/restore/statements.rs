@@ -7,10 +7,11 @@
 use dbbackup_contract::Failure;
 
 use crate::connection::Session;
-use crate::errors::query_failure;
+use crate::errors::{query_failure, without_values};
 
-/// What a server says of a setting that it does not know, and of a value that it does not take.
-const NOT_TAKEN: [&str; 2] = ["42704", "22023"];
+/// What a server says of a setting that it does not know, of a value that it does
+/// not take, and of a name within a library's prefix that the library does not have.
+const NOT_TAKEN: [&str; 3] = ["42704", "22023", "42602"];
 
 /// One statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ async fn run_each(
         let Err(error) = session.batch_execute(sql).await else { continue };
         match error.as_db_error().filter(|db| NOT_TAKEN.contains(&db.code().code())) {
             Some(db) => {
-                left_out.push(format!("{setting} is left out: {}", db.message()));
+                left_out.push(format!("{setting} is left out: {}", without_values(db, setting)));
                 session.run("ROLLBACK TO SAVEPOINT setting", doing).await?;
             }
             None => return Err(query_failure(&error, doing)),
