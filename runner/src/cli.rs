@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dbbackup_contract::{GlobalsPolicy, TlsMode};
 use jiff::Timestamp;
 
+use crate::address::Address;
 use crate::uri::{RepositoryUri, ServerUri};
 
 const EXIT_CODES: &str = "\
@@ -54,7 +55,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct RepositoryArgs {
     /// The repository: file:///absolute/path.
-    #[arg(value_name = "REPO")]
+    #[arg(value_name = "REPO", value_parser = Address::<RepositoryUri>::parser())]
     pub(crate) repository: RepositoryUri,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
@@ -99,7 +100,7 @@ pub(crate) struct InitArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
     /// The server, without a password: postgresql://USER@HOST:5432[/DATABASE].
-    #[arg(value_name = "SERVER")]
+    #[arg(value_name = "SERVER", value_parser = Address::<ServerUri>::parser())]
     pub(crate) server: ServerUri,
     /// File with the password; a line break at its end does not count.
     #[arg(long, value_name = "FILE")]

@@ -3,6 +3,7 @@
 //! Only wiring stands here. Commands are in `commands`, what a Job's task and a
 //! command share is in `work`.
 
+mod address;
 mod byte_source;
 mod cli;
 mod commands;
@@ -12,17 +13,16 @@ mod report_channel;
 mod speed;
 mod stop;
 mod streams;
+mod terminal;
 mod termination;
 mod tree;
 mod uri;
 mod work;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode as ProcessExit;
 
 use clap::Parser as _;
 use dbbackup_contract::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::Cli;
 use crate::stop::Stop;
@@ -37,13 +37,7 @@ fn main() -> ProcessExit {
             return code.code().into();
         }
     };
-    let filter = EnvFilter::try_from_env("DBBACKUP_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(if cli.is_for_a_job() { "info" } else { "warn" }));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    terminal::log(cli.is_for_a_job());
 
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

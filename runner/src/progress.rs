@@ -7,18 +7,28 @@ use std::time::{Duration, Instant};
 
 use dbbackup_contract::{Progress, ProgressPhase};
 use dbbackup_engine::ProgressSink;
-use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::AbortHandle;
 
 use crate::report_channel::ReportChannel;
 use crate::speed::Speed;
+use crate::terminal;
 
 /// A log without a terminal gets a line so often.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// Work that is done sooner shows nothing: it would only flicker.
+const SHOWN_AFTER: Duration = Duration::from_millis(300);
+/// How often the bar moves while there is nothing new: it says that the program lives.
+const TICK: Duration = Duration::from_millis(250);
+/// A narrow terminal cuts the message's end off, so that the line is never wrapped.
+const WITHOUT_END: &str = "{spinner} {elapsed_precise} {wide_msg}";
+/// The same where the end is known.
+const WITH_END: &str = "{spinner} {elapsed_precise} {bar:12} {wide_msg}";
 
 /// Completes what engines say (speed, share, time left) and passes it on.
 pub(crate) struct ProgressBoard<'a> {
     channel: Option<&'a ReportChannel>,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     state: Mutex<State>,
 }
 
@@ -31,13 +41,15 @@ impl<'a> ProgressBoard<'a> {
     /// Shows progress to the operator if there is a channel, else on the
     /// terminal that standard error is, else in the log.
     pub(crate) fn new(channel: Option<&'a ReportChannel>) -> Self {
-        let now = Instant::now();
         let on_terminal = channel.is_none() && std::io::stderr().is_terminal();
-        Self {
-            channel,
-            bar: on_terminal.then(bar),
-            state: Mutex::new(State { speed: Speed::starting_at(now), last_logged: now }),
-        }
+        Self { channel, bar: on_terminal.then(Bar::shown_soon), ..Self::silent() }
+    }
+
+    /// For work whose own output is on the terminal.
+    pub(crate) fn silent() -> Self {
+        let now = Instant::now();
+        let state = State { speed: Speed::starting_at(now), last_logged: now };
+        Self { channel: None, bar: None, state: Mutex::new(state) }
     }
 
     /// Bytes moved so far, for work that has neither databases nor a known end.
@@ -51,10 +63,15 @@ impl<'a> ProgressBoard<'a> {
         });
     }
 
+    /// What the work is doing, where nothing else is known of it.
+    pub(crate) fn phase(&self, phase: ProgressPhase) {
+        self.update(Progress { phase, ..Progress::default() });
+    }
+
     /// Takes the bar off the terminal, so that what is printed next stands alone.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+            bar.clear();
         }
     }
 }
@@ -71,12 +88,7 @@ impl ProgressSink for ProgressBoard<'_> {
         }
         drop(state);
         if let Some(bar) = &self.bar {
-            bar.set_message(describe(&progress));
-            match progress.bytes_total {
-                Some(total) => bar.set_length(total.max(progress.bytes_done)),
-                None => bar.unset_length(),
-            }
-            bar.set_position(progress.bytes_done);
+            bar.update(&progress);
         }
         if let Some(channel) = self.channel {
             channel.progress(progress);
@@ -84,27 +96,100 @@ impl ProgressSink for ProgressBoard<'_> {
     }
 }
 
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {wide_bar} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+/// The line on a terminal; gone when dropped, however the work ends.
+struct Bar {
+    line: ProgressBar,
+    showing: AbortHandle,
 }
 
-/// One line: `shop: 1.20 GiB of about 4.00 GiB (30%), 98.00 MiB/s, 29 seconds left`.
-fn describe(progress: &Progress) -> String {
-    let mut line = match (&progress.current, progress.phase) {
-        (Some(current), ProgressPhase::Transferring) => format!("{current}: "),
-        (_, phase) => format!("{phase:?}: ").to_lowercase(),
-    };
-    line += &BinaryBytes(progress.bytes_done).to_string();
-    if let (Some(total), Some(percent)) = (progress.bytes_total, progress.percent) {
-        line += &format!(" of about {} ({percent}%)", BinaryBytes(total));
+impl Bar {
+    fn shown_soon() -> Self {
+        let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
+            .with_style(style(WITHOUT_END))
+            .with_message("preparing");
+        let later = line.clone();
+        let showing = tokio::spawn(async move {
+            tokio::time::sleep(SHOWN_AFTER).await;
+            terminal::show(later).enable_steady_tick(TICK);
+        });
+        Self { line, showing: showing.abort_handle() }
     }
-    line += &format!(", {}/s", BinaryBytes(progress.bytes_per_second));
+
+    fn update(&self, progress: &Progress) {
+        let length = progress.percent.and(progress.bytes_total);
+        if length.is_some() != self.line.length().is_some() {
+            let template = if length.is_some() { WITH_END } else { WITHOUT_END };
+            self.line.set_style(style(template));
+        }
+        match length {
+            Some(total) => self.line.set_length(total.max(progress.bytes_done)),
+            None => self.line.unset_length(),
+        }
+        self.line.set_position(progress.bytes_done);
+        self.line.set_message(message(progress));
+    }
+
+    fn clear(&self) {
+        self.showing.abort();
+        self.line.finish_and_clear();
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// Beside a bar: ` 30%, 29s left: shop, 1.20 GB of about 4.00 GB, 98.00 MB/s`.
+/// What matters most stands first.
+fn message(progress: &Progress) -> String {
+    let mut line = String::new();
+    if let Some(percent) = progress.percent {
+        line += &format!("{percent:>2}%");
+        if let Some(left) = progress.remaining_seconds {
+            line += &format!(", {:#} left", HumanDuration(Duration::from_secs(left)));
+        }
+        line += ": ";
+    }
+    line += &subject(progress);
+    if progress.databases_total > 1 && progress.phase == ProgressPhase::Transferring {
+        let number = progress.databases_total.min(progress.databases_done + 1);
+        line += &format!(" ({number} of {})", progress.databases_total);
+    }
+    if progress.bytes_done > 0 {
+        line += &format!(", {}", amounts(progress, ""));
+    }
+    line
+}
+
+/// In a log: `shop: 1.20 GB of about 4.00 GB (30%), 98.00 MB/s, 29 seconds left`.
+fn describe(progress: &Progress) -> String {
+    let percent = progress.percent.map_or_else(String::new, |percent| format!(" ({percent}%)"));
+    let mut line = format!("{}: {}", subject(progress), amounts(progress, &percent));
     if let Some(left) = progress.remaining_seconds {
         line += &format!(", {} left", HumanDuration(Duration::from_secs(left)));
     }
     line
+}
+
+fn subject(progress: &Progress) -> String {
+    match (&progress.current, progress.phase) {
+        (Some(current), ProgressPhase::Transferring) => current.clone(),
+        (_, phase) => format!("{phase:?}").to_lowercase(),
+    }
+}
+
+fn amounts(progress: &Progress, percent: &str) -> String {
+    let mut line = DecimalBytes(progress.bytes_done).to_string();
+    if let (Some(total), Some(_)) = (progress.bytes_total, progress.percent) {
+        line += &format!(" of about {}{percent}", DecimalBytes(total));
+    }
+    line + &format!(", {}/s", DecimalBytes(progress.bytes_per_second))
 }
 
 #[cfg(test)]
@@ -116,16 +201,23 @@ mod tests {
         let progress = Progress {
             phase: ProgressPhase::Transferring,
             current: Some("shop".into()),
-            bytes_done: 512 << 20,
-            bytes_total: Some(1 << 30),
-            bytes_per_second: 64 << 20,
+            bytes_done: 512_000_000,
+            bytes_total: Some(1_024_000_000),
+            bytes_per_second: 64_000_000,
+            databases_done: 1,
+            databases_total: 3,
             ..Progress::default()
         };
         assert_eq!(
-            describe(&progress.estimated()),
-            "shop: 512.00 MiB of about 1.00 GiB (50%), 64.00 MiB/s, 8 seconds left"
+            describe(&progress.clone().estimated()),
+            "shop: 512.00 MB of about 1.02 GB (50%), 64.00 MB/s, 8 seconds left"
+        );
+        assert_eq!(
+            message(&progress.estimated()),
+            "50%, 8s left: shop (2 of 3), 512.00 MB of about 1.02 GB, 64.00 MB/s"
         );
         let unknown = Progress { phase: ProgressPhase::Preparing, ..Progress::default() };
         assert_eq!(describe(&unknown), "preparing: 0 B, 0 B/s");
+        assert_eq!(message(&unknown), "preparing");
     }
 }

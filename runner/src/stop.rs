@@ -34,7 +34,7 @@ impl Stop {
                             if signalled.swap(code, Ordering::SeqCst) != 0 {
                                 std::process::exit(code.into());
                             }
-                            tracing::warn!("told to stop");
+                            tracing::warn!("told to stop; a second signal ends it at once");
                             token.cancel();
                         }
                     });

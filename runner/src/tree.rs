@@ -19,8 +19,12 @@ use crate::byte_source::unreadable;
 pub(crate) const TREE: &str = "tree";
 /// Name of the one stream of a snapshot that holds bytes and no folder.
 pub(crate) const DATA: &str = "data";
+/// Kind of a snapshot that holds a folder or a file with its name.
+pub(crate) const KIND_TREE: &str = "tree";
+/// Kind of a snapshot that holds bytes.
+pub(crate) const KIND_STREAM: &str = "stream";
 /// What the streams of files begin with.
-const FILES: &str = "files/";
+pub(crate) const FILES: &str = "files/";
 /// What is percent-encoded in a path.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 /// Longest stream name, in bytes (see `dbbackup_engine::BackupSink`).

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use dbbackup_contract::{Failure, Reason};
 use percent_encoding::percent_decode_str;
-use url::Url;
+use url::{ParseError, Url};
 
 /// A repository's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +17,17 @@ pub(crate) enum RepositoryUri {
 impl std::str::FromStr for RepositoryUri {
     type Err = Failure;
 
+    /// The text itself is never repeated in an error, unless it is a path.
     fn from_str(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| {
-            Failure::new(Reason::UsageError, format!("{text:?} is no repository address: {why}"))
+            Failure::new(Reason::UsageError, format!("the repository's address is wrong: {why}"))
                 .with_hint("Write file:///absolute/path.")
         };
-        let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
+        if text.starts_with('/') {
+            return Err(refuse("it is a path without file://")
+                .with_hint(format!("Write file://{text}, with % as %25, ? as %3F and # as %23.")));
+        }
+        let url = Url::parse(text).map_err(|error| refuse(&why_unreadable(error)))?;
         if url.scheme() != "file" {
             return Err(refuse(&format!("{}: is not supported by this release", url.scheme())));
         }
@@ -52,6 +57,13 @@ pub(crate) struct ServerUri {
     pub(crate) database: Option<String>,
 }
 
+fn why_unreadable(error: ParseError) -> String {
+    match error {
+        ParseError::RelativeUrlWithoutBase => "it does not say of what kind it is".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 const POSTGRESQL_PORT: u16 = 5432;
 
 impl std::str::FromStr for ServerUri {
@@ -65,7 +77,7 @@ impl std::str::FromStr for ServerUri {
                     "Write postgresql://USER@HOST:5432 or postgresql://USER@HOST:5432/DATABASE.",
                 )
         };
-        let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
+        let url = Url::parse(text).map_err(|error| refuse(&why_unreadable(error)))?;
         if !matches!(url.scheme(), "postgresql" | "postgres") {
             return Err(refuse(&format!("{}: is not supported by this release", url.scheme())));
         }

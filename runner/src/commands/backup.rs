@@ -1,5 +1,7 @@
 //! `backup`: databases of a server into a repository.
 
+use std::time::Instant;
+
 use dbbackup_contract::{
     BackupAction, DatabaseSelection, ExitCode, Failure, Origin, Report, Source,
 };
@@ -15,6 +17,7 @@ pub(super) async fn backup(
     args: BackupArgs,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
     let repository = repository_access(&args.repository)?;
     let server = &args.server.server;
     let action = BackupAction {
@@ -48,8 +51,10 @@ pub(super) async fn backup(
         if let Some(id) = &report.snapshot_id {
             print::line(&format!("snapshot {id}"));
         }
-        print::databases(&report.databases);
-        print::line(&print::byte_counts(&report.bytes));
+        print::databases(&report.databases, "it allows no connections");
+        if report.snapshot_id.is_some() {
+            print::line(&print::byte_counts(&report.bytes, started.elapsed()));
+        }
     }
     if let Some(failure) = &report.error {
         print::failure(failure);

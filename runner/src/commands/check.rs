@@ -1,6 +1,8 @@
 //! `check`: is everything there and whole that the snapshots need?
 
-use dbbackup_contract::{ExitCode, Failure};
+use std::time::Instant;
+
+use dbbackup_contract::{ExitCode, Failure, ProgressPhase};
 use dbbackup_repository::{CheckLevel, CheckReport, Problem};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -8,18 +10,23 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{CheckArgs, CheckLevelArg};
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
+use crate::progress::ProgressBoard;
 
 pub(super) async fn check(
     args: CheckArgs,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
     let level = match args.level {
         CheckLevelArg::Structure => CheckLevel::Structure,
         CheckLevelArg::Footers => CheckLevel::Footers,
         CheckLevelArg::Data => CheckLevel::Data,
     };
+    let board = ProgressBoard::new(None);
     let repository = open(&args.repository, cancel).await?;
+    board.phase(ProgressPhase::Verifying);
     let report = unless_stopped(cancel, repository.check(level)).await?;
+    board.clear();
     if args.json {
         print::json(&described(&report))?;
     } else {
@@ -31,14 +38,30 @@ pub(super) async fn check(
             }
         }
         print::line(&format!(
-            "{} snapshots, {} packs, {} read, {} problems",
-            report.snapshots,
-            report.packs,
+            "{}, {}, {} read in {}: {}",
+            print::count(report.snapshots, "snapshot"),
+            print::count(report.packs, "pack"),
             print::bytes(report.bytes_read),
-            report.problems.len()
+            print::duration(started.elapsed()),
+            print::count(report.problems.len() as u64, "problem"),
         ));
+        if let Some(next) = what_next(&report, level) {
+            print::aside(next);
+        }
     }
     Ok(if report.problems.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
+}
+
+/// What the outcome does not say, or what to do about it; nothing if all is well.
+fn what_next(report: &CheckReport, level: CheckLevel) -> Option<&'static str> {
+    match (report.problems.is_empty(), level) {
+        (true, CheckLevel::Data) => None,
+        (true, _) => Some("note: not every byte was read; --level data does that"),
+        (false, _) => Some(
+            "hint: Bring the objects that are named back from a copy of the repository. What is \
+             not listed can be restored.",
+        ),
+    }
 }
 
 fn described(report: &CheckReport) -> Value {

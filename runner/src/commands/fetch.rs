@@ -1,9 +1,10 @@
 //! `fetch`: gives back what `store` stored.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::Path;
+use std::time::Instant;
 
 use dbbackup_contract::{ExitCode, Failure, Reason};
 use dbbackup_repository::Snapshot;
@@ -11,10 +12,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::FetchArgs;
-use crate::commands::open;
+use crate::commands::{open, print};
 use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
-use crate::tree::{self, DATA, Entry, EntryKind, TREE, unwritable};
+use crate::tree::{self, DATA, Entry, EntryKind, FILES, KIND_STREAM, KIND_TREE, TREE, unwritable};
 use crate::work;
 
 /// Most bytes of the list of a folder: some ten million entries.
@@ -24,22 +25,47 @@ pub(super) async fn fetch(
     args: FetchArgs,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
+    // A bar on the terminal that the bytes go to would be among them.
+    let is_shown = args.target.is_some() || !std::io::stdout().is_terminal();
+    let board = if is_shown { ProgressBoard::new(None) } else { ProgressBoard::silent() };
     let repository = open(&args.repository, cancel).await?;
     let snapshot = unless_stopped(cancel, repository.find(&args.snapshot)).await?;
     let session = unless_stopped(cancel, repository.begin_reading()).await?;
-    let board = ProgressBoard::new(None);
     let giving = give_back(&snapshot, args.target.as_deref(), &board);
     let outcome = unless_stopped(cancel, giving).await;
     work::end(session).await;
     board.clear();
-    outcome.map(|()| ExitCode::Success)
+    let given = outcome?;
+    if let Some(target) = &args.target {
+        print::line(&format!(
+            "wrote {}, {}, to {} in {}",
+            print::count(given.files, "file"),
+            print::bytes(given.bytes),
+            target.display(),
+            print::duration(started.elapsed()),
+        ));
+    }
+    Ok(ExitCode::Success)
+}
+
+/// What was given back.
+struct Given {
+    files: u64,
+    bytes: u64,
 }
 
 async fn give_back(
     snapshot: &Snapshot,
     target: Option<&Path>,
     board: &ProgressBoard<'_>,
-) -> Result<(), Failure> {
+) -> Result<Given, Failure> {
+    let (id, kind) = (snapshot.id(), snapshot.about().kind.as_str());
+    if !matches!(kind, KIND_STREAM | KIND_TREE) {
+        let message = format!("snapshot {id} holds databases ({kind}), which no fetch gives back");
+        return Err(Failure::new(Reason::UsageError, message)
+            .with_hint("Restore them with: dbbackup-runner restore REPO SNAPSHOT SERVER."));
+    }
     let is_tree = snapshot.streams(TREE).await?.iter().any(|stream| stream.name == TREE);
     match (target, is_tree) {
         (None, false) => to_standard_output(snapshot, DATA, board).await,
@@ -60,7 +86,7 @@ async fn to_standard_output(
     snapshot: &Snapshot,
     name: &str,
     board: &ProgressBoard<'_>,
-) -> Result<(), Failure> {
+) -> Result<Given, Failure> {
     let cannot = |error: std::io::Error| unwritable(Path::new("standard output"), &error);
     let mut output = tokio::io::stdout();
     let mut stream = snapshot.stream(name).await?;
@@ -70,7 +96,8 @@ async fn to_standard_output(
         done += piece.len() as u64;
         board.bytes(name, done, Some(total));
     }
-    output.flush().await.map_err(cannot)
+    output.flush().await.map_err(cannot)?;
+    Ok(Given { files: 1, bytes: done })
 }
 
 /// The list of a folder, as it was stored.
@@ -97,7 +124,7 @@ async fn to_folder(
     snapshot: &Snapshot,
     target: &Path,
     board: &ProgressBoard<'_>,
-) -> Result<(), Failure> {
+) -> Result<Given, Failure> {
     let occupied = std::fs::read_dir(target).is_ok_and(|mut found| found.next().is_some());
     if occupied || target.is_file() || target.is_symlink() {
         return Err(Failure::new(
@@ -107,7 +134,8 @@ async fn to_folder(
         .with_hint("Choose a folder that does not exist yet."));
     }
     let entries = entries(snapshot).await?;
-    let total = snapshot.streams("").await?.iter().map(|stream| stream.length).sum();
+    let files = snapshot.streams(FILES).await?;
+    let total = files.iter().map(|stream| stream.length).sum();
     let mut done = 0;
     // Links come last: nothing is ever written through one.
     for entry in &entries {
@@ -137,7 +165,8 @@ async fn to_folder(
     for entry in entries.iter().rev() {
         tree::finish(&tree::place(target, entry)?, entry)?;
     }
-    Ok(())
+    let files = entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
+    Ok(Given { files: files.count() as u64, bytes: done })
 }
 
 /// Only its owner enters it until it gets its own mode at the end.

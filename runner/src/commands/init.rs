@@ -21,8 +21,8 @@ pub(super) async fn init(args: InitArgs, cancel: &CancellationToken) -> Result<E
     } else if let Some(id) = &report.repository_id {
         let done = if report.created { "created" } else { "opened" };
         print::line(&format!(
-            "repository {id} {done}, {} snapshots, {} stored",
-            report.snapshot_count,
+            "repository {id} {done}: {}, {} stored",
+            print::count(report.snapshot_count, "snapshot"),
             print::bytes(report.stored_bytes)
         ));
     }

@@ -4,6 +4,7 @@
 mod backup;
 mod check;
 mod fetch;
+mod hints;
 mod init;
 mod inspect;
 pub(crate) mod print;
@@ -12,6 +13,7 @@ mod run;
 mod snapshots;
 mod store;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use dbbackup_contract::{
@@ -32,13 +34,33 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
         Command::Init(args) => init::init(args, cancel).await,
         Command::Backup(args) => backup::backup(args, cancel).await,
         Command::Restore(args) => restore::restore(args, cancel).await,
-        Command::Snapshots(args) => snapshots::snapshots(args, cancel).await,
-        Command::Store(args) => store::store(args, cancel).await,
-        Command::Fetch(args) => fetch::fetch(args, cancel).await,
-        Command::Check(args) => check::check(args, cancel).await,
+        Command::Snapshots(args) => {
+            let name = args.repository.repository.to_string();
+            named(&name, snapshots::snapshots(args, cancel)).await
+        }
+        Command::Store(args) => {
+            let name = args.repository.repository.to_string();
+            named(&name, store::store(args, cancel)).await
+        }
+        Command::Fetch(args) => {
+            let name = args.repository.repository.to_string();
+            named(&name, fetch::fetch(args, cancel)).await
+        }
+        Command::Check(args) => {
+            let name = args.repository.repository.to_string();
+            named(&name, check::check(args, cancel)).await
+        }
         Command::Inspect(args) => inspect::inspect(args, cancel).await,
         Command::Run(args) => run::run(args, cancel).await,
     }
+}
+
+/// Work on one repository, whose failures name it. (What has a report has named it there.)
+async fn named(
+    repository: &str,
+    work: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    work.await.map_err(|failure| work::named(failure, repository))
 }
 
 /// Opens the repository that a person named.
@@ -66,7 +88,7 @@ fn encryption_access(args: &KeyArgs) -> Result<EncryptionAccess, Failure> {
         Ok(EncryptionAccess::Keys(vec![KeyAccess {
             name: path.display().to_string(),
             kind,
-            file: local_file(path)?,
+            file: secret_file(path)?,
         }]))
     };
     match (&args.key_file, &args.passphrase_file) {
@@ -84,7 +106,7 @@ fn server_access(args: &ServerArgs) -> Result<PostgresqlAccess, Failure> {
         port: args.server.port,
         credentials: CredentialFiles {
             username: UserName::Literal(args.server.user.clone()),
-            password: args.password_file.as_deref().map(local_file).transpose()?,
+            password: args.password_file.as_deref().map(secret_file).transpose()?,
         },
         tls: TlsAccess {
             mode: args.tls.into(),
@@ -92,6 +114,19 @@ fn server_access(args: &ServerArgs) -> Result<PostgresqlAccess, Failure> {
             ..TlsAccess::default()
         },
     })
+}
+
+/// A file that only its owner should read. One that everybody can read is used all
+/// the same: it may be the only copy of the key on the day that it is needed.
+fn secret_file(path: &Path) -> Result<SecretFile, Failure> {
+    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+    if found.is_some_and(|file| file.mode() & 0o004 != 0) {
+        let shown = path.display();
+        print::aside(&format!(
+            "warning: {shown} can be read by every user of this machine\nhint: chmod 600 {shown}"
+        ));
+    }
+    local_file(path)
 }
 
 /// A file on this machine, in the shape of a mounted secret.

@@ -1,7 +1,9 @@
 //! `restore`: databases of a snapshot, as new databases of a server.
 
+use std::time::Instant;
+
 use dbbackup_contract::{
-    ExitCode, Failure, Reason, Report, RestoreAction, RestoreDatabase, RestoreStrategy,
+    ExitCode, Failure, Outcome, Reason, Report, RestoreAction, RestoreDatabase, RestoreStrategy,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +16,7 @@ pub(super) async fn restore(
     args: RestoreArgs,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
     let repository = repository_access(&args.repository)?;
     if args.server.server.database.is_some() {
         return Err(Failure::new(
@@ -41,11 +44,15 @@ pub(super) async fn restore(
     if args.json {
         print::json(&report)?;
     } else {
-        print::databases(&report.databases);
+        let left_out = "it exists on the server, and holds nothing in the backup";
+        print::databases(&report.databases, left_out);
         for warning in report.globals.iter().flat_map(|globals| &globals.warnings) {
             print::line(&format!("warning: {warning}"));
         }
-        print::line(&format!("restored {}", print::bytes(report.restored_bytes)));
+        if report.outcome != Outcome::Failed {
+            let (size, took) = (print::bytes(report.restored_bytes), started.elapsed());
+            print::line(&format!("restored {size} in {}", print::duration(took)));
+        }
     }
     if let Some(failure) = &report.error {
         print::failure(failure);

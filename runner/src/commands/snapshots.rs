@@ -8,13 +8,16 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::SnapshotsArgs;
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
+use crate::progress::ProgressBoard;
 
 pub(super) async fn snapshots(
     args: SnapshotsArgs,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
+    let board = ProgressBoard::new(None);
     let repository = open(&args.repository, cancel).await?;
     let list = unless_stopped(cancel, repository.snapshots(args.series.as_deref())).await?;
+    board.clear();
     let mut found = list.snapshots;
     // Names sort by series first; people read by time.
     found.sort_by(|a, b| a.about().slot_time.cmp(&b.about().slot_time).then(a.id().cmp(b.id())));
@@ -34,6 +37,9 @@ pub(super) async fn snapshots(
     }
     for (id, error) in &list.unreadable {
         print::aside(&format!("error: snapshot {id} cannot be read: {error} ({})", error.reason()));
+    }
+    if !list.unreadable.is_empty() {
+        print::aside("hint: Bring these objects back from a copy of the repository.");
     }
     Ok(if list.unreadable.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
 }

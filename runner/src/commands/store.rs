@@ -1,6 +1,7 @@
 //! `store`: any bytes through the pipeline: standard input, a file, or a folder.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dbbackup_contract::{ExitCode, Failure, Reason};
@@ -14,13 +15,15 @@ use crate::cli::StoreArgs;
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
-use crate::tree::{self, DATA, Entry, EntryKind, TREE};
+use crate::tree::{self, DATA, Entry, EntryKind, KIND_STREAM, KIND_TREE, TREE};
 use crate::work;
 
 pub(super) async fn store(
     args: StoreArgs,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
+    let board = ProgressBoard::new(None);
     // What is to be stored is looked at before a session begins.
     let entries = match &args.path {
         Some(path) => Some(unless_stopped(cancel, listed(path.clone())).await?),
@@ -35,33 +38,35 @@ pub(super) async fn store(
     let writer = match unless_stopped(cancel, repository.begin(session)).await? {
         Begun::Started(writer) => writer,
         // A run that was named a moment ago cannot have committed.
-        Begun::Committed(snapshot) => return show(&snapshot, args.json),
+        Begun::Committed(snapshot) => {
+            board.clear();
+            return show(&snapshot, args.json, started.elapsed());
+        }
     };
-    let board = ProgressBoard::new(None);
     let storing = async {
         match (&args.path, &entries) {
             (Some(path), Some(entries)) => store_tree(&writer, path, entries, &board).await,
             _ => {
                 let input = ByteSource::read(std::io::stdin(), "standard input");
-                store_stream(&writer, DATA, input, &board).await
+                store_stream(&writer, DATA, &args.name, input, &board).await
             }
         }
     };
     let stored = unless_stopped(cancel, storing).await;
-    board.clear();
     stored?;
-    let kind = if entries.is_some() { "tree" } else { "stream" };
+    let kind = if entries.is_some() { KIND_TREE } else { KIND_STREAM };
     let info = CommitInfo::new(kind, json!({}), json!({}));
     let snapshot = work::committed(cancel, writer, info).await?;
-    show(&snapshot, args.json)
+    board.clear();
+    show(&snapshot, args.json, started.elapsed())
 }
 
-fn show(snapshot: &Snapshot, as_json: bool) -> Result<ExitCode, Failure> {
+fn show(snapshot: &Snapshot, as_json: bool, took: Duration) -> Result<ExitCode, Failure> {
     let (id, bytes) = (snapshot.id().to_string(), &snapshot.about().bytes);
     if as_json {
         print::json(&json!({"id": id, "bytes": bytes}))?;
     } else {
-        print::line(&format!("snapshot {id}: {}", print::byte_counts(bytes)));
+        print::line(&format!("snapshot {id}: {}", print::byte_counts(bytes, took)));
     }
     Ok(ExitCode::Success)
 }
@@ -91,7 +96,7 @@ async fn store_tree(
                 if entry.path.is_empty() { root.to_owned() } else { tree::place(root, entry)? };
             let name = path.display().to_string();
             let file = std::fs::File::open(&path).map_err(|error| unreadable(&name, &error))?;
-            store_stream(writer, stream, ByteSource::read(file, &name), board).await?;
+            store_stream(writer, stream, &name, ByteSource::read(file, &name), board).await?;
         }
     }
     Ok(())
@@ -100,13 +105,14 @@ async fn store_tree(
 async fn store_stream(
     writer: &SnapshotWriter,
     name: &str,
+    shown: &str,
     mut input: ByteSource,
     board: &ProgressBoard<'_>,
 ) -> Result<(), Failure> {
     let mut stream = writer.stream(name, Cutting::default()).await?;
     while let Some(piece) = input.next().await? {
         stream.write(piece).await?;
-        board.bytes(name, writer.totals().read, None);
+        board.bytes(shown, writer.totals().read, None);
     }
     stream.finish().await?;
     Ok(())

@@ -20,6 +20,9 @@ use super::{Order, server_connection, why_incomplete};
 use crate::patience::with_grace;
 use crate::streams::SnapshotSink;
 
+/// Kind of a snapshot that holds databases.
+pub(super) const SNAPSHOT_KIND: &str = "postgresql";
+
 /// How long the server may keep a lock from the dump.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -29,7 +32,7 @@ pub(crate) async fn back_up(order: &Order<'_>, action: &BackupAction) -> BackupR
     match try_back_up(order, action, start_time).await {
         Ok(report) => report,
         Err(error) => {
-            let error = named(error, order.repository);
+            let error = named(error, &order.repository.name);
             BackupReport { error: Some(error), ..empty_report(start_time) }
         }
     }
@@ -89,7 +92,7 @@ async fn commit(
         .map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))?;
     let draft = report.clone();
     let info = CommitInfo {
-        kind: "postgresql".to_owned(),
+        kind: SNAPSHOT_KIND.to_owned(),
         labels,
         report: Box::new(move |facts| serde_json::json!(with_facts(draft, facts))),
     };

@@ -11,7 +11,9 @@ use super::open::named;
 pub(crate) async fn find(order: &Order<'_>, action: &FindAction) -> FindReport {
     match try_find(order, action).await {
         Ok(id) => FindReport { snapshot_id: Some(id), error: None },
-        Err(error) => FindReport { snapshot_id: None, error: Some(named(error, order.repository)) },
+        Err(error) => {
+            FindReport { snapshot_id: None, error: Some(named(error, &order.repository.name)) }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) async fn init(order: &Order<'_>, action: &InitAction) -> InitReport {
             snapshot_count: 0,
             logical_bytes: 0,
             stored_bytes: 0,
-            error: Some(open::named(error, order.repository)),
+            error: Some(open::named(error, &order.repository.name)),
         },
     }
 }

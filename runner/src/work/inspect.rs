@@ -11,7 +11,7 @@ pub(crate) async fn inspect(order: &Order<'_>, action: &InspectAction) -> Inspec
     match try_inspect(order, action).await {
         Ok((state, backup)) => InspectReport { state: Some(state), backup, error: None },
         Err(error) => {
-            let error = Some(named(error, order.repository));
+            let error = Some(named(error, &order.repository.name));
             InspectReport { state: None, backup: None, error }
         }
     }

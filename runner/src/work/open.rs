@@ -78,8 +78,8 @@ pub(super) fn refused(error: Error, access: &RepositoryAccess) -> Failure {
     Failure::new(Reason::WrongKey, message)
 }
 
-/// A failure with the name of the repository, where it is the repository's or its storage's.
-pub(super) fn named(failure: Failure, access: &RepositoryAccess) -> Failure {
+/// A failure with the name of the `repository`, where it is the repository's or its storage's.
+pub(crate) fn named(failure: Failure, repository: &str) -> Failure {
     match failure.reason {
         Reason::StorageFull
         | Reason::StorageUnavailable
@@ -93,7 +93,7 @@ pub(super) fn named(failure: Failure, access: &RepositoryAccess) -> Failure {
         | Reason::EncryptionMismatch
         | Reason::RepositoryVersionUnsupported
         | Reason::SnapshotNotFound => {
-            let message = format!("repository {}: {}", access.name, failure.message);
+            let message = format!("repository {repository}: {}", failure.message);
             Failure { message, ..failure }
         }
         _ => failure,

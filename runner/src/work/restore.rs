@@ -12,6 +12,7 @@ use dbbackup_repository::Snapshot;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::backup::SNAPSHOT_KIND;
 use super::open::named;
 use super::{Order, end, server_connection, why_incomplete};
 use crate::patience::with_grace;
@@ -52,7 +53,7 @@ pub(crate) async fn restore(
             (report, Some(Settlement { options, result }))
         }
         Err(error) => {
-            let error = Some(named(error, order.repository));
+            let error = Some(named(error, &order.repository.name));
             (RestoreReport { error, snapshot_id, ..empty_report(start_time) }, None)
         }
     }
@@ -67,6 +68,7 @@ async fn try_restore(
     let repository = order.open().await?;
     let snapshot = order.step(repository.find(&action.snapshot)).await?;
     *snapshot_id = Some(snapshot.id().to_string());
+    has_databases(&snapshot)?;
     let options = RestoreOptions {
         server: server_connection(order, &action.target),
         databases: action.databases.clone(),
@@ -84,6 +86,16 @@ async fn try_restore(
     let mut result = result?;
     result.databases.extend(missing);
     Ok((options, result))
+}
+
+/// Refuses what the command `store` made.
+fn has_databases(snapshot: &Snapshot) -> Result<(), Failure> {
+    if snapshot.about().kind == SNAPSHOT_KIND {
+        return Ok(());
+    }
+    let message = format!("snapshot {} holds what `store` took, and no databases", snapshot.id());
+    Err(Failure::new(Reason::DatabaseNotFound, message)
+        .with_hint("Give it back with: dbbackup-runner fetch REPO SNAPSHOT."))
 }
 
 /// Databases that a restore of all would bring back if their backup had not

@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -75,7 +76,7 @@ impl Place {
     pub(crate) fn at(folder: tempfile::TempDir, repository: &Path) -> Self {
         let key = folder.path().join("key");
         // A raw key: no passphrase has to be stretched at each call.
-        std::fs::write(&key, [7; 32]).unwrap();
+        write_secret(&key, &[7; 32]);
         let repository = format!("file://{}", repository.display());
         Self { folder, repository, key }
     }
@@ -115,6 +116,13 @@ impl Place {
         })
         .into()
     }
+}
+
+/// A file that only its owner reads.
+pub(crate) fn write_secret(path: &Path, content: &[u8]) {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(content).unwrap();
 }
 
 /// Bytes that do not compress, the same for the same seed (xorshift64*, Vigna 2016).
