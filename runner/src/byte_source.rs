@@ -25,6 +25,20 @@ impl ByteSource {
         Self { pieces, name: name.to_owned() }
     }
 
+    /// Begins to read standard input, on a thread that nobody waits for: a read
+    /// of a terminal or a pipe cannot be interrupted.
+    ///
+    /// # Errors
+    /// `OutOfMemory` where no thread can be had.
+    pub(crate) fn standard_input() -> Result<Self, Failure> {
+        let (sender, pieces) = mpsc::channel(AHEAD);
+        let reader = std::thread::Builder::new().name("standard input".to_owned());
+        reader.spawn(move || pump(std::io::stdin(), &sender)).map_err(|error| {
+            Failure::new(Reason::OutOfMemory, format!("no thread can be started: {error}"))
+        })?;
+        Ok(Self { pieces, name: "standard input".to_owned() })
+    }
+
     /// The next piece; `None` at the end.
     ///
     /// # Errors

@@ -55,7 +55,8 @@ fn main() -> ProcessExit {
         });
         stop.exit_code(code)
     });
-    // Blocking reads of standard input cannot be interrupted: nobody waits for them.
-    runtime.shutdown_background();
+    // What is just being written to the volume leaves no half of a file behind. What
+    // hangs is left to hang.
+    runtime.shutdown_timeout(patience::GRACE);
     code.into()
 }

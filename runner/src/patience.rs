@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a step that is better not cut may still take after a stop. With the
 /// engines' own cleaning up (10 s) it stays below the 30 s that Kubernetes gives a pod.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// Does `work`, unless the run is told to stop first.
 ///

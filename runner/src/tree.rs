@@ -147,6 +147,7 @@ pub(crate) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
         _ => Reason::LocalFileError,
     };
     Failure::new(reason, format!("cannot write {}: {error}", path.display()))
+        .with_hint("Check that there is room, and that this user may write there.")
 }
 
 fn hostile(path: &str) -> Failure {

@@ -29,14 +29,20 @@ pub(super) async fn fetch(
     // A bar on the terminal that the bytes go to would be among them.
     let is_shown = args.target.is_some() || !std::io::stdout().is_terminal();
     let board = if is_shown { ProgressBoard::new(None) } else { ProgressBoard::silent() };
-    let repository = open(&args.repository, cancel).await?;
-    let snapshot = unless_stopped(cancel, repository.find(&args.snapshot)).await?;
-    let session = unless_stopped(cancel, repository.begin_reading()).await?;
+    let name = args.repository.repository.to_string();
+    let named = |failure| work::named(failure, &name);
+    let repository = open(&args.repository, cancel).await.map_err(named)?;
+    let snapshot = unless_stopped(cancel, repository.find(&args.snapshot)).await.map_err(named)?;
+    let session = unless_stopped(cancel, repository.begin_reading()).await.map_err(named)?;
     let giving = give_back(&snapshot, args.target.as_deref(), &board);
     let outcome = unless_stopped(cancel, giving).await;
     work::end(session).await;
     board.clear();
-    let given = outcome?;
+    let given = outcome.map_err(|failure| {
+        // What is full now is where the bytes go.
+        let failure = if failure.reason == Reason::StorageFull { failure } else { named(failure) };
+        incomplete(failure, args.target.as_deref())
+    })?;
     if let Some(target) = &args.target {
         print::line(&format!(
             "wrote {}, {}, to {} in {}",
@@ -47,6 +53,19 @@ pub(super) async fn fetch(
         ));
     }
     Ok(ExitCode::Success)
+}
+
+/// The failure, with what it left behind where it did.
+fn incomplete(failure: Failure, target: Option<&Path>) -> Failure {
+    match target {
+        // Refused before anything was written.
+        _ if failure.reason == Reason::UsageError => failure,
+        Some(target) if target.exists() => {
+            let message = format!("{}; {} is not complete", failure.message, target.display());
+            Failure { message, ..failure }
+        }
+        _ => failure,
+    }
 }
 
 /// What was given back.

@@ -35,27 +35,21 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
         Command::Backup(args) => backup::backup(args, cancel).await,
         Command::Restore(args) => restore::restore(args, cancel).await,
         Command::Snapshots(args) => {
-            let name = args.repository.repository.to_string();
-            named(&name, snapshots::snapshots(args, cancel)).await
+            named(&args.repository.repository.to_string(), snapshots::snapshots(args, cancel)).await
         }
         Command::Store(args) => {
-            let name = args.repository.repository.to_string();
-            named(&name, store::store(args, cancel)).await
+            named(&args.repository.repository.to_string(), store::store(args, cancel)).await
         }
-        Command::Fetch(args) => {
-            let name = args.repository.repository.to_string();
-            named(&name, fetch::fetch(args, cancel)).await
-        }
+        Command::Fetch(args) => fetch::fetch(args, cancel).await,
         Command::Check(args) => {
-            let name = args.repository.repository.to_string();
-            named(&name, check::check(args, cancel)).await
+            named(&args.repository.repository.to_string(), check::check(args, cancel)).await
         }
         Command::Inspect(args) => inspect::inspect(args, cancel).await,
         Command::Run(args) => run::run(args, cancel).await,
     }
 }
 
-/// Work on one repository, whose failures name it. (What has a report has named it there.)
+/// Work on one repository, whose failures name it. (Where there is a report, it does.)
 async fn named(
     repository: &str,
     work: impl Future<Output = Result<ExitCode, Failure>>,

@@ -47,7 +47,7 @@ pub(super) async fn store(
         match (&args.path, &entries) {
             (Some(path), Some(entries)) => store_tree(&writer, path, entries, &board).await,
             _ => {
-                let input = ByteSource::read(std::io::stdin(), "standard input");
+                let input = ByteSource::standard_input()?;
                 store_stream(&writer, DATA, &args.name, input, &board).await
             }
         }

@@ -2,5 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod closed_output;
+mod exit_codes;
+mod full_volume;
 mod hung_volume;
+mod output;
+mod round_trip;
+mod secrets;
+mod stop;
 mod support;
+mod terminal;

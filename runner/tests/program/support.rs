@@ -1,7 +1,5 @@
 //! Calls of the program, and the places that it works with.
 
-#![allow(dead_code, reason = "the other tests use it")]
-
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -170,8 +168,49 @@ pub(crate) fn wait_until_it_listens(child: &Child) {
 
 /// Sends a signal to a process of ours.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+    signal_to(child.id(), name);
+}
+
+/// The same by its id.
+pub(crate) fn signal_to(id: u32, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status();
     assert!(status.unwrap().success());
+}
+
+/// Stores with these arguments and this input; the snapshot's id.
+pub(crate) fn store(place: &Place, arguments: &[&str], input: &[u8]) -> String {
+    let ended = place.feed(arguments.iter().chain(&["--json"]), input).well();
+    let outcome: serde_json::Value = serde_json::from_str(ended.text()).unwrap();
+    outcome["id"].as_str().unwrap().to_owned()
+}
+
+/// All files below a folder; none if it does not exist.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { pending.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The first of the files below a folder.
+pub(crate) fn first_file(folder: &Path) -> PathBuf {
+    files_below(folder).into_iter().next().unwrap_or_else(|| panic!("{folder:?} has no file"))
+}
+
+/// Turns a byte in the middle of a file.
+pub(crate) fn corrupt(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    // Objects of a repository are not writable.
+    std::fs::remove_file(file).unwrap();
+    std::fs::write(file, bytes).unwrap();
 }
 
 /// A file system that is mounted for a test, on a folder of its own.
@@ -191,6 +230,14 @@ impl Mounted {
         });
         std::fs::remove_dir(mounted.path("lost+found")).unwrap();
         mounted
+    }
+
+    /// A tmpfs of `megabytes`: one that is soon full.
+    pub(crate) fn tmpfs(megabytes: u64) -> Self {
+        let size = format!("size={megabytes}m");
+        Self::mount(tempfile::tempdir().unwrap(), |on| {
+            run("mount", &["-t", "tmpfs", "-o", &size, "dbbackup-test", on.to_str().unwrap()]);
+        })
     }
 
     fn mount(folder: tempfile::TempDir, mount: impl FnOnce(&Path)) -> Self {

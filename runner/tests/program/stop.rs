@@ -1,0 +1,50 @@
+//! SIGTERM and SIGINT in the middle of work.
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::{Ended, Place, files_below, noise, signal, store, wait_until};
+
+#[test]
+fn a_signal_in_the_middle_ends_it_soon_tidily_and_with_its_own_code() {
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let place = Place::new();
+        let mut child = place.command(["store", "x"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A pack has 16 MiB: when this has gone in, one at least is being written.
+        stdin.write_all(&noise(1, 40 << 20)).unwrap();
+        let packs = place.path("repository/packs");
+        wait_until("no pack", || !files_below(&packs).is_empty(), || format!("{packs:?}"));
+        signal(&child, name);
+        let told = Instant::now();
+        let ended = Ended::from(child.wait_with_output().unwrap());
+        // Standard input is still open: it did not end because its work did.
+        drop(stdin);
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        assert!(told.elapsed() < Duration::from_secs(20), "{name}: {:?}", told.elapsed());
+        assert!(ended.err.contains("(Interrupted)"), "{}", ended.err);
+        assert_eq!(ended.text(), "");
+        let left = files_below(&place.path("repository/.tmp"));
+        assert!(left.is_empty(), "{name}: {left:?}");
+        assert_eq!(place.call(["snapshots", "--json"]).well().text(), "[]\n");
+    }
+}
+
+#[test]
+fn a_fetch_that_is_stopped_says_that_its_target_is_not_complete() {
+    let place = Place::new();
+    let folder = place.path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("a"), noise(1, 64 << 20)).unwrap();
+    let id = store(&place, &["store", "x", "--path", folder.to_str().unwrap()], &[]);
+    let target = place.path("target");
+    let arguments = ["fetch", &id, "--target", target.to_str().unwrap()];
+    let child = place.command(arguments).spawn().unwrap();
+    wait_until("no file", || target.join("a").exists(), || format!("{target:?}"));
+    signal(&child, "TERM");
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(143), "{}", ended.err);
+    assert!(ended.err.contains("target is not complete (Interrupted)"), "{}", ended.err);
+    assert_eq!(ended.text(), "");
+}
