@@ -93,7 +93,8 @@ fn make_whole(config: &Path, mut bytes: Vec<u8>) {
 
 #[test]
 fn a_wrong_key_is_told_from_a_damaged_slot_a_damaged_pack_and_one_that_is_gone() {
-    let damage: [(&str, fn(&Path), &str); 4] = [
+    type Harm = fn(&Path);
+    let damage: [(&str, Harm, &str); 4] = [
         ("keys", corrupt, "KeySlotDamaged"),
         ("snapshots", corrupt, "RepositoryDamaged"),
         ("packs", corrupt, "RepositoryDamaged"),
