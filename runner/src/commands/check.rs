@@ -57,9 +57,13 @@ fn what_next(report: &CheckReport, level: CheckLevel) -> Option<&'static str> {
     match (report.problems.is_empty(), level) {
         (true, CheckLevel::Data) => None,
         (true, _) => Some("note: not every byte was read; --level data does that"),
-        (false, _) => Some(
+        (false, CheckLevel::Data) => Some(
             "hint: Bring the objects that are named back from a copy of the repository. What is \
              not listed can be restored.",
+        ),
+        (false, _) => Some(
+            "hint: Bring the objects that are named back from a copy of the repository. \
+             --level data says whether the rest is whole.",
         ),
     }
 }
