@@ -34,7 +34,7 @@ impl Scenario {
                 "{text}"
             );
         }
-        println!("{}", self.kubectl(&["describe", what])); // cargo test -- --show-output
+        eprintln!("{}", self.kubectl(&["describe", what])); // cargo test -- --show-output
         let column = status["display"].as_str().unwrap_or_default();
         assert!(column.contains(reason), "the column is {column:?}");
         object

@@ -118,6 +118,7 @@ fn one_database_that_fails_does_not_take_the_others_with_it() {
         1,
         "not tried again"
     );
+    scenario.assert_exit_code("partly", 65);
 
     let yaml = restore("others", "partly", "shop", "shop_again").replace(
         "  databases:",

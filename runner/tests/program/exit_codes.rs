@@ -1,5 +1,5 @@
 //! The exit code of each class of failure, as `docs/adr/0002-exit-codes.md` has it.
-//! (65, 70 and 75 are said only of a server's work; the tests of scenarios have them.)
+//! (65, 70 and 75 take a server's work: the scenarios have 65, the contract's tests the table.)
 
 use std::path::Path;
 

@@ -4,7 +4,7 @@
 //! only text, in the server's language where the server speaks.
 
 use dbbackup_contract::{Failure, Reason};
-use dbbackup_engine::{ChildExit, LastWords};
+use dbbackup_engine::{ChildExit, Ended, LastWords};
 
 use super::failure_of_code;
 use super::words::ServerWords;
@@ -79,12 +79,25 @@ pub(crate) fn failure_of_restore(exit: &ChildExit) -> Failure {
 
 fn by_pattern(exit: &ChildExit) -> Failure {
     let said = sayings(exit);
-    let first = said.first().cloned().unwrap_or_else(|| format!("{:?}", exit.ended));
+    let first = said.first().cloned().unwrap_or_else(|| without_words(exit));
     let message = format!("{}: {first}", exit.name);
     let found = PATTERNS.iter().find(|(pattern, _)| said.iter().any(|line| line.contains(pattern)));
     match found {
         Some((_, reason)) => Failure::new(*reason, message),
         None => Failure::new(Reason::ClientFailed, message),
+    }
+}
+
+/// What is known of a client that did not say what is wrong.
+fn without_words(exit: &ChildExit) -> String {
+    match exit.ended {
+        // It did not even start: these are the dynamic linker's words.
+        Ended::Code(code @ 127) => match exit.stderr.lines().next() {
+            Some(line) => line.strip_prefix(&format!("{}: ", exit.name)).unwrap_or(line).to_owned(),
+            None => format!("it ended with exit code {code}"),
+        },
+        Ended::Code(code) => format!("it ended with exit code {code} and did not say why"),
+        Ended::Well | Ended::Signal { .. } => "it ended and did not say why".to_owned(),
     }
 }
 
@@ -233,10 +246,19 @@ fn line_number(prefix: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dbbackup_engine::{Ended, LastWords};
+    use dbbackup_engine::LastWords;
 
     fn exit(name: &'static str, text: &str) -> ChildExit {
         ChildExit { name, ended: Ended::Code(1), stderr: LastWords::from_text(text) }
+    }
+
+    #[test]
+    fn a_client_without_words_or_without_its_libraries_says_so() {
+        let silent = failure_of_dump(&exit("pg_dump", ""));
+        assert_eq!(silent.message, "pg_dump: it ended with exit code 1 and did not say why");
+        let linker = "pg_dump: error while loading shared libraries: libpq.so.5: cannot open";
+        let lost = ChildExit { ended: Ended::Code(127), ..exit("pg_dump", linker) };
+        assert_eq!(failure_of_dump(&lost).message, linker);
     }
 
     #[test]
