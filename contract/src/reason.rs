@@ -258,7 +258,7 @@ reasons! {
     PodDisrupted: Retryable, outside, JOBS, "Look at the node if it happens again.";
     /// the pod ended in a way that tells nothing
     PodFailed: Fatal, outside, JOBS, "Look at the pod's log.";
-    /// the Job ended and neither report nor termination message arrived
+    /// what became of the run is not known: neither report nor termination message arrived, or it ended while it committed
     OutcomeUnknown: Retryable, Retryable, JOBS, "The repository is asked what became of the run.";
     /// the run left no snapshot in the repository
     NothingCommitted: Fatal, outside, BACKUPS, "Look at the pod's log, then run the backup again.";

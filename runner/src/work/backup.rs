@@ -9,8 +9,10 @@ use dbbackup_contract::{
 };
 use dbbackup_postgres::{self as postgres, BackupOptions, BackupResult};
 use dbbackup_repository::{
-    Begun, CommitFacts, CommitInfo, Repository, SessionOptions, Snapshot, SnapshotWriter,
+    Begun, CommitFacts, CommitInfo, Error, Repository, SessionOptions, Snapshot, SnapshotId,
+    SnapshotWriter,
 };
+use dbbackup_storage::ErrorKind;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -108,29 +110,45 @@ async fn commit(
 
 /// Commits. A stop is heard while the last data is written; the manifest itself
 /// has a few seconds more, since only it decides whether there is a snapshot.
+///
+/// # Errors
+/// `OutcomeUnknown` where a stop or a store without an answer leaves open whether
+/// the manifest is there: nobody may call that a failure before the repository is asked.
 pub(crate) async fn committed(
     cancel: &CancellationToken,
     writer: SnapshotWriter,
     info: CommitInfo,
 ) -> Result<Snapshot, Failure> {
     let id = writer.id().clone();
+    let unknown = |why: String| {
+        let message = format!("{why}: whether snapshot {id} is there is not known");
+        Failure::new(Reason::OutcomeUnknown, message).with_hint(
+            "The repository knows: a Backup asks it by itself; elsewhere see whether the command \
+             snapshots lists it.",
+        )
+    };
     match with_grace(cancel, writer.commit(info)).await {
-        Some(committed) => Ok(committed?),
-        None => {
-            let message = format!(
-                "the run was told to stop while snapshot {id} was committed: whether it is there \
-                 is not known"
-            );
-            Err(Failure::new(Reason::Interrupted, message))
+        Some(Ok(snapshot)) => Ok(snapshot),
+        Some(Err(Error::Storage(error))) if leaves_open(&error, &id) => {
+            Err(unknown(error.to_string()))
         }
+        Some(Err(error)) => Err(error.into()),
+        None => Err(unknown("the run was told to stop while it committed".to_owned())),
     }
+}
+
+/// Whether a store that fails so may hold the manifest of `id` nevertheless. What
+/// fails before the manifest commits nothing.
+fn leaves_open(error: &dbbackup_storage::Error, id: &SnapshotId) -> bool {
+    let object = error.name.rsplit('/').next();
+    matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Silent) && object == Some(id.as_str())
 }
 
 /// Reads the manifest back and looks whether every pack that it names is there.
 /// A snapshot that does not pass is not called a success.
 ///
 /// # Errors
-/// `Interrupted` where the run is told to stop before it is known.
+/// `OutcomeUnknown` where the run is told to stop before it is known.
 pub(super) async fn verify(
     order: &Order<'_>,
     snapshot: &Snapshot,
@@ -143,7 +161,7 @@ pub(super) async fn verify(
             stopped.message,
             snapshot.id()
         );
-        Failure { message, ..stopped }
+        Failure::new(Reason::OutcomeUnknown, message)
     })?;
     report.verification = Some(VerificationReport {
         level: VerificationLevel::Manifest,
@@ -212,3 +230,7 @@ fn empty_report(start_time: Timestamp) -> BackupReport {
         error: None,
     }
 }
+
+#[cfg(test)]
+#[path = "backup_tests.rs"]
+mod tests;

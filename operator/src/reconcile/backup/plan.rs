@@ -121,7 +121,10 @@ fn plan_begun(run: &RunView) -> Step {
             Step::Run { attempts: *attempts, last_failure: last_failure.clone() }
         }
         RunView::Reported(report, attempts) => match report.as_ref() {
-            Report::Backup(report) => Step::Finish(Box::new(report.clone()), *attempts),
+            Report::Backup(report) => match unknown_outcome(report) {
+                Some(cause) => Step::Ask { cause: cause.clone(), attempts: *attempts, number: 1 },
+                None => Step::Finish(Box::new(report.clone()), *attempts),
+            },
             _ => Step::Ask { cause: another_action(), attempts: *attempts, number: 1 },
         },
         RunView::NeverStarted(failure) => Step::Fail(failure.clone(), 0),
@@ -129,6 +132,12 @@ fn plan_begun(run: &RunView) -> Step {
             Step::Ask { cause: cause.clone(), attempts: *attempts, number: 1 }
         }
     }
+}
+
+/// The runner itself does not know: it was cut while it committed.
+fn unknown_outcome(report: &BackupReport) -> Option<&Failure> {
+    let error = report.error.as_ref().filter(|error| error.reason == Reason::OutcomeUnknown);
+    error.filter(|_| report.outcome == Outcome::Failed)
 }
 
 fn plan_inspected(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) -> Step {

@@ -159,6 +159,22 @@ fn an_unknown_outcome_asks_the_repository() {
 }
 
 #[test]
+fn a_run_that_was_cut_while_it_committed_has_not_failed_before_the_repository_was_asked() {
+    let cut = Failure::new(Reason::OutcomeUnknown, "whether it is there is not known");
+    let mut said = report();
+    (said.outcome, said.snapshot_id) = (Outcome::Failed, None);
+    said.error = Some(cut.clone());
+    let mut seen = begun(RunView::Reported(Box::new(Report::Backup(said)), 4));
+    assert_eq!(plan(&seen, now()), Step::Ask { cause: cut.clone(), attempts: 4, number: 1 });
+    // The same report stands beside the repository's answer, which decides.
+    (seen.status.inspections, seen.status.error) = (Some(1), Some(cut));
+    seen.inspection = Some(answer(Some(RunState::Committed), Some(report()), None));
+    assert!(matches!(plan(&seen, now()), Step::Finish(..)));
+    seen.inspection = Some(answer(Some(RunState::NotCommitted), None, None));
+    assert!(matches!(plan(&seen, now()), Step::Fail(..)));
+}
+
+#[test]
 fn what_the_repository_holds_is_a_success_even_if_everything_else_is_lost() {
     let seen = inspected(answer(Some(RunState::Committed), Some(report()), None), Reason::JobGone);
     let Step::Finish(found, _) = plan(&seen, now()) else { panic!() };
