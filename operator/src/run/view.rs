@@ -115,9 +115,13 @@ fn is_up(pod: &Pod) -> bool {
 /// there are some, else as it is seen from outside.
 fn last_failure(pods: &[Pod], channel: Option<&(Report, String)>) -> Option<Failure> {
     let said = |(report, _): &(Report, String)| report.error().cloned();
-    let Some(pod) = newest_ended(pods) else { return channel.and_then(said) };
-    let uid = pod.metadata.uid.as_deref();
-    match channel.filter(|(_, pod_uid)| uid == Some(pod_uid)) {
+    let is_of = |pod: &Pod, (_, uid): &(Report, String)| pod.metadata.uid.as_ref() == Some(uid);
+    let Some(pod) = newest_ended(pods) else {
+        // A pod may have said how its attempt failed, and not be able to end: that is no
+        // attempt before.
+        return channel.filter(|own| !pods.iter().any(|pod| is_of(pod, own))).and_then(said);
+    };
+    match channel.filter(|own| is_of(pod, own)) {
         Some(own) => said(own),
         None => match termination_report(pod) {
             Some(report) => report.error().cloned(),

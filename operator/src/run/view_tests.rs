@@ -173,6 +173,26 @@ fn between_two_attempts_the_failure_of_the_last_one_is_told() {
 }
 
 #[test]
+fn a_pod_that_cannot_end_is_no_attempt_before_the_one_that_runs() {
+    let own = raw(&report(Outcome::Failed, retryable()), "j", "first");
+    let active = job(json!({"active": 1}));
+    let judged = view(&seen(Some(&active), &[pod("first", running())], Some(&own)));
+    assert_eq!(judged, RunView::Running { attempts: 1, last_failure: None });
+    // The pod that said it is gone: now it is.
+    let active = job(json!({"active": 1, "failed": 1}));
+    let judged = view(&seen(Some(&active), &[pod("second", running())], Some(&own)));
+    assert_eq!(judged, RunView::Running { attempts: 2, last_failure: retryable() });
+    // Of two the newer one hangs.
+    let own = raw(&report(Outcome::Failed, retryable()), "j", "second");
+    let pods = [pod("first", terminated(137, "OOMKilled", None)), pod("second", running())];
+    let judged = view(&seen(Some(&active), &pods, Some(&own)));
+    let RunView::Running { attempts: 2, last_failure: Some(last) } = judged else {
+        panic!("{judged:?}")
+    };
+    assert_eq!(last.reason, Reason::OutOfMemory);
+}
+
+#[test]
 fn an_attempt_that_is_never_followed_by_another_is_not_waited_for_for_ever() {
     let pods = [pod("first", terminated(1, "Error", None))];
     let active = job(json!({"failed": 1}));
