@@ -162,7 +162,9 @@ fn ended(seen: &Observation<'_>, channel: Option<(Report, String)>, attempts: u3
         },
         |pod| explain_wait(pod).unwrap_or_else(|| explain_end(pod)),
     );
-    if !seen.pods.is_empty() && !seen.pods.iter().any(was_started) {
+    // Pods that are gone may have done something.
+    let is_all_seen = attempts as usize <= seen.pods.len();
+    if !seen.pods.is_empty() && is_all_seen && !seen.pods.iter().any(was_started) {
         return RunView::NeverStarted(cause);
     }
     RunView::Unknown(cause, attempts)

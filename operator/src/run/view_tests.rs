@@ -193,6 +193,19 @@ fn a_pod_that_cannot_end_is_no_attempt_before_the_one_that_runs() {
 }
 
 #[test]
+fn a_job_whose_last_pod_never_started_has_run_if_an_earlier_pod_is_gone() {
+    let pods = [pod("second", container_waits("CreateContainerConfigError"))];
+    let ended = |failed: u32| {
+        job(json!({"failed": failed, "conditions": [{"type": "Failed", "status": "True"}]}))
+    };
+    let judged = view(&seen(Some(&ended(1)), &pods, None));
+    assert!(matches!(judged, RunView::NeverStarted(_)), "{judged:?}");
+    let judged = view(&seen(Some(&ended(2)), &pods, None));
+    let RunView::Unknown(cause, 2) = judged else { panic!("{judged:?}") };
+    assert_eq!(cause.reason, Reason::PodRejected);
+}
+
+#[test]
 fn an_attempt_that_is_never_followed_by_another_is_not_waited_for_for_ever() {
     let pods = [pod("first", terminated(1, "Error", None))];
     let active = job(json!({"failed": 1}));

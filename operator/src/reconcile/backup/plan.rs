@@ -82,7 +82,7 @@ pub fn plan(seen: &Gathered, now: Timestamp) -> Step {
     }
     match &seen.run {
         None => plan_unbegun(seen, resolved, now),
-        Some(run) => plan_begun(run),
+        Some(run) => plan_begun(seen, run),
     }
 }
 
@@ -114,7 +114,7 @@ fn too_late(seen: &Gathered, now: Timestamp) -> Option<Failure> {
     })
 }
 
-fn plan_begun(run: &RunView) -> Step {
+fn plan_begun(seen: &Gathered, run: &RunView) -> Step {
     match run {
         RunView::Waiting(waiting) => Step::Start(waiting.clone()),
         RunView::Running { attempts, last_failure } => {
@@ -127,7 +127,11 @@ fn plan_begun(run: &RunView) -> Step {
             },
             _ => Step::Ask { cause: another_action(), attempts: *attempts, number: 1 },
         },
-        RunView::NeverStarted(failure) => Step::Fail(failure.clone(), 0),
+        // A pod that was disrupted counts for no attempt of its Job, and may be gone by now.
+        RunView::NeverStarted(cause) => match seen.status.attempts.unwrap_or(0) {
+            0 => Step::Fail(cause.clone(), 0),
+            attempts => Step::Ask { cause: cause.clone(), attempts, number: 1 },
+        },
         RunView::Unknown(cause, attempts) | RunView::Lost(cause, attempts) => {
             Step::Ask { cause: cause.clone(), attempts: *attempts, number: 1 }
         }

@@ -231,6 +231,10 @@ fn a_report_that_comes_during_an_inspection_is_taken() {
 
 #[test]
 fn a_pod_that_never_started_left_nothing_to_ask_for() {
-    let seen = begun(RunView::NeverStarted(Failure::new(Reason::ImagePullFailed, "no")));
+    let cause = Failure::new(Reason::ImagePullFailed, "no");
+    let mut seen = begun(RunView::NeverStarted(cause.clone()));
     assert!(matches!(plan(&seen, now()), Step::Fail(..)));
+    // Another one was seen to run, and is gone: its node was drained.
+    seen.status.attempts = Some(1);
+    assert_eq!(plan(&seen, now()), Step::Ask { cause, attempts: 1, number: 1 });
 }
