@@ -224,6 +224,11 @@ async fn begin(
             return Ok(Action::await_change());
         }
     };
+    // At most one Job of an object is there: a quota may count those that have ended, and
+    // one that never started may still stand where its end was not reached.
+    if let Some(before) = job_before(&status, &name) {
+        delete_job(context, &identity.namespace, before).await?;
+    }
     let ensured = ensure_job(context, &job).await?;
     if ensured == Ensured::Going {
         return Ok(Action::await_change());
@@ -243,6 +248,11 @@ async fn begin(
     let status = opening(status, None, generation, now);
     write_status(context, repository, status).await?;
     Ok(Action::requeue(LOOK_SOON))
+}
+
+/// The Job of the attempt before. What it told stands in the status.
+fn job_before<'a>(status: &'a BackupRepositoryStatus, name: &str) -> Option<&'a str> {
+    status.job_name.as_deref().filter(|before| *before != name)
 }
 
 fn init_job(

@@ -110,3 +110,16 @@ fn the_job_that_opens_a_repository() {
     let job = init_job(&repository, &identity, Some("5d0c"), "i".into(), &around).unwrap();
     insta::assert_yaml_snapshot!(fixtures::readable(&job));
 }
+
+#[test]
+fn an_attempt_takes_the_job_of_the_one_before_away_and_never_its_own() {
+    let status = tried();
+    assert_eq!(job_before(&status, "j2"), Some("j"));
+    assert_eq!(job_before(&status, "j"), None);
+    assert_eq!(job_before(&BackupRepositoryStatus::default(), "j"), None);
+    // One that ended without having started is still named when the next one begins.
+    let failure = Failure::new(Reason::ImagePullFailed, "no");
+    let failed = failed(status, &failure, now(), Some(1), now());
+    assert_eq!(plan(&repository(), &failed, None, now()), Step::Begin(2));
+    assert_eq!(job_before(&failed, "j2"), Some("j"));
+}
