@@ -13,7 +13,7 @@ use crate::context::{Context, ReconcileError};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::reconcile::LOOK_AGAIN;
-use crate::reconcile::one_shot::{NextJob, Run, release, running, until};
+use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, running, until};
 use crate::run::RunView;
 
 pub(super) async fn apply(
@@ -188,15 +188,29 @@ async fn let_inspection_go(
     }
 }
 
-/// Lets the Jobs of a run that has ended go.
+/// Lets the Jobs of a run that has ended go, for a while after its end.
 async fn tidy(
     seen: &Gathered,
     context: &Context,
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
+    if has_ended_lately(&seen.status.conditions, now) {
+        let_jobs_go(seen, context, now).await?;
+    }
+    Ok(Action::await_change())
+}
+
+/// Lets the Jobs that the status names go: nobody looks at them any more.
+async fn let_jobs_go(
+    seen: &Gathered,
+    context: &Context,
+    now: Timestamp,
+) -> Result<(), ReconcileError> {
     let jobs = seen.status.jobs.unwrap_or(0);
     let inspection =
         seen.status.inspections.map(|number| inspection_name(&seen.identity, jobs, number));
-    let names = seen.status.job_name.iter().cloned().chain(inspection);
-    release(&seen.identity.namespace, names, seen.status.completion_time, context, now).await
+    for name in seen.status.job_name.iter().cloned().chain(inspection) {
+        release_job(context, &seen.identity.namespace, &name, now).await?;
+    }
+    Ok(())
 }

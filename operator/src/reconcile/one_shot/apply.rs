@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use dbbackup_contract::Failure;
+use dbbackup_crds::Condition;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
 
 use super::{OneShot, ReportOf, RunStatus, Stage, Told, finished, running, waiting};
-use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, warn, write_status};
+use crate::cluster::{Ensured, delete_job, ensure_job, publish, warn, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::display;
-use crate::reasons;
+use crate::reasons::{self, COMPLETE, FAILED};
 use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
 use crate::run::{RunView, Waiting};
 
@@ -155,22 +156,15 @@ impl<K: OneShot> Run<'_, K> {
     }
 }
 
-/// Lets the Jobs of a run that has ended go. Only for a while after the end: a
-/// restart of the operator does not look at every object there is.
-pub(crate) async fn release(
-    namespace: &str,
-    jobs: impl IntoIterator<Item = String>,
-    completion_time: Option<Timestamp>,
-    context: &Context,
-    now: Timestamp,
-) -> Result<Action, ReconcileError> {
-    let ended = completion_time.unwrap_or(Timestamp::MIN);
-    if now.duration_since(ended).as_hours() < 1 {
-        for job in jobs {
-            release_job(context, namespace, &job, now).await?;
-        }
-    }
-    Ok(Action::await_change())
+/// Whether the end was written down within the last hour: only so long are the Jobs of a
+/// run looked at that has ended, lest a restart of the operator look at all there are.
+/// When the run itself ended says nothing of that: the operator may have been away for days.
+pub(crate) fn has_ended_lately(conditions: &[Condition], now: Timestamp) -> bool {
+    let ends = |condition: &&Condition| {
+        matches!(condition.type_.as_str(), COMPLETE | FAILED) && condition.status == "True"
+    };
+    let end = conditions.iter().find(ends);
+    end.is_some_and(|end| now.duration_since(end.last_transition_time.0).as_hours() < 1)
 }
 
 /// From now until `time`, at least a second.

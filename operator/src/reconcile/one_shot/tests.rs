@@ -5,10 +5,10 @@ use dbbackup_contract::{
     Progress, Reason, RestoreReport,
 };
 use dbbackup_crds::{BackupPhase, BackupStatus, RestorePhase, RestoreRequestStatus};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Told, finished};
+use super::{Told, finished, has_ended_lately};
 use crate::conditions::holds;
 use crate::reasons::{COMPLETE, FAILED, STALLED};
 
@@ -113,4 +113,16 @@ fn a_failure_is_told_with_its_attempts_its_hint_and_that_the_object_has_ended() 
         assert_eq!(told.hint, "Correct it. This object has ended; create another one.");
         assert_eq!(status.error.unwrap().class, ErrorClass::Retryable);
     }
+}
+
+#[test]
+fn the_job_of_a_run_that_ended_while_the_operator_was_away_is_let_go_too() {
+    let report = backup(Outcome::Succeeded, Some("s"), vec![database("shop", None)]);
+    let seen = now() + SignedDuration::from_hours(60);
+    for end in [Ok(report), Err(Failure::new(Reason::JobGone, "gone"))] {
+        let (status, _) = finished(began(), &end, 1, Some(1), seen);
+        assert!(has_ended_lately(&status.conditions, seen + SignedDuration::from_mins(59)));
+        assert!(!has_ended_lately(&status.conditions, seen + SignedDuration::from_mins(61)));
+    }
+    assert!(!has_ended_lately(&began().conditions, seen));
 }

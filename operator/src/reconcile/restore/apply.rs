@@ -11,7 +11,7 @@ use crate::cluster::{delete_job, release_job, write_status};
 use crate::context::{Context, ReconcileError};
 use crate::names::{Purpose, job_name};
 use crate::reconcile::LOOK_AGAIN;
-use crate::reconcile::one_shot::{NextJob, Run, release};
+use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately};
 
 pub(super) async fn apply(
     seen: &Gathered,
@@ -114,12 +114,16 @@ async fn finish(
     tidy(&done, context, now).await
 }
 
-/// Lets the Job of a restore that has ended go.
+/// Lets the Job of a restore that has ended go, for a while after its end.
 async fn tidy(
     seen: &Gathered,
     context: &Context,
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
-    let job = seen.status.job_name.iter().cloned();
-    release(&seen.identity.namespace, job, seen.status.completion_time, context, now).await
+    if let Some(job) = &seen.status.job_name
+        && has_ended_lately(&seen.status.conditions, now)
+    {
+        release_job(context, &seen.identity.namespace, job, now).await?;
+    }
+    Ok(Action::await_change())
 }
