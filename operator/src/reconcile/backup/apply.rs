@@ -1,19 +1,19 @@
 //! Carries a planned step out, then writes what became of it into the status.
 
 use dbbackup_contract::{BackupReport, Failure, Reason};
-use dbbackup_crds::{Backup, BackupStatus, RepositoryStatusRef, ResolvedBackup};
+use dbbackup_crds::{Backup, RepositoryStatusRef, ResolvedBackup};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use super::gather::{Gathered, Resolution, inspection_name};
+use super::status::{asking, beginning, could_not_ask, unknown};
 use super::{Step, task};
 use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, write_status};
-use crate::conditions::{Standing, Verdict, sentence};
 use crate::context::{Context, ReconcileError};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::reconcile::LOOK_AGAIN;
-use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, running, until};
+use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
 use crate::run::RunView;
 
 pub(super) async fn apply(
@@ -42,11 +42,10 @@ pub(super) async fn apply(
             let_inspection_go(seen, context, now).await?;
             let doing = match &trouble {
                 None => "the repository is being asked".to_owned(),
-                Some(trouble) => {
-                    format!("the repository could not be asked: {}", sentence(trouble))
-                }
+                Some(trouble) => could_not_ask(trouble),
             };
-            let mut status = unknown(seen, &cause, &doing, now);
+            let generation = seen.backup.metadata.generation;
+            let mut status = unknown(seen.status.clone(), &cause, &doing, generation, now);
             status.next_inspection_time = again;
             write_status(context, &seen.backup, status).await?;
             Ok(Action::requeue(again.map_or(LOOK_AGAIN, |again| until(again, now))))
@@ -66,15 +65,6 @@ fn run(seen: &Gathered, now: Timestamp) -> Run<'_, Backup> {
     }
 }
 
-/// The status of a run of which only the repository knows what became.
-fn unknown(seen: &Gathered, cause: &Failure, doing: &str, now: Timestamp) -> BackupStatus {
-    let message = format!("{}; {doing}", cause.message);
-    let verdict =
-        Verdict::new(Standing::Reconciling, Reason::OutcomeUnknown.as_str(), message.clone());
-    let words = format!("outcome unknown: {message}");
-    running(seen.status.clone(), &verdict, words, seen.backup.metadata.generation, now)
-}
-
 async fn begin(
     seen: &Gathered,
     resolved: &ResolvedBackup,
@@ -89,7 +79,10 @@ async fn begin(
         Ok(job) => job,
         Err(failure) => return finish(seen, Err(failure), 0, context, now).await,
     };
-    let mut status = seen.status.clone();
+    // Before their names are forgotten; all that they told is written down.
+    end_job(seen, context).await?;
+    let_jobs_go(seen, context, now).await?;
+    let mut status = beginning(seen.status.clone());
     status.resolved = Some(resolved.clone());
     status.series = Some(task::series(&context.cluster, seen, resolved));
     status.repository = Some(RepositoryStatusRef {
@@ -113,10 +106,6 @@ async fn ask(
         let failure = Failure::new(Reason::ReferenceNotFound, format!("{}; {name}", cause.message));
         return run(seen, now).wait(&failure, context).await;
     };
-    // What a lost pod may still do is fenced by the repository, so its Job may go.
-    if let (Some(RunView::Lost(..)), Some(job)) = (&seen.run, &seen.status.job_name) {
-        delete_job(context, &seen.identity.namespace, job).await?;
-    }
     let name = inspection_name(&seen.identity, seen.status.jobs.unwrap_or(0), number);
     let job = match task::inspect_job(
         &context.surroundings(),
@@ -128,29 +117,35 @@ async fn ask(
         Ok(job) => job,
         Err(failure) => return finish(seen, Err(failure), attempts, context, now).await,
     };
-    let mut status = unknown(seen, &cause, "the repository is being asked", now);
+    let refused = match ensure_job(context, &job).await? {
+        Ensured::Created => {
+            let note = format!("{}; the Job {name} asks the repository", cause.message);
+            publish(context, &seen.backup, reasons::EVENT_INSPECTING, "Inspect", note).await;
+            None
+        }
+        Ensured::Adopted => None,
+        Ensured::Refused(failure) => Some(failure),
+        Ensured::Going => return Ok(Action::await_change()),
+    };
+    let (told, generation) = ((&cause, attempts), seen.backup.metadata.generation);
+    let mut status = asking(seen.status.clone(), told, number, refused.as_ref(), generation, now);
     status.resolved = Some(resolved.as_ref().clone());
     status.series = Some(task::series(&context.cluster, seen, resolved));
-    status.attempts = Some(attempts);
-    let note = format!("{}; the Job {name} asks the repository", cause.message);
-    status.error = Some(cause.clone());
-    match ensure_job(context, &job).await? {
-        Ensured::Created => {
-            publish(context, &seen.backup, reasons::EVENT_INSPECTING, "Inspect", note).await;
-        }
-        Ensured::Adopted => {}
-        Ensured::Refused(failure) => {
-            let doing = format!("the repository could not be asked: {}", sentence(&failure));
-            let status = unknown(seen, &cause, &doing, now);
-            write_status(context, &seen.backup, status).await?;
-            return Ok(Action::requeue(LOOK_AGAIN));
-        }
-        Ensured::Going => return Ok(Action::await_change()),
-    }
-    status.inspections = Some(number);
-    status.next_inspection_time = None;
     write_status(context, &seen.backup, status).await?;
+    // Only now: a Job that goes before what was seen of it is stored takes that along.
+    end_job(seen, context).await?;
     Ok(Action::requeue(LOOK_AGAIN))
+}
+
+/// Ends the run's Job where it does not end by itself. What a lost pod may still do is
+/// fenced by the repository.
+async fn end_job(seen: &Gathered, context: &Context) -> Result<(), ReconcileError> {
+    match (&seen.run, &seen.status.job_name) {
+        (Some(RunView::NeverStarted(_) | RunView::Lost(..)), Some(job)) => {
+            delete_job(context, &seen.identity.namespace, job).await
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn finish(

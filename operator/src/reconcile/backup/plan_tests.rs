@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::context::Identity;
+use crate::reconcile::backup::status::{asking, beginning};
 
 fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
@@ -201,6 +202,37 @@ fn a_lost_node_begins_the_run_again_but_not_for_ever() {
     assert!(matches!(plan(&seen, now()), Step::Begin(_)));
     seen.status.jobs = Some(MAX_JOBS);
     assert!(matches!(plan(&seen, now()), Step::Fail(..)));
+}
+
+#[test]
+fn what_was_seen_of_a_lost_run_outlives_its_job() {
+    let cause = Failure::new(Reason::PodDisrupted, "its node is lost");
+    let refused = Failure::new(Reason::PodRejected, "exceeded quota");
+    let gone = || RunView::Unknown(Failure::new(Reason::JobGone, "gone"), 0);
+    let mut seen = begun(RunView::Lost(cause.clone(), 2));
+    let ask = Step::Ask { cause: cause.clone(), attempts: 2, number: 1 };
+    assert_eq!(plan(&seen, now()), ask);
+    // The inspection's Job is refused, and the run's Job is gone the next time.
+    let asking = |refused: Option<&Failure>| {
+        asking(begun(gone()).status, (&cause, 2), 1, refused, Some(1), now())
+    };
+    seen.status = asking(Some(&refused));
+    (seen.run, seen.inspection) = (Some(gone()), Some(gone()));
+    let Step::Await { trouble: None, again: Some(again), .. } = plan(&seen, now()) else {
+        panic!()
+    };
+    assert_eq!(plan(&seen, again), ask);
+    // It is taken, and the repository has an answer.
+    seen.status = asking(None);
+    assert_eq!(seen.status.inspections, Some(1));
+    seen.inspection = Some(answer(Some(RunState::NotCommitted), None, None));
+    assert!(matches!(plan(&seen, now()), Step::Begin(_)));
+    // The next Job is refused, too: the run waits for it.
+    seen.status = beginning(seen.status);
+    seen.status.error = Some(refused);
+    (seen.run, seen.inspection) = (None, None);
+    assert_eq!((&seen.status.job_name, seen.status.inspections), (&None, None));
+    assert!(matches!(plan(&seen, now()), Step::Begin(_)));
 }
 
 #[test]

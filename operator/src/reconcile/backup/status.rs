@@ -4,8 +4,60 @@ use dbbackup_contract::{BackupReport, DatabaseCount, DatabaseReport, Failure, Ou
 use dbbackup_crds::{Backup, BackupPhase, BackupStatus, RepositoryStatusRef};
 use jiff::Timestamp;
 
+use crate::conditions::{Standing, Verdict, sentence};
 use crate::display;
-use crate::reconcile::{Common, OneShot, RunReport, RunStatus, Stage};
+use crate::reconcile::one_shot::running;
+use crate::reconcile::{Common, LOOK_AGAIN, OneShot, RunReport, RunStatus, Stage};
+
+/// The status of a run of which only the repository knows what became.
+pub(super) fn unknown(
+    status: BackupStatus,
+    cause: &Failure,
+    doing: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> BackupStatus {
+    let message = format!("{}; {doing}", cause.message);
+    let verdict =
+        Verdict::new(Standing::Reconciling, Reason::OutcomeUnknown.as_str(), message.clone());
+    running(status, &verdict, format!("outcome unknown: {message}"), generation, now)
+}
+
+/// The repository is asked by the inspection `number`, or will be, where `refused` says
+/// why its Job could not be created. What was seen of the run is written down in both
+/// cases: its own Job is ended then, and tells it to nobody any more.
+pub(super) fn asking(
+    status: BackupStatus,
+    (cause, attempts): (&Failure, u32),
+    number: u32,
+    refused: Option<&Failure>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> BackupStatus {
+    let doing = match refused {
+        None => "the repository is being asked".to_owned(),
+        Some(why) => could_not_ask(why),
+    };
+    let mut status = unknown(status, cause, &doing, generation, now);
+    status.attempts = Some(attempts);
+    status.error = Some(cause.clone());
+    let begun = if refused.is_some() { number.saturating_sub(1) } else { number };
+    status.inspections = Some(begun);
+    status.next_inspection_time = refused.and_then(|_| now.checked_add(LOOK_AGAIN).ok());
+    status
+}
+
+/// Why there is no answer of the repository yet.
+pub(super) fn could_not_ask(why: &Failure) -> String {
+    format!("the repository could not be asked: {}", sentence(why))
+}
+
+/// The status of a run whose next Job is about to be created. What became of those before
+/// is settled: should this one be refused, the run waits, and is not judged by them.
+pub(super) fn beginning(mut status: BackupStatus) -> BackupStatus {
+    (status.job_name, status.inspections, status.next_inspection_time) = (None, None, None);
+    status
+}
 
 impl OneShot for Backup {
     const ACTION: &'static str = "Backup";
