@@ -151,14 +151,23 @@ pub(crate) async fn list_databases(session: &Session) -> Result<Vec<DatabaseProp
     Ok(databases)
 }
 
-/// The properties of the database that `session` is connected to.
-pub(crate) async fn read_properties(session: &Session) -> Result<DatabaseProperties, Failure> {
-    let sql = format!("{PROPERTIES} WHERE d.datname = current_database()");
+/// The properties of `database`, asked for where the databases were listed.
+///
+/// What all databases share (names, comments, settings) has no encoding of its
+/// own: in another session it might be other text.
+pub(crate) async fn read_properties(
+    session: &Session,
+    database: &str,
+) -> Result<DatabaseProperties, Failure> {
+    let sql = format!("{PROPERTIES} WHERE d.datname = $1");
     let row = session
-        .query_one(&sql, &[])
+        .query_opt(&sql, &[&database])
         .await
         .map_err(|error| query_failure(&error, "reading the database's properties"))?;
-    parse(row.try_get(0))
+    match row {
+        Some(row) => parse(row.try_get(0)),
+        None => Err(Failure::new(Reason::DatabaseNotFound, "it was dropped or renamed just now")),
+    }
 }
 
 /// Predefined roles that the contents of `session`'s database refer to.

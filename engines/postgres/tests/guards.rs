@@ -24,7 +24,7 @@ const BACKUP_STEPS: &[(&str, &str)] = &[
     ("pg_auth_members", "the server to list its roles"),
     ("database\0shop", "the server to open a session in database shop"),
     ("pg_export_snapshot", "the server to export a snapshot of database shop"),
-    ("d.datname = current_database()", "the server to describe database shop"),
+    ("WHERE d.datname = $1", "the server to describe database shop"),
 ];
 
 /// The same of a restore.

@@ -91,7 +91,8 @@ impl BlockReader {
         let bad = |what: &str| Err(ArchiveError::Damaged(format!("{what} {number}")));
         match (self.state, number) {
             (State::Object, 0) => Ok(State::Ended),
-            (State::Object, 1..=0xFFFF_FFFF) => {
+            // `pg_dump` writes an OID as a signed number: the upper half is negative.
+            (State::Object, -0x8000_0000..=-1 | 1..=0xFFFF_FFFF) => {
                 self.objects += 1;
                 self.tally.mark_object(number);
                 Ok(State::Length)
@@ -231,6 +232,19 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_object_may_have_any_number_that_an_oid_has() {
+        for number in [1, i64::from(i32::MAX), i64::from(i32::MIN), -1] {
+            let mut block = Vec::new();
+            for value in [number, 0, 0] {
+                super::super::wire::encode_int(value, 4, &mut block);
+            }
+            let mut reader = BlockReader::new(BlockKind::LargeObjects, 4);
+            assert_eq!(reader.feed(&block), Ok(block.len()), "{number}");
+            assert_eq!(reader.finish().unwrap().rows, 1);
+        }
+    }
 
     #[test]
     fn the_mark_is_left_out_wherever_the_pieces_end() {

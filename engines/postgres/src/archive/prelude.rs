@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ArchiveError;
 use super::layout::{BlockKind, Needs};
+use super::stream_names::shown;
 use super::wire::{Cursor, Unread};
 use crate::versions::major_of;
 
@@ -94,13 +95,15 @@ fn read_header_fields(cursor: &mut Cursor<'_>) -> Result<Header, Unread> {
 
 /// One entry of the table of contents, as far as it matters here.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct Entry<'a> {
     pub(super) dump_id: i64,
     /// A block of data belongs to it.
     pub(super) has_data: bool,
-    pub(super) tag: String,
+    /// Its name, in the database's encoding.
+    pub(super) tag: &'a [u8],
     pub(super) description: String,
-    pub(super) namespace: Option<String>,
+    /// Its schema, in the database's encoding.
+    pub(super) namespace: Option<&'a [u8]>,
     tablespace: Option<String>,
     owner: Option<String>,
     /// Its bytes.
@@ -108,21 +111,21 @@ pub(super) struct Entry {
 }
 
 /// Reads the entry at the start of `bytes`.
-pub(super) fn read_entry(bytes: &[u8], header: &Header) -> Result<Entry, Unread> {
+pub(super) fn read_entry<'a>(bytes: &'a [u8], header: &Header) -> Result<Entry<'a>, Unread> {
     let mut cursor = Cursor::new(bytes, header.int_size);
     let dump_id = cursor.int()?;
     let has_data = cursor.int()? != 0;
     // Table's and object's OID.
     cursor.string()?;
     cursor.string()?;
-    let tag = cursor.text()?.unwrap_or_default();
+    let tag = cursor.string()?.unwrap_or_default();
     let description = cursor.text()?.unwrap_or_default();
     // Section, definition, drop statement, copy statement.
     cursor.int()?;
     cursor.string()?;
     cursor.string()?;
     cursor.string()?;
-    let namespace = cursor.text()?;
+    let namespace = cursor.string()?;
     let tablespace = cursor.text()?;
     // Table access method.
     cursor.string()?;
@@ -141,7 +144,7 @@ pub(super) fn read_entry(bytes: &[u8], header: &Header) -> Result<Entry, Unread>
     Ok(Entry { dump_id, has_data, tag, description, namespace, tablespace, owner, length })
 }
 
-impl Entry {
+impl Entry<'_> {
     /// What kind of block holds its data.
     pub(super) fn block_kind(&self) -> BlockKind {
         match self.description.as_str() {
@@ -154,8 +157,8 @@ impl Entry {
     /// before 15 is written down, since it is not what a newer one would make.
     fn is_default_of(&self, server_version: &str) -> bool {
         let of_public = match self.description.as_str() {
-            "SCHEMA" => self.tag == "public",
-            "ACL" | "COMMENT" => self.tag == "SCHEMA public",
+            "SCHEMA" => self.tag == b"public",
+            "ACL" | "COMMENT" => self.tag == b"SCHEMA public",
             _ => false,
         };
         of_public && major_of(server_version).is_some_and(|major| major < 15)
@@ -172,7 +175,7 @@ impl Entry {
     fn is_of_database(&self) -> bool {
         match self.description.as_str() {
             "ENCODING" | "STDSTRINGS" | "SEARCHPATH" | "DATABASE" | "DATABASE PROPERTIES" => true,
-            "ACL" | "COMMENT" | "SECURITY LABEL" => self.tag.starts_with("DATABASE "),
+            "ACL" | "COMMENT" | "SECURITY LABEL" => self.tag.starts_with(b"DATABASE "),
             _ => false,
         }
     }
@@ -189,7 +192,7 @@ pub(super) struct NeedsCollector {
 
 impl NeedsCollector {
     /// Returns how many bytes it has come to take.
-    pub(super) fn add(&mut self, entry: &Entry, server_version: &str) -> usize {
+    pub(super) fn add(&mut self, entry: &Entry<'_>, server_version: &str) -> usize {
         if entry.is_of_database() {
             return 0;
         }
@@ -204,7 +207,7 @@ impl NeedsCollector {
             }
         };
         if entry.description == "EXTENSION" {
-            keep(&mut self.extensions, &entry.tag);
+            keep(&mut self.extensions, &shown(entry.tag));
         }
         if entry.makes_an_object() {
             keep(&mut self.owners, entry.owner.as_deref().unwrap_or_default());

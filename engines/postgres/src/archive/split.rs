@@ -7,8 +7,8 @@ use super::ArchiveError;
 use super::block::{BlockReader, Head, hex};
 use super::layout::{BlockKind, BlockLayout, LAYOUT_VERSION, Layout, PreludeLayout};
 use super::prelude::{Header, NeedsCollector, read_entry, read_header};
-use super::stream_names::encoded;
-use super::wire::Unread;
+use super::stream_names::{encoded, shown};
+use super::wire::arrived;
 
 /// `BLK_DATA`.
 const BLOCK_OF_TABLE: u8 = 1;
@@ -197,11 +197,7 @@ impl Splitter {
             pieces.push(Piece::Begin(Target::Prelude { stream }));
         }
         if self.header.is_none() {
-            let header = match read_header(&self.pending) {
-                Ok(header) => header,
-                Err(Unread::Short) => return Ok(None),
-                Err(Unread::Bad(error)) => return Err(error),
-            };
+            let Some(header) = arrived(read_header(&self.pending))? else { return Ok(None) };
             let bytes = self.pending.split_to(header.length).freeze();
             self.date = bytes[header.date.clone()].to_vec();
             self.give_prelude(bytes.slice(..header.date.start), pieces);
@@ -228,14 +224,8 @@ impl Splitter {
         while self.entries_left > 0 {
             let Some(header) = &self.header else { break };
             let rest = &self.pending[understood..];
-            let (entry, length) = match read_entry(rest, header) {
-                Ok(entry) => {
-                    let length = entry.length;
-                    (Some(entry), length)
-                }
-                Err(Unread::Short) => (None, rest.len()),
-                Err(Unread::Bad(error)) => return Err(error),
-            };
+            let entry = arrived(read_entry(rest, header))?;
+            let length = entry.as_ref().map_or(rest.len(), |entry| entry.length);
             if length > self.limits.entry_bytes {
                 return Err(too_large("an entry", self.limits.entry_bytes));
             }
@@ -250,16 +240,10 @@ impl Splitter {
                 continue;
             }
             let kind = entry.block_kind();
-            let stream = match (kind, &entry.namespace) {
-                (BlockKind::LargeObjects, _) => {
-                    format!("{}large-objects/{}", self.prefix, encoded(&entry.tag))
-                }
-                (BlockKind::Table, schema) => format!(
-                    "{}tables/{}/{}",
-                    self.prefix,
-                    encoded(schema.as_deref().unwrap_or_default()),
-                    encoded(&entry.tag)
-                ),
+            let (schema, name) = (entry.namespace.unwrap_or_default(), encoded(entry.tag));
+            let stream = match kind {
+                BlockKind::LargeObjects => format!("{}large-objects/{name}", self.prefix),
+                BlockKind::Table => format!("{}tables/{}/{name}", self.prefix, encoded(schema)),
             };
             if stream.len() > MAX_NAME_BYTES {
                 return Err(ArchiveError::Damaged("a table's name is too long".to_owned()));
@@ -267,8 +251,8 @@ impl Splitter {
             let layout = BlockLayout {
                 stream,
                 kind,
-                schema: entry.namespace,
-                name: entry.tag,
+                schema: entry.namespace.map(shown),
+                name: shown(entry.tag),
                 dump_id: entry.dump_id,
                 bytes: 0,
                 data_bytes: 0,

@@ -6,13 +6,15 @@
 
 use std::fmt::Write as _;
 
-/// `name` with everything but letters, digits, `-`, `_` and `.` percent-encoded.
+/// `name` with everything but letters, digits, `-`, `_` and `.` percent-encoded,
+/// byte by byte: a database's encoding may be another than UTF-8.
 ///
 /// Nothing reads these names as paths, but `.` and `..` are encoded all the same.
-pub(crate) fn encoded(name: &str) -> String {
-    let only_dots = name.bytes().all(|byte| byte == b'.');
+pub(crate) fn encoded(name: impl AsRef<[u8]>) -> String {
+    let name = name.as_ref();
+    let only_dots = name.iter().all(|byte| *byte == b'.');
     let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
+    for &byte in name {
         let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if plain || byte == b'.' && !only_dots {
             text.push(char::from(byte));
@@ -22,6 +24,11 @@ pub(crate) fn encoded(name: &str) -> String {
         }
     }
     text
+}
+
+/// `name` for people: as it is where it is UTF-8, else as in the streams' names.
+pub(crate) fn shown(name: &[u8]) -> String {
+    std::str::from_utf8(name).map_or_else(|_| encoded(name), str::to_owned)
 }
 
 /// What the names of all streams of a database begin with.
@@ -44,6 +51,11 @@ mod tests {
     proptest! {
         #[test]
         fn different_names_stay_different(a in ".{0,20}", b in ".{0,20}") {
+            prop_assert_eq!(a == b, encoded(&a) == encoded(&b));
+        }
+
+        #[test]
+        fn bytes_of_other_encodings_stay_different(a: Vec<u8>, b: Vec<u8>) {
             prop_assert_eq!(a == b, encoded(&a) == encoded(&b));
         }
     }

@@ -26,6 +26,15 @@ pub(super) enum Unread {
     Bad(ArchiveError),
 }
 
+/// What was read; `None` where its end has not arrived yet.
+pub(super) fn arrived<T>(read: Result<T, Unread>) -> Result<Option<T>, ArchiveError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Unread::Short) => Ok(None),
+        Err(Unread::Bad(error)) => Err(error),
+    }
+}
+
 impl From<ArchiveError> for Unread {
     fn from(error: ArchiveError) -> Self {
         Self::Bad(error)

@@ -138,7 +138,7 @@ async fn prepare(
         guard.waiting_for(format!("the server to export a snapshot of database {database}"));
         let point = export_snapshot(&session).await?;
         guard.waiting_for(format!("the server to describe database {database}"));
-        let mut properties = read_properties(&session).await?;
+        let mut properties = read_properties(&context.server.session, database).await?;
         properties.roles.extend(read_predefined_roles(&session).await?);
         check_readable(&session).await?;
         Ok((point, properties))

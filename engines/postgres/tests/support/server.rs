@@ -249,6 +249,15 @@ impl TestServer {
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Runs a statement with no settings of the session but these (`-c name=value`).
+    pub fn sql_with(&self, database: &str, settings: &str, sql: &str) -> String {
+        let mut command = self.command("psql", database);
+        command.env("PGOPTIONS", settings).args(["-X", "-q", "-A", "-t", "-c", sql]);
+        let (fine, out) = output_of(&mut command);
+        assert!(fine, "{sql}\n{out}");
+        out
+    }
+
     /// The whole database as `pg_dump -C` tells it, rows included.
     pub fn dump(&self, database: &str) -> String {
         self.dump_by(&self.programs(), database)
