@@ -5,11 +5,88 @@
 
 mod support;
 
+use dbbackup_contract::Reason;
+use dbbackup_postgres::ServerConnection;
 use support::nasty::similar_asserts;
 use support::{
-    MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, put_back,
-    report, restore_to,
+    MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, connection_as,
+    put_back, report, restore_to,
 };
+
+/// A server with a database `shop`, what `sql` makes in it, and a role that may read all.
+fn shop(major: u32, sql: &[&str]) -> TestServer {
+    let server = TestServer::start(major, &[]);
+    server.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'reader'");
+    server.sql("postgres", "CREATE DATABASE shop");
+    for statement in sql {
+        server.sql("shop", statement);
+    }
+    server
+}
+
+async fn backup_by(way: ServerConnection) -> (MemoryBackup, Vec<String>) {
+    let backup = MemoryBackup::default();
+    let made = back_up(&backup_of(way, &["shop"]), &backup).await.unwrap();
+    assert_all_succeeded(&made.databases);
+    (backup, made.databases[0].warnings.clone())
+}
+
+async fn refusal_of(way: ServerConnection) -> String {
+    let made = back_up(&backup_of(way, &["shop"]), &MemoryBackup::default()).await.unwrap();
+    let error = made.databases[0].error.as_ref().unwrap();
+    assert_eq!(error.reason, Reason::PermissionDenied, "{error}");
+    error.message.clone()
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_refused_before_the_dump() {
+    let server = shop(
+        17,
+        &[
+            "CREATE ROLE writer",
+            "SELECT lo_from_bytea(n, 'x') FROM generate_series(100, 101) n",
+            "ALTER LARGE OBJECT 101 OWNER TO writer",
+        ],
+    );
+    server.install_extension();
+    server.sql("shop", "CREATE EXTENSION dbbackup_nasty");
+    server.sql("shop", "INSERT INTO nasty_settings VALUES ('ours', '1')");
+    // Policies of the root hide nothing of what is read: the partitions.
+    for statement in [
+        "CREATE TABLE parted (a int) PARTITION BY LIST (a)",
+        "CREATE TABLE part PARTITION OF parted DEFAULT",
+        "INSERT INTO parted VALUES (1)",
+        "ALTER TABLE parted ENABLE ROW LEVEL SECURITY",
+        "GRANT SELECT ON parted, part TO reader",
+    ] {
+        server.sql("shop", statement);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let reader = || connection_as(&server, dir.path(), "reader", "reader");
+    let of_extension = "permission denied for table public.nasty_settings";
+    let refused = refusal_of(reader()).await;
+    assert!(refused.contains("nasty_settings") && refused.contains("nasty_numbers"), "{refused}");
+    assert!(!refused.contains("nasty_private"), "{refused}");
+    server.sql("shop", "GRANT SELECT ON SEQUENCE nasty_numbers TO reader");
+    assert_eq!(refusal_of(reader()).await, of_extension);
+    server.sql("shop", "GRANT SELECT ON nasty_settings TO reader");
+
+    let refused = refusal_of(reader()).await;
+    assert_eq!(refused, "permission denied for 2 large objects, the first is 100");
+    server.sql("shop", "GRANT writer TO reader");
+    assert_eq!(refusal_of(reader()).await, "permission denied for large object 100");
+    server.sql("shop", "GRANT SELECT ON LARGE OBJECT 100 TO PUBLIC");
+    let (backup, warnings) = backup_by(reader()).await;
+    assert_eq!(warnings, [""; 0]);
+    let layout = backup.json("databases/shop/layout.json");
+    let rows = |name: &str| {
+        let blocks = layout["blocks"].as_array().unwrap();
+        blocks.iter().find(|block| block["name"] == name).map(|block| block["rows"].clone())
+    };
+    assert_eq!(rows("nasty_settings").unwrap(), 1);
+    assert_eq!(rows("nasty_private"), None);
+    assert_eq!(rows("part").unwrap(), 1);
+}
 
 #[tokio::test]
 async fn names_of_other_encodings_come_back_and_stay_apart() {

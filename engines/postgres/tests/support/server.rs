@@ -258,6 +258,21 @@ impl TestServer {
         out
     }
 
+    /// Lays an extension of ours beside the server's own: one with tables whose rows are dumped.
+    pub fn install_extension(&self) {
+        let share = self.sql("postgres", "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'");
+        let to = self.root.join(share.trim_start_matches('/')).join("extension");
+        let from = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/extension");
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let draft = to.join(format!(".draft-{}-{number}", std::process::id()));
+            std::fs::copy(entry.path(), &draft).unwrap();
+            // At once: another test's server may be reading it, and the folder's files are shared.
+            std::fs::rename(&draft, to.join(entry.file_name())).unwrap();
+        }
+    }
+
     /// The whole database as `pg_dump -C` tells it, rows included.
     pub fn dump(&self, database: &str) -> String {
         self.dump_by(&self.programs(), database)
