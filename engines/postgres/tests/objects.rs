@@ -5,12 +5,12 @@
 
 mod support;
 
-use dbbackup_contract::Reason;
-use dbbackup_postgres::ServerConnection;
+use dbbackup_contract::{DatabaseOutcome, Reason};
+use dbbackup_postgres::{RestoreOptions, ServerConnection};
 use support::nasty::similar_asserts;
 use support::{
     MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, connection_as,
-    put_back, report, restore_to,
+    put_back, report, restore_to, scratch_of,
 };
 
 /// A server with a database `shop`, what `sql` makes in it, and a role that may read all.
@@ -86,6 +86,52 @@ async fn what_may_not_be_read_is_refused_before_the_dump() {
     assert_eq!(rows("nasty_settings").unwrap(), 1);
     assert_eq!(rows("nasty_private"), None);
     assert_eq!(rows("part").unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_database_with_subscriptions_that_fails_late_is_dropped_and_its_slots_are_left_alone() {
+    // Nothing listens there: whoever asked for the slot would hear that.
+    let server = shop(
+        18,
+        &[
+            "CREATE SUBSCRIPTION far CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p \
+             WITH (connect = false, slot_name = 'its_slot')",
+            "CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
+            "CREATE MATERIALIZED VIEW filled AS SELECT public.fails()",
+            "CREATE OR REPLACE FUNCTION fails() RETURNS int LANGUAGE plpgsql \
+             AS $$BEGIN RAISE 'no'; END$$",
+        ],
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let (backup, _) = backup_by(connection(&server, dir.path())).await;
+    let restore = restore_to(connection(&server, dir.path()), &[("shop", "shop2")]);
+    let restored = put_back(&restore, &backup).await.unwrap();
+    assert_eq!(report(&restored.databases, "shop").outcome, DatabaseOutcome::Failed);
+    assert_eq!(server.databases(), ["postgres", "shop"]);
+
+    // The same of a restore that is gone, beside event triggers that would have their say.
+    let stream = "tables/public/late";
+    server.sql("shop", "DROP MATERIALIZED VIEW filled; CREATE TABLE late AS SELECT 1 AS a");
+    let (backup, _) = backup_by(connection(&server, dir.path())).await;
+    let gone = RestoreOptions { request_uid: "gone".to_owned(), ..restore.clone() };
+    support::killed_at(&gone, &backup, stream).await;
+    let scratch = scratch_of(&server);
+    for statement in [
+        "CREATE SUBSCRIPTION again CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p \
+         WITH (connect = false, slot_name = 'its_slot')",
+        "CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql \
+         AS $$BEGIN RAISE 'no'; END$$",
+        "CREATE EVENT TRIGGER comes ON login EXECUTE FUNCTION forbid()",
+        "ALTER EVENT TRIGGER comes ENABLE ALWAYS",
+        "CREATE EVENT TRIGGER forbids ON ddl_command_start EXECUTE FUNCTION forbid()",
+    ] {
+        server.sql_with(&scratch, "-c event_triggers=off", statement);
+    }
+    let restored = put_back(&restore, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(restored.left_behind.len(), 1, "{:?}", restored.left_behind);
+    assert_eq!(server.databases(), ["postgres", "shop", "shop2"]);
+    assert!(!server.log().contains("could not connect to the publisher"), "{}", server.log());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 use dbbackup_contract::Failure;
 use tracing::{info, warn};
 
+use super::dropping::drop_database;
 use super::locks::RestoreLock;
 use super::scratch::{LOADED, LOADING, MARK, Scratch, is_scratch_name, look_at};
 use crate::ServerConnection;
@@ -17,7 +18,6 @@ use crate::connection::Session;
 use crate::errors::{is_session_lost, query_failure};
 use crate::options::{LeftBehind, Leftover};
 use crate::server::open_session;
-use crate::sql::ident;
 use crate::watch::Guard;
 
 /// A connection limit from here on is a number of ours.
@@ -84,15 +84,16 @@ pub(super) async fn clear_away(
     let mut left = Vec::new();
     for name in names.into_iter().filter(|name| own.iter().all(|scratch| scratch.name != *name)) {
         guard.waiting_for(format!("the server to drop database {name}, which a restore left"));
-        let (leftover, goes_on) = match guard.on(&session, clear_one(&session, &name)).await {
-            Ok(None) => continue,
-            Ok(Some(leftover)) => (leftover, true),
-            Err(failure) if guard.is_stopped() => return Err(failure),
-            Err(failure) => {
-                let goes_on = !is_session_lost(&failure);
-                (Leftover::Stays(failure.message), goes_on)
-            }
-        };
+        let (leftover, goes_on) =
+            match guard.on(&session, clear_one(&session, connection, &name)).await {
+                Ok(None) => continue,
+                Ok(Some(leftover)) => (leftover, true),
+                Err(failure) if guard.is_stopped() => return Err(failure),
+                Err(failure) => {
+                    let goes_on = !is_session_lost(&failure);
+                    (Leftover::Stays(failure.message), goes_on)
+                }
+            };
         tell(&name, &leftover);
         left.push(LeftBehind { name, leftover });
         if !goes_on {
@@ -113,19 +114,27 @@ async fn scratch_databases(session: &Session) -> Result<Vec<String>, Failure> {
 }
 
 /// What became of one database; `None` if there is nothing to say of it.
-async fn clear_one(session: &Session, name: &str) -> Result<Option<Leftover>, Failure> {
+async fn clear_one(
+    session: &Session,
+    connection: &ServerConnection,
+    name: &str,
+) -> Result<Option<Leftover>, Failure> {
     let lock = RestoreLock::of_scratch(name);
     if !lock.try_take(session).await? {
         info!(scratch = name, "another restore works with it");
         return Ok(None);
     }
     // Looked at under the lock: before, it could have been somebody's.
-    let outcome = drop_if_loading(session, name).await;
+    let outcome = drop_if_loading(session, connection, name).await;
     lock.give_back(session).await?;
     outcome
 }
 
-async fn drop_if_loading(session: &Session, name: &str) -> Result<Option<Leftover>, Failure> {
+async fn drop_if_loading(
+    session: &Session,
+    connection: &ServerConnection,
+    name: &str,
+) -> Result<Option<Leftover>, Failure> {
     let Some(seen) = look_at(session, name).await? else { return Ok(None) };
     Ok(match kind_of(seen.comment.as_deref(), seen.connection_limit) {
         Kind::Foreign => None,
@@ -136,8 +145,7 @@ async fn drop_if_loading(session: &Session, name: &str) -> Result<Option<Leftove
         Kind::Loading(request) => {
             // Not by force: whoever is connected to it is nobody of ours, or the
             // server has yet to notice that it is gone.
-            let sql = format!("DROP DATABASE {}", ident(name));
-            session.run(&sql, "dropping what a restore left").await?;
+            drop_database(session, connection, name, "").await?;
             Some(Leftover::Dropped(request))
         }
     })

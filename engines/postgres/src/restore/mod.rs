@@ -5,6 +5,7 @@
 //! everything was validated; one database's failure leaves the others.
 
 mod contents;
+mod dropping;
 mod journal;
 mod leftovers;
 mod load;
@@ -252,14 +253,14 @@ async fn restore_each(
             Err(failure) => {
                 if guard.is_stopped() {
                     // What is loaded stays for a retry; the rest would be dropped by it.
-                    clean_up(&server.session, &planned.scratch, true).await;
+                    clean_up(loader, &planned.scratch, true).await;
                     return Err(failure);
                 }
                 if let Err(lost) = answers(guard, &server.session).await {
                     return Err(if is_session_lost(&failure) { failure } else { lost });
                 }
                 tracing::warn!(database = planned.scratch.target, %failure, "database failed");
-                clean_up(&server.session, &planned.scratch, false).await;
+                clean_up(loader, &planned.scratch, false).await;
                 planned.fail(failure);
             }
         }
@@ -357,7 +358,7 @@ async fn take_step(
         }
         Step::DropScratch => {
             waiting_for("drop the scratch database of");
-            scratch.drop(session).await?;
+            scratch.drop(session, loader.connection).await?;
         }
         Step::Load => {
             waiting_for("mark the loaded scratch database of");
@@ -389,7 +390,8 @@ async fn set_properties(
 }
 
 /// Drops what a database's failure leaves behind, if it is ours.
-async fn clean_up(session: &Session, scratch: &Scratch, keep_loaded: bool) {
+async fn clean_up(loader: &Loader<'_>, scratch: &Scratch, keep_loaded: bool) {
+    let session = &loader.server.session;
     let dropped = async {
         // A stop may have come in the middle of a transaction of ours, and no
         // database is dropped in one; where none is open, this is a warning.
@@ -404,7 +406,7 @@ async fn clean_up(session: &Session, scratch: &Scratch, keep_loaded: bool) {
                 if step == Step::MarkLoading {
                     scratch.mark_loading(session).await?;
                 }
-                scratch.drop(session).await
+                scratch.drop(session, loader.connection).await
             }
             _ => Ok(()),
         }
@@ -437,6 +439,8 @@ pub async fn settle(options: &RestoreOptions, result: &RestoreResult) -> Result<
     let server = guard.wait(Server::open(&options.server)).await?;
     let session = &server.session;
     let settling = async {
+        // All or none: a run that is killed here leaves nothing half settled.
+        session.run("BEGIN", "settling the restore").await?;
         for placed in &result.placed {
             guard.waiting_for(format!("the server to settle database {}", placed.name));
             let scratch = Scratch::new(&options.request_uid, &placed.name);
@@ -446,7 +450,7 @@ pub async fn settle(options: &RestoreOptions, result: &RestoreResult) -> Result<
                 set_comment(session, &placed.name, placed.comment.as_deref()).await?;
             }
         }
-        Ok(())
+        session.run("COMMIT", "settling the restore").await
     };
     guard.on(session, settling).await
 }

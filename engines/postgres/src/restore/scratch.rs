@@ -6,7 +6,9 @@ use std::time::Duration;
 use dbbackup_contract::Failure;
 use sha2::{Digest, Sha256};
 
+use super::dropping::drop_database;
 use super::journal::{Marks, Seen};
+use crate::ServerConnection;
 use crate::connection::Session;
 use crate::errors::query_failure;
 use crate::sql::{ident, literal};
@@ -92,9 +94,12 @@ impl Scratch {
     }
 
     /// Drops it, with what an attempt that was killed left connected to it.
-    pub(super) async fn drop(&self, session: &Session) -> Result<(), Failure> {
-        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(&self.name));
-        session.run(&sql, "dropping the scratch database").await
+    pub(super) async fn drop(
+        &self,
+        session: &Session,
+        connection: &ServerConnection,
+    ) -> Result<(), Failure> {
+        drop_database(session, connection, &self.name, "WITH (FORCE)").await
     }
 
     /// Gives it the target's name. Whoever is connected to it is sent away: it
