@@ -81,11 +81,8 @@ impl ClientFiles {
         self.env.clone()
     }
 
-    fn set(&mut self, variable: &str, value: impl Into<OsString>) {
-        self.env.push((variable.into(), value.into()));
-    }
-
-    fn put(&mut self, variable: &str, name: &str, content: &[u8]) -> Result<(), Failure> {
+    /// Writes another file into the folder, and says where it is.
+    pub(crate) fn add(&self, name: &str, content: &[u8]) -> Result<PathBuf, Failure> {
         let path = self.folder.join(name);
         std::fs::OpenOptions::new()
             .write(true)
@@ -94,6 +91,15 @@ impl ClientFiles {
             .open(&path)
             .and_then(|mut file| file.write_all(content))
             .map_err(|error| local_failure(&path, &error))?;
+        Ok(path)
+    }
+
+    fn set(&mut self, variable: &str, value: impl Into<OsString>) {
+        self.env.push((variable.into(), value.into()));
+    }
+
+    fn put(&mut self, variable: &str, name: &str, content: &[u8]) -> Result<(), Failure> {
+        let path = self.add(name, content)?;
         self.set(variable, path);
         Ok(())
     }

@@ -33,6 +33,9 @@ pub(crate) struct DatabaseProperties {
     pub(crate) privileges: Option<Vec<Privilege>>,
     /// `ALTER DATABASE … SET`, and `ALTER ROLE … IN DATABASE … SET`.
     pub(crate) settings: Vec<Setting>,
+    /// `search_path` of a session of the owner.
+    #[serde(default)]
+    pub(crate) search_path: Option<String>,
     /// Every role that the database's contents refer to.
     pub(crate) roles: Vec<String>,
     /// Bytes on the server's disk; `None` where we may not know.
@@ -103,6 +106,12 @@ SELECT jsonb_build_object(
             'role', CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) END,
             'values', to_jsonb(s.setconfig)) ORDER BY s.setrole), '[]')
         FROM pg_db_role_setting s WHERE s.setdatabase = d.oid),
+    'searchPath', coalesce((
+        SELECT substr(c, length('search_path=') + 1)
+        FROM pg_db_role_setting s, unnest(s.setconfig) AS c
+        WHERE c LIKE 'search\_path=%' AND s.setdatabase IN (0, d.oid) AND s.setrole IN (0, d.datdba)
+        ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
+        (SELECT reset_val FROM pg_settings WHERE name = 'search_path')),
     'roles', (
         SELECT coalesce(jsonb_agg(DISTINCT pg_get_userbyid(p.refobjid)), '[]')
         FROM pg_shdepend p

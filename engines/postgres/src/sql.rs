@@ -40,7 +40,7 @@ pub(crate) fn set_clause(entry: &str) -> Option<(&str, String)> {
 }
 
 /// The names of a list, their quotes removed.
-fn list_names(list: &str) -> Vec<String> {
+pub(crate) fn list_names(list: &str) -> Vec<String> {
     let (mut names, mut name, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
     let mut chars = list.chars().peekable();
     while let Some(c) = chars.next() {

@@ -39,6 +39,89 @@ async fn refusal_of(way: ServerConnection) -> String {
 }
 
 #[tokio::test]
+async fn what_is_not_in_a_backup_is_named() {
+    for major in [13, 18] {
+        let server = shop(
+            major,
+            &[
+                "CREATE TABLE twice AS SELECT 1 AS a FROM generate_series(1, 2)",
+                "CREATE TABLE parted (a int) PARTITION BY LIST (a)",
+                "CREATE TABLE part PARTITION OF parted DEFAULT",
+                // Not valid, and written down all the same.
+                "CREATE INDEX on_root ON ONLY parted (a)",
+                "CREATE EXTENSION postgres_fdw",
+                "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw",
+                "CREATE USER MAPPING FOR reader SERVER far OPTIONS (password 'secret')",
+                "CREATE USER MAPPING FOR postgres SERVER far OPTIONS (password 'secret')",
+                "CREATE FUNCTION pg_catalog.helper(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                "CREATE DOMAIN pg_catalog.positive AS int",
+            ],
+        );
+        for number in 1..=4 {
+            let sql = format!("CREATE UNIQUE INDEX CONCURRENTLY broken_{number} ON twice (a)");
+            assert!(!server.try_sql("shop", &sql).0);
+        }
+        server.sql(
+            "postgres",
+            "SET allow_system_table_mods = on; INSERT INTO pg_shseclabel \
+             SELECT oid, 'pg_database'::regclass, 'provider', 'label' FROM pg_database \
+             WHERE datname = 'shop'",
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let (backup, warnings) = backup_by(connection(&server, dir.path())).await;
+        let of_all = [
+            "not in the backup, because they are not valid: indexes public.broken_1, \
+             public.broken_2, public.broken_3 and 1 more",
+            "not in the backup, because they are in the schema pg_catalog: \
+             pg_catalog.helper(integer), pg_catalog.positive",
+            "not in the backup: the security labels of the database itself",
+        ];
+        assert_eq!(warnings, of_all);
+        let restore = restore_to(connection(&server, dir.path()), &[("shop", "shop2")]);
+        assert_all_succeeded(&put_back(&restore, &backup).await.unwrap().databases);
+        assert_eq!(server.sql("shop2", "SELECT count(*) FROM pg_user_mappings"), "2");
+        let lost = "SELECT to_regclass('broken_1'), to_regproc('pg_catalog.helper')";
+        assert_eq!(server.sql("shop2", lost), "|");
+
+        server.sql("shop", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader");
+        let reader = connection_as(&server, dir.path(), "reader", "reader");
+        let (backup, warnings) = backup_by(reader).await;
+        let hidden = "2 user mappings are in the backup without their options (passwords): only a \
+                      superuser may read them";
+        assert_eq!(warnings.last().unwrap(), hidden);
+        // What is there of the secret is nothing.
+        let prelude = String::from_utf8_lossy(&backup.get("databases/shop/prelude")).into_owned();
+        assert!(prelude.contains("CREATE USER MAPPING") && !prelude.contains("secret"));
+    }
+}
+
+#[tokio::test]
+async fn what_a_standby_has_not_is_named() {
+    let server = shop(
+        17,
+        &[
+            "CREATE UNLOGGED TABLE fast (id serial, a int)",
+            "INSERT INTO fast (a) VALUES (1), (2)",
+            "CREATE TABLE safe AS SELECT 1 AS a",
+            "CHECKPOINT",
+        ],
+    );
+    server.stop();
+    server.write("standby.signal", "");
+    server.boot();
+    let dir = tempfile::tempdir().unwrap();
+    let (backup, warnings) = backup_by(connection(&server, dir.path())).await;
+    let named = "not in the backup, because a standby has no rows of what is unlogged: \
+                 public.fast, public.fast_id_seq";
+    assert_eq!(warnings, [named]);
+    let target = TestServer::start(17, &[]);
+    let restore = restore_to(connection(&target, dir.path()), &[("shop", "shop")]);
+    assert_all_succeeded(&put_back(&restore, &backup).await.unwrap().databases);
+    let rows = "SELECT (SELECT count(*) FROM fast), (SELECT count(*) FROM safe)";
+    assert_eq!(target.sql("shop", rows), "0|1");
+}
+
+#[tokio::test]
 async fn what_may_not_be_read_is_refused_before_the_dump() {
     let server = shop(
         17,
@@ -86,6 +169,77 @@ async fn what_may_not_be_read_is_refused_before_the_dump() {
     assert_eq!(rows("nasty_settings").unwrap(), 1);
     assert_eq!(rows("nasty_private"), None);
     assert_eq!(rows("part").unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_a_new_database_has_and_this_one_had_not_is_dropped() {
+    let server = shop(17, &["DROP SCHEMA public", "DROP EXTENSION plpgsql"]);
+    server.sql("shop", "CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS a");
+    let dir = tempfile::tempdir().unwrap();
+    let (backup, _) = backup_by(connection(&server, dir.path())).await;
+    for major in [13, 14, 17] {
+        let target = TestServer::start(major, &[]);
+        let restore = restore_to(connection(&target, dir.path()), &[("shop", "shop")]);
+        let restore = with_clients_of(&server, restore);
+        let restored = put_back(&restore, &backup).await.unwrap();
+        assert_all_succeeded(&restored.databases);
+        assert_eq!(restored.databases[0].warnings, [""; 0]);
+        let has =
+            "SELECT to_regnamespace('public'), (SELECT count(*) FROM pg_extension), a FROM s.t";
+        assert_eq!(target.sql("shop", has), "|0|1", "{major}");
+    }
+    // Who is no superuser owns the one, and not the other.
+    let target = TestServer::start(17, &[]);
+    target.sql("postgres", "CREATE ROLE maker LOGIN CREATEDB PASSWORD 'maker'");
+    for statement in ["ALTER DATABASE shop OWNER TO maker", "CREATE ROLE maker"] {
+        let _ = server.try_sql("postgres", statement);
+    }
+    server.sql("postgres", "ALTER DATABASE shop OWNER TO maker");
+    server.sql("shop", "ALTER SCHEMA s OWNER TO maker; ALTER TABLE s.t OWNER TO maker");
+    let (backup, _) = backup_by(connection(&server, dir.path())).await;
+    let maker = connection_as(&target, dir.path(), "maker", "maker");
+    let mut restore = restore_to(maker, &[("shop", "shop")]);
+    restore.globals = dbbackup_contract::GlobalsPolicy::Skip;
+    let restored = put_back(&restore, &backup).await.unwrap();
+    assert_all_succeeded(&restored.databases);
+    assert_eq!(
+        restored.databases[0].warnings,
+        ["it has EXTENSION plpgsql, which it had not: only a superuser can drop it"]
+    );
+    assert_eq!(target.sql("shop", "SELECT to_regnamespace('public'), a FROM s.t"), "|1");
+}
+
+/// The image's way: an archive is read by clients that are not older than what wrote it.
+fn with_clients_of(server: &TestServer, restore: RestoreOptions) -> RestoreOptions {
+    let clients = dbbackup_postgres::ClientFolders::new(vec![server.clients()]);
+    RestoreOptions { server: ServerConnection { clients, ..restore.server }, ..restore }
+}
+
+#[tokio::test]
+async fn amounts_of_money_are_read_as_they_were_written_or_not_at_all() {
+    let server = shop(17, &["CREATE TABLE paid (price money)"]);
+    server.sql("postgres", "ALTER DATABASE shop SET lc_monetary TO 'de_DE.utf8'");
+    server.sql("shop", "SET lc_monetary = 'C'; INSERT INTO paid VALUES ('1234.56')");
+    let dir = tempfile::tempdir().unwrap();
+    let (backup, _) = backup_by(connection(&server, dir.path())).await;
+    let rows = String::from_utf8(backup.get("databases/shop/tables/public/paid")).unwrap();
+    assert!(rows.contains("1.234,56 €"), "{rows}");
+    let restore = restore_to(connection(&server, dir.path()), &[("shop", "shop2")]);
+    assert_all_succeeded(&put_back(&restore, &backup).await.unwrap().databases);
+    assert_eq!(server.sql("shop2", "SELECT price::numeric FROM paid"), "1234.56");
+
+    let mut document = backup.json("databases/shop/database.json");
+    assert_eq!(document["unwritten"]["lcMonetary"], "de_DE.utf8");
+    document["unwritten"]["lcMonetary"] = "xx_XX.utf8".into();
+    backup.change("databases/shop/database.json", |bytes| {
+        *bytes = serde_json::to_vec(&document).unwrap();
+    });
+    let restore = restore_to(connection(&server, dir.path()), &[("shop", "shop3")]);
+    let restored = put_back(&restore, &backup).await.unwrap();
+    let error = restored.databases[0].error.as_ref().unwrap();
+    assert_eq!(error.reason, Reason::LocaleNotAvailable, "{error}");
+    assert!(error.message.contains("xx_XX.utf8"), "{error}");
+    assert_eq!(server.databases(), ["postgres", "shop", "shop2"]);
 }
 
 #[tokio::test]

@@ -98,6 +98,9 @@ pub(crate) struct Needs {
     pub(crate) tablespaces: Vec<String>,
     /// Extensions.
     pub(crate) extensions: Vec<String>,
+    /// Subscriptions: a restore makes them, and does not enable them.
+    #[serde(default)]
+    pub(crate) subscriptions: Vec<String>,
     /// Objects in all, those of the database itself left out.
     pub(crate) objects: u64,
 }

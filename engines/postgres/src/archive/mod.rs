@@ -13,11 +13,13 @@ mod block;
 pub(crate) mod join;
 mod layout;
 mod prelude;
+mod restore_order;
 mod split;
 mod stream_names;
 mod wire;
 
-pub(crate) use layout::Layout;
+pub(crate) use layout::{BlockLayout, Layout};
+pub(crate) use restore_order::{PHASES, Phase, RestoreOrder, RestoreOrderReader};
 pub(crate) use split::{Piece, Splitter, Target};
 pub(crate) use stream_names::database_prefix;
 

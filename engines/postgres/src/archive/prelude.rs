@@ -102,6 +102,7 @@ pub(super) struct Entry<'a> {
     /// Its name, in the database's encoding.
     pub(super) tag: &'a [u8],
     pub(super) description: String,
+    pub(super) section: i64,
     /// Its schema, in the database's encoding.
     pub(super) namespace: Option<&'a [u8]>,
     tablespace: Option<String>,
@@ -120,8 +121,8 @@ pub(super) fn read_entry<'a>(bytes: &'a [u8], header: &Header) -> Result<Entry<'
     cursor.string()?;
     let tag = cursor.string()?.unwrap_or_default();
     let description = cursor.text()?.unwrap_or_default();
-    // Section, definition, drop statement, copy statement.
-    cursor.int()?;
+    let section = cursor.int()?;
+    // Definition, drop statement, copy statement.
     cursor.string()?;
     cursor.string()?;
     cursor.string()?;
@@ -141,7 +142,7 @@ pub(super) fn read_entry<'a>(bytes: &'a [u8], header: &Header) -> Result<Entry<'
     // Where its data lies: a state and an offset, unset in a stream.
     cursor.take(1 + header.offset_size)?;
     let length = cursor.position();
-    Ok(Entry { dump_id, has_data, tag, description, namespace, tablespace, owner, length })
+    Ok(Entry { dump_id, has_data, tag, description, section, namespace, tablespace, owner, length })
 }
 
 impl Entry<'_> {
@@ -187,6 +188,7 @@ pub(super) struct NeedsCollector {
     owners: BTreeSet<String>,
     tablespaces: BTreeSet<String>,
     extensions: BTreeSet<String>,
+    subscriptions: BTreeSet<String>,
     objects: u64,
 }
 
@@ -206,8 +208,10 @@ impl NeedsCollector {
                 names.insert(name.to_owned());
             }
         };
-        if entry.description == "EXTENSION" {
-            keep(&mut self.extensions, &shown(entry.tag));
+        match entry.description.as_str() {
+            "EXTENSION" => keep(&mut self.extensions, &shown(entry.tag)),
+            "SUBSCRIPTION" => keep(&mut self.subscriptions, &shown(entry.tag)),
+            _ => {}
         }
         if entry.makes_an_object() {
             keep(&mut self.owners, entry.owner.as_deref().unwrap_or_default());
@@ -221,6 +225,7 @@ impl NeedsCollector {
             owners: self.owners.into_iter().collect(),
             tablespaces: self.tablespaces.into_iter().collect(),
             extensions: self.extensions.into_iter().collect(),
+            subscriptions: self.subscriptions.into_iter().collect(),
             objects: self.objects,
         }
     }

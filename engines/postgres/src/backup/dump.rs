@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::readable::check_readable;
+use super::unwritten::{Unwritten, read_unwritten, warnings_of};
 use super::{Stop, put_document};
 use crate::BackupOptions;
 use crate::archive::{Layout, Piece, Splitter, Target, database_prefix};
@@ -37,6 +38,9 @@ pub(crate) struct DatabaseDocument {
     /// When that was.
     pub(crate) consistent_time: Timestamp,
     pub(crate) properties: DatabaseProperties,
+    /// What `pg_dump` does not write down.
+    #[serde(default)]
+    pub(crate) unwritten: Unwritten,
 }
 
 /// What all dumps of a run share.
@@ -56,18 +60,20 @@ pub(super) struct Dumped {
     pub(super) rows: u64,
     pub(super) position: LogPosition,
     pub(super) time: Timestamp,
+    /// What of it is not in the backup as it is on the server.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Dumps `database` into its streams.
 pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Result<Dumped, Stop> {
     let guard = context.guard;
-    let (session, point, properties) =
+    let mut prepared =
         prepare(context, database).await.map_err(|failure| stop_for(context, failure))?;
 
-    let application_name = format!("dbbackup dump {}", point.snapshot);
+    let application_name = format!("dbbackup dump {}", prepared.point.snapshot);
     let files = ClientFiles::write(&context.options.server, database, &application_name)
         .map_err(Stop::All)?;
-    let spec = pg_dump(context, &files, &point, &properties);
+    let spec = pg_dump(context, &files, &prepared);
     let mut child = ChildProcess::start(&spec).map_err(Stop::All)?;
     let watcher = ClientWatcher::new(&context.server.session, application_name);
     guard.waiting_for(format!("pg_dump of database {database}"));
@@ -110,10 +116,9 @@ pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Resu
         let failure = with_blocker(failure_of_dump(&exit), &watcher);
         return Err(stop_for(context, failure));
     }
-    // Held until here: the snapshot lived in its transaction.
-    drop(session);
+    prepared.warnings.extend(warnings_of(&exit));
     let layout = pump.splitter.finish().map_err(|error| Stop::Database(error.into()))?;
-    commit(context, database, &layout, point, properties).await.map_err(|failure| {
+    commit(context, database, &layout, prepared).await.map_err(|failure| {
         match failure.reason {
             // Its own documents are too large: nobody else's fault, and no end of all.
             Reason::ArchiveUnsupported => Stop::Database(failure),
@@ -122,15 +127,22 @@ pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Resu
     })
 }
 
+/// What is known of a database before it is dumped.
+struct Prepared {
+    /// Its transaction holds the snapshot.
+    session: Session,
+    point: ConsistencyPoint,
+    properties: DatabaseProperties,
+    unwritten: Unwritten,
+    warnings: Vec<String>,
+}
+
 /// A run that was told to stop ends all; what else befalls a database is its own.
 fn stop_for(context: &Context<'_>, failure: Failure) -> Stop {
     if context.guard.is_stopped() { Stop::All(failure) } else { Stop::Database(failure) }
 }
 
-async fn prepare(
-    context: &Context<'_>,
-    database: &str,
-) -> Result<(Session, ConsistencyPoint, DatabaseProperties), Failure> {
+async fn prepare(context: &Context<'_>, database: &str) -> Result<Prepared, Failure> {
     let guard = context.guard;
     guard.waiting_for(format!("the server to open a session in database {database}"));
     let session = guard.wait(Session::open(&context.options.server, database)).await?;
@@ -141,27 +153,23 @@ async fn prepare(
         let mut properties = read_properties(&context.server.session, database).await?;
         properties.roles.extend(read_predefined_roles(&session).await?);
         check_readable(&session).await?;
-        Ok((point, properties))
+        let (unwritten, warnings) = read_unwritten(&session).await?;
+        Ok((point, properties, unwritten, warnings))
     };
-    let (point, properties) = guard.on(&session, asking).await?;
-    Ok((session, point, properties))
+    let (point, properties, unwritten, warnings) = guard.on(&session, asking).await?;
+    Ok(Prepared { session, point, properties, unwritten, warnings })
 }
 
-fn pg_dump(
-    context: &Context<'_>,
-    files: &ClientFiles,
-    point: &ConsistencyPoint,
-    properties: &DatabaseProperties,
-) -> ChildSpec {
+fn pg_dump(context: &Context<'_>, files: &ClientFiles, prepared: &Prepared) -> ChildSpec {
     let lock_timeout = context.options.lock_timeout.as_millis();
     let args: Vec<OsString> = vec![
         "--format=custom".into(),
         "--compress=0".into(),
         "--no-password".into(),
         // The role may have another one set as its own.
-        format!("--encoding={}", properties.encoding).into(),
+        format!("--encoding={}", prepared.properties.encoding).into(),
         format!("--lock-wait-timeout={lock_timeout}").into(),
-        format!("--snapshot={}", point.snapshot).into(),
+        format!("--snapshot={}", prepared.point.snapshot).into(),
     ];
     let mut env = files.env();
     // Only so can its session be told: it runs no statement of ours.
@@ -251,15 +259,18 @@ async fn commit(
     context: &Context<'_>,
     database: &str,
     layout: &Layout,
-    point: ConsistencyPoint,
-    properties: DatabaseProperties,
+    prepared: Prepared,
 ) -> Result<Dumped, Failure> {
+    let Prepared { session, point, properties, unwritten, warnings } = prepared;
+    // Held until here: the snapshot lived in its transaction.
+    drop(session);
     let prefix = database_prefix(database);
     let document = DatabaseDocument {
         version: DATABASE_DOCUMENT_VERSION,
         position: point.position.clone(),
         consistent_time: point.time,
         properties,
+        unwritten,
     };
     let guard = context.guard;
     guard.waiting_for(format!("the repository to take the description of database {database}"));
@@ -272,5 +283,6 @@ async fn commit(
         rows: layout.rows(),
         position: point.position,
         time: point.time,
+        warnings,
     })
 }

@@ -6,8 +6,10 @@
 
 mod dump;
 mod readable;
+mod unwritten;
 
 pub(crate) use self::dump::{DATABASE_DOCUMENT_VERSION, DatabaseDocument};
+pub(crate) use self::unwritten::Initial;
 
 use std::time::Instant;
 
@@ -148,6 +150,10 @@ async fn run(
                 report.bytes = dumped.bytes;
                 report.tables = dumped.tables;
                 report.rows = dumped.rows;
+                for warning in dumped.warnings {
+                    tracing::warn!(database = database.name, "{warning}");
+                    report.warn(warning);
+                }
                 bytes_read += dumped.bytes;
                 consistent.get_or_insert((dumped.position, dumped.time));
             }

@@ -2,28 +2,25 @@
 //!
 //! `pg_restore` turns the archive into a script and never connects; `psql`
 //! carries the script out and stops at the first error. Three arrows, each a
-//! pipe of the kernel: the memory is what stands in them.
+//! pipe of the kernel: the memory is what stands in them. This is the end of
+//! the last one; [`Script`] writes what comes in.
 
-use bytes::{Bytes, BytesMut};
 use dbbackup_contract::{Failure, Reason};
-use dbbackup_engine::{Activity, BackupSource, ChildExit, ChildProcess, ChildSpec, StdinUse};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use dbbackup_engine::{BackupSource, ChildExit, ChildProcess, ChildSpec, StdinUse};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use super::preamble::Preamble;
+use super::prologue::Prologue;
+use super::script::Script;
 use super::target::Target;
 use crate::ServerConnection;
 use crate::archive::Layout;
-use crate::archive::join::{BlockJoiner, PreludeJoiner, block_header};
 use crate::client_files::ClientFiles;
 use crate::clients::Clients;
 use crate::connection::keep_alive_statements;
-use crate::errors::{OlderTarget, failure_of_psql, failure_of_restore};
+use crate::errors::{OlderTarget, failure_of_psql};
 use crate::progress::Meter;
 use crate::server::Server;
 use crate::watch::{ClientWatcher, Guard};
-
-/// How much of the script is read at a time.
-const READ_BYTES: usize = 256 * 1024;
 
 /// What all loads of a run share.
 pub(super) struct Loader<'a> {
@@ -42,34 +39,26 @@ impl Loader<'_> {
         &self,
         layout: &Layout,
         database: &str,
-        preamble: Preamble,
+        prologue: &Prologue,
     ) -> Result<(), Failure> {
         let application_name = format!("dbbackup restore {database}");
         let files = ClientFiles::write(self.connection, database, &application_name)?;
-        let mut pg_restore = ChildProcess::start(&self.pg_restore())?;
         let mut psql = ChildProcess::start(&self.psql(&files))?;
-        let activity = self.guard.activity();
-        activity.waiting_for("pg_restore and psql to take the data");
-        let watcher = ClientWatcher::new(&self.server.session, application_name);
-        let pipes = (
-            pg_restore.take_stdin(),
-            pg_restore.take_stdout(),
-            psql.take_stdin(),
-            psql.take_stdout(),
-        );
-        let (Some(archive), Some(script), Some(statements), Some(tags)) = pipes else {
-            return Err(Failure::new(Reason::Internal, "a client has no pipes"));
+        let (Some(statements), Some(tags)) = (psql.take_stdin(), psql.take_stdout()) else {
+            return Err(Failure::new(Reason::Internal, "psql has no pipes"));
         };
+        self.guard.waiting_for("pg_restore and psql to take the data");
+        let watcher = ClientWatcher::new(&self.server.session, application_name);
+        let script = Script { loader: self, layout, files: &files, prologue };
+        let mut pg_restore = None;
         let work = async {
-            let (joined, passed, counted, restored, carried_out) = tokio::join!(
-                self.join_into(layout, archive, activity),
-                pass_on(script, statements, preamble, activity),
+            let (written, counted, carried_out) = tokio::join!(
+                script.write(statements, &mut pg_restore),
                 count_rows(tags),
-                pg_restore.wait(),
                 psql.wait(),
             );
             let older = OlderTarget::of(&layout.server_version, self.target.major);
-            judge(layout, joined, passed?, counted, &restored?, &carried_out?, older)
+            judge(layout, written, &counted, &carried_out?, older)
         };
         let held = async {
             tokio::select! {
@@ -83,19 +72,14 @@ impl Loader<'_> {
         let outcome = self.guard.client(&watcher, held).await;
         if outcome.is_err() {
             // Those that have ended already cost nothing.
-            let _ = tokio::join!(psql.end(), pg_restore.end());
+            let restoring = async {
+                if let Some(pg_restore) = &mut pg_restore {
+                    let _ = pg_restore.end().await;
+                }
+            };
+            let _ = tokio::join!(psql.end(), restoring);
         }
         outcome
-    }
-
-    fn pg_restore(&self) -> ChildSpec {
-        ChildSpec {
-            program: self.clients.program("pg_restore"),
-            args: vec!["--format=custom".into(), "--file=-".into()],
-            env: Vec::new(),
-            stdin: StdinUse::Piped,
-            name: "pg_restore",
-        }
     }
 
     fn psql(&self, files: &ClientFiles) -> ChildSpec {
@@ -118,80 +102,6 @@ impl Loader<'_> {
             name: "psql",
         }
     }
-
-    /// Joins the streams into the archive that `pg_restore` reads.
-    async fn join_into(
-        &self,
-        layout: &Layout,
-        mut archive: impl AsyncWrite + Unpin,
-        activity: &Activity,
-    ) -> Result<Joined, Failure> {
-        let asking =
-            |stream: &str| activity.waiting_for(format!("the repository to give {stream}"));
-        let mut out = Vec::new();
-        asking(&layout.prelude.stream);
-        let mut reader = self.source.open(&layout.prelude.stream).await?;
-        let mut prelude = PreludeJoiner::new(layout);
-        while let Some(bytes) = reader.next().await? {
-            prelude.push(bytes, &mut out);
-            for bytes in out.drain(..) {
-                if !self.give(&mut archive, &bytes, "the schema", activity).await {
-                    return Ok(Joined::NotTaken);
-                }
-            }
-            asking(&layout.prelude.stream);
-        }
-        prelude.finish()?;
-        for block in &layout.blocks {
-            let shown = block.shown();
-            let header = block_header(block, layout.int_size);
-            let mut joiner = BlockJoiner::new(block, layout.int_size);
-            asking(&block.stream);
-            let mut reader = self.source.open(&block.stream).await?;
-            let mut next = Some(header);
-            let mut is_header = true;
-            while let Some(bytes) = next {
-                if !is_header {
-                    joiner.push(&bytes)?;
-                }
-                if !self.give(&mut archive, &bytes, &shown, activity).await {
-                    return Ok(Joined::NotTaken);
-                }
-                is_header = false;
-                asking(&block.stream);
-                next = reader.next().await?;
-            }
-            joiner.finish()?;
-        }
-        activity.waiting_for("pg_restore and psql to end");
-        // Without this pg_restore would wait for more.
-        let _ = archive.shutdown().await;
-        Ok(Joined::Whole)
-    }
-
-    /// Whether `bytes` were taken; a reader that is gone says itself why.
-    async fn give(
-        &self,
-        archive: &mut (impl AsyncWrite + Unpin),
-        bytes: &Bytes,
-        shown: &str,
-        activity: &Activity,
-    ) -> bool {
-        activity.waiting_for(format!("pg_restore and psql to take {shown}"));
-        if archive.write_all(bytes).await.is_err() {
-            return false;
-        }
-        activity.moved(bytes.len());
-        self.meter.moved(bytes.len() as u64);
-        true
-    }
-}
-
-/// How far the archive came.
-enum Joined {
-    Whole,
-    /// `pg_restore` had gone.
-    NotTaken,
 }
 
 /// What `psql`'s session is told before it waits for the script: as statements,
@@ -210,30 +120,6 @@ fn session_settings(target: &Target) -> String {
         }
     }
     settings
-}
-
-/// Passes the script on to `psql`; returns whether all of it was taken.
-async fn pass_on(
-    mut script: impl AsyncRead + Unpin,
-    mut statements: impl AsyncWrite + Unpin,
-    mut preamble: Preamble,
-    activity: &Activity,
-) -> Result<bool, Failure> {
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(READ_BYTES);
-        match script.read_buf(&mut buffer).await {
-            Ok(0) => break,
-            Ok(read) => activity.moved(read),
-            Err(_) => return Ok(false),
-        }
-        let bytes = preamble.push(buffer.split().freeze())?;
-        if statements.write_all(&bytes).await.is_err() {
-            return Ok(false);
-        }
-    }
-    let rest = preamble.finish();
-    Ok(statements.write_all(&rest).await.is_ok() && statements.shutdown().await.is_ok())
 }
 
 /// Reads the rows that `psql` says it copied, table by table.
@@ -258,22 +144,18 @@ async fn count_rows(tags: impl AsyncRead + Unpin) -> Vec<u64> {
 /// What came of it: the first cause, not its consequences.
 fn judge(
     layout: &Layout,
-    joined: Result<Joined, Failure>,
-    passed: bool,
-    counted: Vec<u64>,
-    restored: &ChildExit,
+    written: Result<bool, Failure>,
+    counted: &[u64],
     carried_out: &ChildExit,
     older: Option<OlderTarget>,
 ) -> Result<(), Failure> {
-    let joined = joined?;
+    // A part that was not written is the cause; psql then saw a script that ends early.
+    let taken = written?;
     if !carried_out.is_success() {
         return Err(failure_of_psql(carried_out, older));
     }
-    if !restored.is_success() {
-        return Err(failure_of_restore(restored));
-    }
-    if !passed || matches!(joined, Joined::NotTaken) {
-        let message = "a client ended before it had taken everything";
+    if !taken {
+        let message = "psql ended before it had taken everything";
         return Err(Failure::new(Reason::ClientFailed, message));
     }
     let tables: Vec<_> = layout.tables().collect();
@@ -281,7 +163,7 @@ fn judge(
         let message = format!("{} of {} tables were filled", counted.len(), tables.len());
         return Err(Failure::new(Reason::RowsDiffer, message));
     }
-    let differing = tables.iter().zip(&counted).find(|(table, count)| table.rows != **count);
+    let differing = tables.iter().zip(counted).find(|(table, count)| table.rows != **count);
     match differing {
         None => Ok(()),
         Some((table, count)) => Err(Failure::new(

@@ -13,9 +13,11 @@ mod locks;
 mod memberships;
 mod merge;
 mod preamble;
+mod prologue;
 mod properties;
 mod public_schema;
 mod scratch;
+mod script;
 mod statements;
 mod target;
 mod validate;
@@ -37,7 +39,7 @@ pub(crate) use self::leftovers::is_scratch;
 use self::load::Loader;
 use self::locks::lock_both;
 use self::merge::{MergePlan, apply_merge, plan_merge};
-use self::preamble::Preamble;
+use self::prologue::plan_prologue;
 use self::properties::{create_options, property_statements};
 use self::public_schema::prepare_public_schema;
 use self::scratch::{Scratch, look_at, set_comment};
@@ -285,7 +287,7 @@ async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>
     let session = &server.session;
     let Planned { wanted, scratch, .. } = planned;
     let (mut created, mut placed) = (false, false);
-    let mut left_out = Vec::new();
+    let (prologue, mut left_out) = plan_prologue(wanted, target);
     loop {
         if guard.is_stopped() {
             return Err(interrupted());
@@ -297,8 +299,7 @@ async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>
         tracing::info!(database = scratch.target, scratch = scratch.name, ?step, "restore");
         if step == Step::Load {
             left_out.extend(prepare_load(loader, planned).await?);
-            let preamble = Preamble::new(target.settings.clone());
-            loader.load(&wanted.layout, &scratch.name, preamble).await?;
+            loader.load(&wanted.layout, &scratch.name, &prologue).await?;
         }
         left_out.extend(guard.on(session, take_step(loader, planned, step)).await?);
         match step {

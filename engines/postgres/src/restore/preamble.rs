@@ -1,4 +1,5 @@
-//! The first lines of `pg_restore`'s script, without settings that the target lacks.
+//! The first lines of `pg_restore`'s script, without settings that the target
+//! lacks, and with statements of ours at their end.
 //!
 //! A newer `pg_restore` begins with a setting or two that an older server does
 //! not know. Only the fixed lines before the first other statement are looked
@@ -16,17 +17,19 @@ use dbbackup_contract::{Failure, Reason};
 const MAX_BYTES: usize = 64 * 1024;
 
 /// Looks at a script's first lines as they stream past.
-pub(super) struct Preamble {
-    known: HashSet<String>,
+pub(super) struct Preamble<'a> {
+    known: &'a HashSet<String>,
+    ours: &'a [String],
     pending: BytesMut,
     restricted: bool,
     over: bool,
 }
 
-impl Preamble {
-    /// `known` are the settings that the target has.
-    pub(super) fn new(known: HashSet<String>) -> Self {
-        Self { known, pending: BytesMut::new(), restricted: false, over: false }
+impl<'a> Preamble<'a> {
+    /// `known` are the settings that the target has; `ours` are statements that
+    /// follow the preamble.
+    pub(super) fn new(known: &'a HashSet<String>, ours: &'a [String]) -> Self {
+        Self { known, ours, pending: BytesMut::new(), restricted: false, over: false }
     }
 
     /// Takes the next bytes; gives those that go on.
@@ -41,7 +44,7 @@ impl Preamble {
         let mut out = BytesMut::new();
         while let Some(end) = memchr::memchr(b'\n', &self.pending) {
             let line = self.pending.split_to(end + 1);
-            match judge(&line, &self.known) {
+            match judge(&line, self.known) {
                 Line::Restrict => {
                     self.restricted = true;
                     out.extend_from_slice(&line);
@@ -49,13 +52,16 @@ impl Preamble {
                 Line::Keep => out.extend_from_slice(&line),
                 Line::Drop => {}
                 Line::Other => {
+                    self.end(&mut out);
                     out.extend_from_slice(&line);
-                    self.over = true;
                     break;
                 }
             }
         }
-        self.over |= self.pending.len() > MAX_BYTES;
+        if !self.over && self.pending.len() > MAX_BYTES {
+            // No line of a preamble is as long as this.
+            self.end(&mut out);
+        }
         if self.over {
             if !self.restricted {
                 return Err(unrestricted());
@@ -63,6 +69,15 @@ impl Preamble {
             out.extend_from_slice(&std::mem::take(&mut self.pending));
         }
         Ok(out.freeze())
+    }
+
+    /// The preamble is over: ours follows.
+    fn end(&mut self, out: &mut BytesMut) {
+        self.over = true;
+        for statement in self.ours {
+            out.extend_from_slice(statement.as_bytes());
+            out.extend_from_slice(b";\n");
+        }
     }
 
     /// The script has ended: what is left of it.
@@ -116,10 +131,15 @@ mod tests {
 
     #[test]
     fn only_the_preamble_is_changed_however_it_arrives() {
-        let known = || ["statement_timeout", "row_security"].map(str::to_owned).into();
-        let expected = SCRIPT.replacen("SET transaction_timeout = 0;\n", "", 1);
+        let known = ["statement_timeout", "row_security"].map(str::to_owned).into();
+        let ours = ["SET array_nulls = on".to_owned()];
+        let expected = SCRIPT.replacen("SET transaction_timeout = 0;\n", "", 1).replacen(
+            "CREATE",
+            "SET array_nulls = on;\nCREATE",
+            1,
+        );
         for size in [1, 7, 40, SCRIPT.len()] {
-            let mut preamble = Preamble::new(known());
+            let mut preamble = Preamble::new(&known, &ours);
             let mut out = Vec::new();
             for piece in SCRIPT.as_bytes().chunks(size) {
                 out.extend_from_slice(&preamble.push(Bytes::copy_from_slice(piece)).unwrap());
@@ -132,7 +152,8 @@ mod tests {
     #[test]
     fn a_script_without_restrict_never_reaches_a_statement() {
         let script = SCRIPT.replace("\\restrict Ab1\n", "");
-        let mut preamble = Preamble::new(HashSet::new());
+        let known = HashSet::new();
+        let mut preamble = Preamble::new(&known, &[]);
         let failure = preamble.push(Bytes::from(script)).unwrap_err();
         assert_eq!(failure.reason, Reason::VersionUnsupported);
     }

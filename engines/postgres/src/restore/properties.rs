@@ -158,6 +158,7 @@ mod tests {
                 },
             ]),
             settings: vec![Setting { role: Some("a".into()), values: vec!["x.y=1".into()] }],
+            search_path: None,
             roles: vec![],
             size_bytes: None,
         }

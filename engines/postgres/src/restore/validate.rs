@@ -145,8 +145,8 @@ fn check_extensions(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
     Err(Failure::new(Reason::ExtensionNotAvailable, message))
 }
 
-/// Asks the server whether it has the locales, by making temporary collations
-/// of them in a transaction that is taken back.
+/// Asks the server whether it has the locales, by using them in a transaction
+/// that is taken back.
 async fn check_locale(session: &Session, wanted: &Wanted) -> Result<(), Failure> {
     let properties = &wanted.document.properties;
     let plain = |locale: &str| matches!(locale, "C" | "POSIX");
@@ -158,7 +158,12 @@ async fn check_locale(session: &Session, wanted: &Wanted) -> Result<(), Failure>
         );
         let shown = format!("{} (character types {})", properties.collate, properties.ctype);
         // Undefined object: the operating system has no such locale.
-        probe(session, &definition, &shown, &["42704"]).await?;
+        probe(session, &temporary_collation(&definition), &shown, &["42704"]).await?;
+    }
+    if let Some(locale) = &wanted.document.unwritten.lc_monetary {
+        let setting = format!("SET LOCAL lc_monetary = {}", literal(locale));
+        let shown = format!("{locale}, in which the backup's amounts of money are written");
+        probe(session, &setting, &shown, &["22023"]).await?;
     }
     let provider = match properties.locale_provider.as_str() {
         "i" => "icu",
@@ -172,23 +177,22 @@ async fn check_locale(session: &Session, wanted: &Wanted) -> Result<(), Failure>
     }
     let shown = format!("{locale:?} of the provider {provider}");
     // And: wrong kind of object, wrong value, a server built without the provider.
-    probe(session, &definition, &shown, &["42704", "42809", "22023", "0A000"]).await
+    let codes = ["42704", "42809", "22023", "0A000"];
+    probe(session, &temporary_collation(&definition), &shown, &codes).await
 }
 
-/// Makes one of them; `codes` are the server's words for one that it has not.
+fn temporary_collation(definition: &str) -> String {
+    format!("CREATE COLLATION pg_temp.dbbackup_probe ({definition})")
+}
+
+/// Tries a statement; `codes` are the server's words for a locale that it has not.
 ///
 /// What else may fail here (another encoding, no right to temporary objects)
 /// says nothing about the locale.
-async fn probe(
-    session: &Session,
-    definition: &str,
-    shown: &str,
-    codes: &[&str],
-) -> Result<(), Failure> {
+async fn probe(session: &Session, sql: &str, shown: &str, codes: &[&str]) -> Result<(), Failure> {
     let doing = "asking the target for the locale";
     session.run("BEGIN", doing).await?;
-    let sql = format!("CREATE COLLATION pg_temp.dbbackup_probe ({definition})");
-    let probed = session.batch_execute(&sql).await;
+    let probed = session.batch_execute(sql).await;
     session.run("ROLLBACK", doing).await?;
     let Err(error) = probed else { return Ok(()) };
     let lacks = error.as_db_error().is_some_and(|db| {
