@@ -7,6 +7,7 @@ pub mod gate;
 pub mod memory;
 pub mod nasty;
 pub mod proxy;
+pub mod raw;
 pub mod same;
 pub mod server;
 

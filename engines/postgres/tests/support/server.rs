@@ -9,7 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::nasty::for_major;
+use super::same::comparable;
+
 const LIMIT: Duration = Duration::from_secs(60);
+/// Settings by which every server writes the same text.
+const COMPARABLE: &str = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres \
+    -c bytea_output=hex -c lc_monetary=C -c array_nulls=on -c quote_all_identifiers=off";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub struct TestServer {
@@ -232,21 +238,13 @@ impl TestServer {
     /// major `level` lacks.
     pub fn sql_file(&self, database: &str, file: &str, level: u32) {
         let path = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
-        let text = for_major(&std::fs::read_to_string(path).unwrap(), level);
-        let mut child = self
-            .command("psql", database)
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut statements = child.stdin.take().unwrap();
-        // psql stops reading where a statement fails, and says which.
-        let _ = statements.write_all(text.as_bytes());
-        drop(statements);
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = for_major(&std::fs::read_to_string(path).unwrap(), level, self.major);
+        self.fed(database, file, &text);
+    }
+
+    /// Runs `sql`, too long for an argument; gives what it says.
+    pub fn sql_stdin(&self, database: &str, sql: &str) -> String {
+        self.fed(database, "stdin", sql)
     }
 
     /// Runs a statement with no settings of the session but these (`-c name=value`).
@@ -256,6 +254,27 @@ impl TestServer {
         let (fine, out) = output_of(&mut command);
         assert!(fine, "{sql}\n{out}");
         out
+    }
+
+    fn fed(&self, database: &str, what: &str, text: &str) -> String {
+        let mut child = self
+            .command("psql", database)
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut statements = child.stdin.take().unwrap();
+        let text = text.to_owned();
+        // psql stops reading where a statement fails, and says which.
+        let feeding = std::thread::spawn(move || {
+            let _ = statements.write_all(text.as_bytes());
+        });
+        let output = child.wait_with_output().unwrap();
+        feeding.join().unwrap();
+        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Lays an extension of ours beside the server's own: one with tables whose rows are dumped.
@@ -322,7 +341,9 @@ impl TestServer {
             .env("PGUSER", "postgres")
             .env("PGPASSWORD", "secret")
             .env("PGDATABASE", database)
-            .env("PGSSLMODE", "prefer");
+            .env("PGSSLMODE", "prefer")
+            // A server's own settings change nothing of what is compared.
+            .env("PGOPTIONS", COMPARABLE);
         command
     }
 
@@ -341,12 +362,6 @@ fn output_of(command: &mut Command) -> (bool, String) {
         text.push_str(&String::from_utf8_lossy(&output.stderr));
     }
     (output.status.success(), text.trim_end().to_owned())
-}
-
-/// What changes from one dump to the next although nothing else does.
-fn comparable(dump: &str) -> String {
-    let lines = dump.lines().filter(|line| !line.contains("restrict "));
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A session that somebody else holds.
@@ -397,28 +412,6 @@ impl Drop for TestServer {
         }
         let _ = std::fs::remove_dir_all(self.root.join(self.data.trim_start_matches('/')));
     }
-}
-
-/// What of `text` is meant for a server of `major`: a section that begins with a
-/// line `-- since N` is left out where the major is less, up to a line `-- end`.
-/// Its lines stay as empty ones, so that the numbers in messages are the file's.
-pub fn for_major(text: &str, major: u32) -> String {
-    let mut since = None;
-    let mut kept = String::new();
-    for (number, line) in text.lines().enumerate() {
-        let version = line.strip_prefix("-- since ").and_then(|version| version.parse().ok());
-        if let Some(version) = version {
-            assert!(since.is_none(), "line {}: a section within a section", number + 1);
-            since = Some(version);
-        } else if line == "-- end" {
-            assert!(since.take().is_some(), "line {}: the end of no section", number + 1);
-        } else if since.is_none_or(|since: u32| major >= since) {
-            kept.push_str(line);
-        }
-        kept.push('\n');
-    }
-    assert!(since.is_none(), "the last section has no end");
-    kept
 }
 
 fn free_port() -> u16 {
