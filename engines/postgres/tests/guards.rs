@@ -114,6 +114,8 @@ fn a_server_that_hangs_at_any_step_of_a_backup_is_a_stall_that_says_where() {
                 let expected = format!("no byte moved for 1 s, waiting for {words}");
                 assert!(failure.message.starts_with(&expected), "{said}: {failure}");
                 server.thaw();
+                // However busy the machine is now.
+                way.stall_timeout = Duration::from_secs(60);
                 let made = back_up(&backup_of(way, &["shop"]), &MemoryBackup::default()).await;
                 assert_all_succeeded(&made.unwrap().databases);
             });
@@ -172,7 +174,10 @@ async fn restored(
 
 async fn retry_succeeds(target: &TestServer, options: &RestoreOptions, backup: &MemoryBackup) {
     all_gone(target).await;
-    let restored = put_back(options, backup).await.unwrap();
+    let mut options = options.clone();
+    // However busy the machine is now.
+    options.server.stall_timeout = Duration::from_secs(60);
+    let restored = put_back(&options, backup).await.unwrap();
     assert_all_succeeded(&restored.databases);
     assert_eq!(scratch_databases(target), "");
     assert_eq!(target.databases(), ["postgres", "shop2"]);
