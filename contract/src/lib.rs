@@ -6,6 +6,7 @@
 //! holds types and pure functions only, so that anything may depend on it.
 
 mod connection;
+mod duration;
 mod exit;
 mod failure;
 mod memory;
@@ -20,6 +21,7 @@ mod task;
 pub use connection::{
     CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
 };
+pub use duration::{DurationError, DurationText};
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure};
 pub use memory::{DEFAULT_WORKERS, out_of_memory, runner_memory_bytes};

@@ -11,7 +11,6 @@
 
 mod backup;
 mod definition;
-mod duration;
 mod job;
 mod quantity;
 mod references;
@@ -25,8 +24,8 @@ pub use backup::{
     Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, RepositoryStatusRef,
     ResolvedBackup,
 };
+pub use dbbackup_contract::{DurationError, DurationText};
 pub use definition::{definitions, definitions_yaml};
-pub use duration::{DurationError, DurationText};
 pub use job::{JobSpec, LabelText, Resources};
 pub use quantity::{Quantity, QuantityError};
 pub use references::{

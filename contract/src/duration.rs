@@ -1,9 +1,8 @@
 //! Durations as people write them: `90s`, `15m`, `1h30m`, `7d`.
 
-use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A duration in text. Units are `ms`, `s`, `m`, `h` and `d`, where a day has 24 hours.
@@ -12,9 +11,20 @@ use serde::{Deserialize, Serialize};
 pub struct DurationText(String);
 
 /// Why a text is no duration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no duration: write a number and a unit, such as 90s, 15m, 1h30m or 7d")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurationError(String);
+
+impl fmt::Display for DurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = &self.0;
+        write!(
+            f,
+            "{text:?} is no duration: write a number and a unit, such as 90s, 15m, 1h30m or 7d"
+        )
+    }
+}
+
+impl std::error::Error for DurationError {}
 
 impl DurationText {
     /// What the CRDs' schema demands.
@@ -65,12 +75,13 @@ impl DurationText {
     }
 }
 
-impl JsonSchema for DurationText {
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for DurationText {
     fn inline_schema() -> bool {
         true
     }
 
-    fn schema_name() -> Cow<'static, str> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
         "Duration".into()
     }
 
