@@ -23,7 +23,9 @@ local_up() {
   say "starting a node with Kubernetes $("$bin/kubectl" version --client | awk '/^Client/ { print $3 }')"
   mkdir -p "$state"
   touch "$state/$mark"
-  provide node "$here/node"
+  # A copy: the cluster may outlive the checkout that brings it up.
+  cp -a "$here/node" "$state/scripts"
+  provide node "$state/scripts"
   provide kubebox "$kubebox"
   provide addons "$addons"
   provide pause "$pause"

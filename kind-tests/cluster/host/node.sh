@@ -17,7 +17,7 @@ start_node() {
     close_inherited
     NODE_NAME=$node_name NODE_ADDRESS=$node_address \
       exec setsid unshare --mount --net --pid --uts --ipc --fork --kill-child \
-      "$here/node/init" "$state"
+      "$state/scripts/init" "$state"
   ) >"$state/var/log/cluster/init.log" 2>&1 </dev/null &
   printf '%s %s\n' "$!" "$(start_time "$!")" >"$state/process"
   wait_until 10 node_init || start_fails init "the node's first process did not start"
