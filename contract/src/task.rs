@@ -248,8 +248,8 @@ pub struct BackupAction {
     pub source: Source,
 }
 
-/// Find the newest snapshot of a series, before anything is made from it: each
-/// attempt of a restore takes the same one then.
+/// Find the newest snapshot of a series that holds what is asked for, before
+/// anything is made from it: each attempt of a restore takes the same one then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FindAction {
@@ -258,6 +258,9 @@ pub struct FindAction {
     /// Its slot lies before this time, if said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
+    /// It holds these databases, if any does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<String>,
 }
 
 /// What happens to roles and other globals.

@@ -42,12 +42,15 @@ fn a_lost_database_with_its_role_comes_back_with_owner_privileges_and_settings()
     );
     server.sql("shop", "alter table items owner to shop_owner; grant select on items to public");
     create_repository(&scenario);
-    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
     scenario.apply(&backup("done", "nightly"));
     let _ = scenario.wait_for_condition("backup/done", "Complete");
     let rows = server.digest_of_items("shop");
     server.sql("postgres", "drop database shop");
     server.sql("postgres", "drop role shop_owner");
+    // Nobody notices at once: there is a newer backup, without it.
+    scenario.apply(&backup("without-it", "nightly"));
+    let _ = scenario.wait_for_condition("backup/without-it", "Complete");
 
     scenario.apply(&restore("without-role", "done", "shop", "shop"));
     let failed = scenario.wait_for_condition("restorerequest/without-role", "Failed");
@@ -59,6 +62,7 @@ fn a_lost_database_with_its_role_comes_back_with_owner_privileges_and_settings()
     );
 
     let yaml = restore("with-role", "done", "shop", "shop")
+        .replace("backupRef: {name: done}", "latest: {scheduleRef: {name: nightly}}")
         .replace("spec:\n", "spec:\n  globals: Merge\n");
     scenario.apply(&yaml);
     let restored = scenario.wait_for_condition("restorerequest/with-role", "Complete");

@@ -29,4 +29,4 @@ pub use options::{
     BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, RestoreOptions,
     RestoreResult, ServerConnection,
 };
-pub use restore::{restore, settle};
+pub use restore::{holds_databases, restore, settle};

@@ -1,11 +1,15 @@
-//! Which snapshot of a series is the newest.
+//! Which snapshot of a series is the newest that holds what is asked for.
+
+use std::sync::Arc;
 
 use dbbackup_contract::{Failure, FindAction, FindReport, Reason};
-use dbbackup_repository::Error;
+use dbbackup_postgres::holds_databases;
+use dbbackup_repository::{Error, Repository, Snapshot};
 use jiff::Timestamp;
 
 use super::Order;
 use super::open::named;
+use crate::streams::SnapshotSource;
 
 /// Finds the newest snapshot; a failure is in the report.
 pub(crate) async fn find(order: &Order<'_>, action: &FindAction) -> FindReport {
@@ -19,14 +23,45 @@ pub(crate) async fn find(order: &Order<'_>, action: &FindAction) -> FindReport {
 
 async fn try_find(order: &Order<'_>, action: &FindAction) -> Result<String, Failure> {
     let repository = order.open().await?;
-    let FindAction { series, before } = action;
+    let FindAction { series, before, databases } = action;
     let found = async {
-        repository.latest(series, *before).await.map_err(|error| match error {
+        let newest = repository.latest(series, *before).await.map_err(|error| match error {
             Error::SnapshotNotFound(_) => none_in(series, *before),
             other => other.into(),
-        })
+        })?;
+        if holds(&newest, databases).await? {
+            return Ok::<_, Failure>(newest);
+        }
+        let older = newest_with(&repository, action).await?;
+        // Where none holds them, the restore of the newest says what there is.
+        Ok(older.unwrap_or(newest))
     };
     Ok(order.step(found).await?.id().to_string())
+}
+
+/// A database that is lost is in no backup that was made since.
+async fn newest_with(
+    repository: &Repository,
+    action: &FindAction,
+) -> Result<Option<Snapshot>, Failure> {
+    let mut found = repository.snapshots(Some(&action.series)).await?.snapshots;
+    found.retain(|one| action.before.is_none_or(|before| one.about().slot_time < before));
+    found.sort_by_key(|one| one.about().slot_time);
+    for snapshot in found.into_iter().rev() {
+        if holds(&snapshot, &action.databases).await? {
+            tracing::warn!(
+                id = %snapshot.id(),
+                slot = %snapshot.about().slot_time,
+                "newer backups lack a database that is asked for; this one has them all"
+            );
+            return Ok(Some(snapshot));
+        }
+    }
+    Ok(None)
+}
+
+async fn holds(snapshot: &Snapshot, databases: &[String]) -> Result<bool, Failure> {
+    holds_databases(&SnapshotSource::new(Arc::new(snapshot.clone())), databases).await
 }
 
 fn none_in(series: &str, before: Option<Timestamp>) -> Failure {

@@ -67,6 +67,21 @@ pub(super) async fn find_wanted(
     Ok(found)
 }
 
+/// Whether a backup holds all of these databases, by the streams that it has.
+///
+/// # Errors
+/// What the repository says.
+pub async fn holds_databases(source: &dyn BackupSource, names: &[String]) -> Result<bool, Failure> {
+    for name in names {
+        // Written last: without it the database is not in the backup.
+        let layout = format!("{}layout.json", database_prefix(name));
+        if source.list(&layout).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The server would cut a longer name, or take `template0` for its own.
 fn check_target(target: &str) -> Result<(), Failure> {
     const MAX_NAME_BYTES: usize = 63;

@@ -32,6 +32,7 @@ use dbbackup_contract::{
 use dbbackup_engine::{BackupSource, ProgressSink};
 use tokio_util::sync::CancellationToken;
 
+pub use self::contents::holds_databases;
 use self::contents::{Wanted, find_wanted, read_globals};
 use self::journal::{Step, next_step};
 use self::leftovers::clear_away;
@@ -261,7 +262,7 @@ async fn restore_each(
                 if let Err(lost) = answers(guard, &server.session).await {
                     return Err(if is_session_lost(&failure) { failure } else { lost });
                 }
-                tracing::warn!(database = planned.scratch.target, %failure, "database failed");
+                tracing::info!(database = planned.scratch.target, %failure, "database failed");
                 clean_up(loader, &planned.scratch, false).await;
                 planned.fail(failure);
             }

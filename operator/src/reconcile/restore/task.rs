@@ -26,7 +26,7 @@ pub(super) fn job(
     let spec = &seen.request.spec;
     let mut mounts = Mounts::default();
     let action = match purpose {
-        Purpose::Find => find(resolved)?,
+        Purpose::Find => find(seen, resolved)?,
         _ => restore(seen, resolved, &mut mounts)?,
     };
     let repository_name = repository.metadata.name.clone().unwrap_or_default();
@@ -64,12 +64,14 @@ pub(super) fn job(
     build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
 }
 
-fn find(resolved: &ResolvedRestore) -> Result<Action, Failure> {
+fn find(seen: &Gathered, resolved: &ResolvedRestore) -> Result<Action, Failure> {
     let series = resolved
         .series
         .clone()
         .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.from names no backup"))?;
-    Ok(Action::Find(FindAction { series, before: resolved.before }))
+    let databases = seen.request.spec.databases.iter().map(|database| database.name.clone());
+    let (before, databases) = (resolved.before, databases.collect());
+    Ok(Action::Find(FindAction { series, before, databases }))
 }
 
 fn restore(
