@@ -201,7 +201,7 @@ reasons! {
     /// client, server or archive are of versions that do not fit
     VersionUnsupported: Fatal, Incompatible, RUNS, "Use an image of the runner that has a client of the server's major version.";
     /// a client program is not in the image
-    ClientMissing: Fatal, Incompatible, RUNS, "Use the runner's own image, or set the folder of the clients.";
+    ClientMissing: Fatal, Incompatible, RUNS, "Use the runner's own image, or install the client programs of the server's version.";
     /// a lock was not granted in time
     LockTimeout: Retryable, Retryable, RUNS, "Find the session that the message names, or run when it is done.";
     /// somebody else restores to the same place now

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use dbbackup_contract::{Failure, Reason};
 
+use crate::SnapshotId;
+
 /// Result of a repository's operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -57,12 +59,14 @@ pub enum Error {
     #[error("no snapshot has an id that begins with {0:?}")]
     SnapshotNotFound(String),
     /// Several snapshots' ids begin so.
-    #[error("{count} snapshots have an id that begins with {prefix:?}")]
+    #[error("{count} snapshots have an id that begins with {prefix:?}; the newest: {newest}")]
     SnapshotAmbiguous {
         /// What was asked for.
         prefix: String,
         /// How many fit.
         count: usize,
+        /// The newest of them.
+        newest: SnapshotId,
     },
     /// The snapshot has no such stream.
     #[error("snapshot {snapshot} has no stream {name:?}")]

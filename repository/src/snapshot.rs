@@ -93,10 +93,15 @@ impl Repository {
             (0, 0) => Err(not_found()),
             (1, 0) => list.snapshots.pop().ok_or_else(not_found),
             (0, 1) => Err(list.unreadable.pop().map_or_else(not_found, |(_, error)| error)),
-            (readable, unreadable) => Err(Error::SnapshotAmbiguous {
-                prefix: prefix.to_owned(),
-                count: readable + unreadable,
-            }),
+            (readable, unreadable) => {
+                let newest = list.snapshots.iter().max_by_key(|found| found.about().slot_time);
+                let broken = list.unreadable.first().map(|(id, _)| id);
+                Err(Error::SnapshotAmbiguous {
+                    prefix: prefix.to_owned(),
+                    count: readable + unreadable,
+                    newest: newest.map(Snapshot::id).or(broken).cloned().ok_or_else(not_found)?,
+                })
+            }
         }
     }
 

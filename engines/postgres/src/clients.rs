@@ -61,7 +61,8 @@ impl ClientFolders {
                 format!("{what}, the newest client here is {newest}"),
             )
             .with_hint(format!(
-                "Use an image of the runner with the clients of PostgreSQL {major}."
+                "Use an image of the runner with the clients of PostgreSQL {major}, or install them \
+                 (Debian: postgresql-client-{major})."
             ))),
             (None, None) => Err(Failure::new(
                 Reason::ClientMissing,

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use dbbackup_contract::{DatabaseOutcome, ErrorClass, Reason, TlsMode};
@@ -54,6 +55,24 @@ async fn secrets_and_addresses_that_are_wrong_have_their_reasons() {
     closed.access.port = 1;
     let failure = back_up(&backup_of(closed, &[]), &backup).await.unwrap_err();
     assert_eq!(failure.reason, Reason::ServerUnreachable);
+
+    let mut other = good.clone();
+    let greeter = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    other.access.port = greeter.local_addr().unwrap().port();
+    let greeting = std::thread::spawn(move || {
+        for words in ["HTTP/1.1 400 Bad Request\r\n\r\nno", ""] {
+            let (mut client, _) = greeter.accept().unwrap();
+            // What it asks for is read, lest closing be a reset.
+            let _ = client.read(&mut [0; 1024]).unwrap();
+            client.write_all(words.as_bytes()).unwrap();
+        }
+    });
+    for _ in 0..2 {
+        let failure = back_up(&backup_of(other.clone(), &[]), &backup).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::ServerUnreachable, "{failure}");
+        assert!(failure.message.ends_with("does not answer as PostgreSQL does"), "{failure}");
+    }
+    greeting.join().unwrap();
 
     let mut encrypted = good.clone();
     encrypted.access.tls.mode = TlsMode::Require;

@@ -48,7 +48,8 @@ pub(super) async fn store(
             (Some(path), Some(entries)) => store_tree(&writer, path, entries, &board).await,
             _ => {
                 let input = ByteSource::standard_input()?;
-                store_stream(&writer, DATA, &args.name, input, &board).await
+                store_stream(&writer, DATA, &args.name, input, &board).await?;
+                if writer.totals().read > 0 { Ok(()) } else { Err(nothing_came()) }
             }
         }
     };
@@ -59,6 +60,13 @@ pub(super) async fn store(
     let snapshot = work::committed(cancel, writer, info).await?;
     board.clear();
     show(&snapshot, args.json, started.elapsed())
+}
+
+/// A program that failed before its first byte looks like this.
+fn nothing_came() -> Failure {
+    Failure::new(Reason::UsageError, "standard input was empty: nothing is stored").with_hint(
+        "See whether the program that writes to it has failed. An empty file is stored with --path.",
+    )
 }
 
 fn show(snapshot: &Snapshot, as_json: bool, took: Duration) -> Result<ExitCode, Failure> {

@@ -59,9 +59,20 @@ fn key_source(key: &KeyAccess) -> Result<KeySource, Failure> {
     source.map_err(|error| match error {
         Error::KeyInvalid { detail, .. } => {
             Failure::new(Reason::WrongKey, format!("{} is no key: {detail}", key.file.described()))
+                .with_hint(how_to_make(key.kind))
         }
         other => other.into(),
     })
+}
+
+fn how_to_make(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Passphrase => "A passphrase is text that is hard to guess; keep a copy elsewhere.",
+        KeyKind::Key => {
+            "A key is made by: head -c 32 /dev/urandom. If it is a passphrase, give it as one \
+             (passphraseSecretRef, --passphrase-file)."
+        }
+    }
 }
 
 /// Why a repository does not open, with the secrets that were tried.

@@ -131,3 +131,13 @@ fn what_store_took_is_no_database_and_restore_says_what_to_do() {
     assert!(ended.err.contains("dbbackup-runner fetch"), "{}", ended.err);
     assert_eq!(ended.text(), "");
 }
+
+#[test]
+fn an_empty_standard_input_is_a_program_that_failed_and_stores_nothing() {
+    let place = Place::new();
+    let ended = place.feed(["store", "name"], b"");
+    assert_eq!(ended.code, Some(64), "{}", ended.err);
+    assert!(ended.err.contains("standard input was empty"), "{}", ended.err);
+    let listed = place.call(["snapshots", "--json"]).well();
+    assert!(!listed.text().contains("\"id\""), "{}", listed.text());
+}

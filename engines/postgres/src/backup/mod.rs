@@ -165,7 +165,7 @@ async fn run(
                     // A stall says where; that the server is silent now follows from it.
                     return Err(if is_session_lost(&failure) { failure } else { lost });
                 }
-                tracing::warn!(database = database.name, %failure, "database failed");
+                tracing::info!(database = database.name, %failure, "database failed");
                 report.error = Some(failure);
             }
         }

@@ -60,8 +60,19 @@ pub(crate) fn connect_failure(error: &tokio_postgres::Error, attempt: &Attempt<'
             ),
         );
     }
+    if NO_POSTGRESQL.iter().any(|words| causes.contains(words)) {
+        let message = format!("{host}:{port}: what is there does not answer as PostgreSQL does");
+        return Failure::new(Reason::ServerUnreachable, message).with_hint(
+            "Check host and port: another service may listen there, or a proxy whose server is away.",
+        );
+    }
     Failure::new(Reason::ServerGoneAway, format!("{host}:{port}: {causes}"))
 }
+
+/// What `tokio-postgres` says where the other side's first bytes are no message of
+/// the protocol, or there are none.
+const NO_POSTGRESQL: [&str; 4] =
+    ["early eof", "bytes remaining on stream", "invalid message length", "unexpected message"];
 
 /// The line that would have let this connection in.
 ///
