@@ -20,7 +20,7 @@ same one. A *retryable* failure is tried again by itself; a *fatal* one waits fo
 |---|---|---|---|
 | `Backup`, `RestoreRequest` | phase `Pending` or `Running`; `Ready=False`, `Reconciling=True` | phase `Failed` or `PartiallyFailed`; `Ready=False`, `Stalled=True`, `Failed=True` | by its Job, three times, with pauses of 10, 20 and 40 seconds; never once it has ended |
 | `BackupRepository` | retryable: `Ready=False`, `Reconciling=True` | fatal: `Ready=False`, `Stalled=True` | both within a minute for the first hour, then every five minutes |
-| `BackupSchedule` | `Ready=False`, `Reconciling=True` while its repository is not ready | a spec that cannot be carried out: `Ready=False`, `Stalled=True` | at each slot; a changed spec at once |
+| `BackupSchedule` | `Ready=False`, `Reconciling=True` while its repository is not ready | a spec that cannot be carried out: `Ready=False`, `Stalled=True`; a last backup that failed or left out databases: `Ready=False` with its reason, `Reconciling=True` where that was retryable, else `Stalled=True` | at each slot, ready or not; a changed spec at once |
 
 The conditions have the reason as their `reason`; their message says what happened, then what to do.
 `status.error` of a `Backup` and a `RestoreRequest` has class, reason, message and hint apart, and
@@ -32,6 +32,9 @@ with the time at which it is given up (`job.startTimeout`), and is the reason of
 Metrics: `dbbackup_failures_total{kind, reason}` counts the events above;
 `dbbackup_backup_last_failure{namespace, schedule, reason}` is 1 while the newest backup of a schedule
 that ended has failed for that reason.
+
+A `BackupSchedule` is ready again when its next backup has succeeded, by its slot or by hand. Its
+backups run whether it is ready or not.
 
 A case may carry a hint that fits it better than the general one of the table.
 

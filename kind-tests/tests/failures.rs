@@ -72,6 +72,10 @@ fn a_server_that_cannot_be_reached_is_tried_again_and_told_by_every_means() {
         column.contains("last failed: HostNotFound (no-host)").then_some((column, ()))
     });
     assert!(column.ends_with("never succeeded"), "{column}");
+    let (_, message) = scenario.wait_for_reason("backupschedule/nowhere", "HostNotFound");
+    for words in ["the last backup no-host failed: ", "Check the spelling"] {
+        assert!(message.contains(words), "{message}");
+    }
 }
 
 #[test]

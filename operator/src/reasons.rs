@@ -16,7 +16,7 @@ pub const FAILED: &str = "Failed";
 pub const OPENED: &str = "Opened";
 /// A repository is being opened.
 pub const OPENING: &str = "Opening";
-/// A schedule is understood and has not been tried against its server.
+/// A schedule is understood, and its last backup, if there was one, succeeded.
 pub const ACCEPTED: &str = "Accepted";
 /// A schedule is suspended by its spec.
 pub const SUSPENDED: &str = "Suspended";

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbbackup_contract::{Failure, Reason};
+use dbbackup_contract::{DatabaseOutcome, Failure, Reason};
 use dbbackup_crds::{
     Backup, BackupPhase, BackupRepository, BackupSchedule, BackupScheduleStatus, BackupSpec,
-    ConcurrencyPolicy, LocalRef, SlotBaseline,
+    BackupStatus, ConcurrencyPolicy, LocalRef, SlotBaseline,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, PostParams};
@@ -23,7 +23,7 @@ use crate::cluster::{find, is_conflict, publish, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
 use crate::names::backup_name;
-use crate::reasons::{self, READY};
+use crate::reasons;
 use crate::slots::{SlotDecision, Slots};
 
 /// What a schedule's backups tell of it.
@@ -48,8 +48,10 @@ pub struct Ended {
     pub name: String,
     /// How.
     pub phase: BackupPhase,
-    /// The reason that its conditions name.
-    pub reason: String,
+    /// Why it did not do all; `None` where it has succeeded.
+    pub failure: Option<Failure>,
+    /// The databases that are not in its snapshot, by name.
+    pub left_out: Vec<String>,
 }
 
 /// What is to be done.
@@ -253,11 +255,25 @@ impl Children {
             && let Some(time) = status.completion_time.or(created)
             && self.last_ended.as_ref().is_none_or(|last| last.time < time)
         {
-            let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
-            let reason = ready.map_or(phase.as_str(), |condition| condition.reason.as_str());
-            let (name, reason) = (backup.name_any(), reason.to_owned());
-            self.last_ended = Some(Ended { time, name, phase, reason });
+            self.last_ended = Some(Ended::of(backup.name_any(), time, phase, status));
         }
+    }
+}
+
+impl Ended {
+    fn of(name: String, time: Timestamp, phase: BackupPhase, status: BackupStatus) -> Self {
+        let unexplained = || match phase {
+            BackupPhase::PartiallyFailed => {
+                Failure::new(Reason::DatabaseFailed, "some databases failed")
+            }
+            _ => Failure::new(Reason::Internal, "no reason is known"),
+        };
+        let has_failed = phase != BackupPhase::Succeeded;
+        let failure = has_failed.then(|| status.error.unwrap_or_else(unexplained));
+        let failed = |outcome| outcome == DatabaseOutcome::Failed;
+        let left_out = status.databases.into_iter().filter(|database| failed(database.outcome));
+        let left_out = left_out.map(|database| database.name).collect();
+        Self { time, name, phase, failure, left_out }
     }
 }
 

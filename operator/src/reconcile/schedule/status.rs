@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Children, Ended};
-use crate::conditions::{Standing, Verdict, conditions};
+use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
 
@@ -25,6 +25,8 @@ pub struct Outlook<'a> {
 
 /// Most active backups that are listed.
 const MAX_ACTIVE: usize = 100;
+/// Most databases that a message names.
+const MAX_NAMED: usize = 5;
 
 /// A schedule that cannot be read.
 #[must_use]
@@ -65,36 +67,58 @@ pub fn standing(
         status.last_backup = Some(LastBackup { name: name.clone(), phase: *phase });
     }
     status.display = Some(display::shortened(words(&status, children, outlook, suspended, now)));
-    let verdict = match &outlook.repository_trouble {
-        Some(failure) => Verdict::of_failure(Standing::Reconciling, failure),
-        None if suspended => {
-            Verdict::new(Standing::Ready, reasons::SUSPENDED, "no backup is started: spec.suspend")
-        }
-        None => Verdict::new(Standing::Ready, reasons::ACCEPTED, accepted(&status, children)),
-    };
+    let verdict = verdict(&status, children, outlook, suspended);
     let generation = schedule.metadata.generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.observed_generation = generation;
     status
 }
 
-/// What is known of a schedule that is understood: its last backup is the test of it.
-fn accepted(status: &BackupScheduleStatus, children: &Children) -> String {
-    match (&children.last_ended, status.last_successful_time) {
-        (Some(last), _) if last.phase != BackupPhase::Succeeded => {
-            format!("the schedule is understood; its last backup {}: {}", ended(last), last.reason)
-        }
-        (Some(_), _) | (None, Some(_)) => {
-            "the schedule is understood; its last backup succeeded".to_owned()
-        }
-        (None, None) => {
-            "the schedule is understood, and not yet tested against the server".to_owned()
-        }
+/// How a schedule that is understood stands: its last backup is the test of it. Nothing that
+/// runs backups looks at this; a schedule that is not ready starts them all the same.
+fn verdict(
+    status: &BackupScheduleStatus,
+    children: &Children,
+    outlook: &Outlook<'_>,
+    suspended: bool,
+) -> Verdict {
+    if let Some(failure) = &outlook.repository_trouble {
+        return Verdict::of_failure(Standing::Reconciling, failure);
     }
+    if let Some(last) = &children.last_ended
+        && let Some(failure) = &last.failure
+    {
+        // The next slot tries it again, if there is one and trying can help.
+        let goes_on = failure.is_retryable() && !suspended;
+        let standing = if goes_on { Standing::Reconciling } else { Standing::Stalled };
+        let message = format!("the last backup {}: {}", ended(last), sentence(failure));
+        return Verdict::new(standing, failure.reason.as_str(), message);
+    }
+    if suspended {
+        let message = "no backup is started: spec.suspend";
+        return Verdict::new(Standing::Ready, reasons::SUSPENDED, message);
+    }
+    let message = if children.last_ended.is_some() || status.last_successful_time.is_some() {
+        "the schedule is understood; its last backup succeeded"
+    } else {
+        "the schedule is understood, and not yet tested against the server"
+    };
+    Verdict::new(Standing::Ready, reasons::ACCEPTED, message)
 }
 
-fn ended(last: &Ended) -> &'static str {
-    if last.phase == BackupPhase::PartiallyFailed { "failed in part" } else { "failed" }
+/// `nightly-1 failed`, `nightly-1 left out the databases crm, erp`.
+fn ended(last: &Ended) -> String {
+    let names = &last.left_out;
+    let more = names.len().saturating_sub(MAX_NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let listed = names.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let how = match (last.phase, names.len()) {
+        (BackupPhase::PartiallyFailed, 0) => "failed in part".to_owned(),
+        (BackupPhase::PartiallyFailed, 1) => format!("left out the database {listed}"),
+        (BackupPhase::PartiallyFailed, _) => format!("left out the databases {listed}{more}"),
+        _ => "failed".to_owned(),
+    };
+    format!("{} {how}", last.name)
 }
 
 fn words(
@@ -106,9 +130,10 @@ fn words(
 ) -> String {
     let mut parts = Vec::new();
     if let Some(last) = &children.last_ended
-        && last.phase != BackupPhase::Succeeded
+        && let Some(failure) = &last.failure
     {
-        parts.push(format!("last {}: {} ({})", ended(last), last.reason, last.name));
+        let partly = if last.phase == BackupPhase::PartiallyFailed { " in part" } else { "" };
+        parts.push(format!("last failed{partly}: {} ({})", failure.reason, last.name));
     }
     if let Some(failure) = &outlook.repository_trouble {
         parts.push(failure.message.clone());

@@ -29,8 +29,12 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
     schedule
 }
 
-fn ended(name: &str, phase: BackupPhase, reason: &str) -> Ended {
-    Ended { time: now(), name: name.into(), phase, reason: reason.into() }
+fn ended(name: &str, phase: BackupPhase, failure: Option<Failure>) -> Ended {
+    Ended { time: now(), name: name.into(), phase, failure, left_out: Vec::new() }
+}
+
+fn failed(name: &str, phase: BackupPhase, reason: Reason, message: &str) -> Ended {
+    ended(name, phase, Some(Failure::new(reason, message).with_hint("Correct it.")))
 }
 
 fn due() -> SlotDecision {
@@ -108,11 +112,16 @@ fn the_status_says_in_words_how_the_schedule_stands() {
         ..Children::default()
     };
     let ill = Children {
-        last_ended: Some(ended("nightly-1", BackupPhase::Failed, "WrongPassword")),
+        last_ended: Some(failed("nightly-1", BackupPhase::Failed, Reason::WrongPassword, "x")),
         ..Children::default()
     };
     let partly = Children {
-        last_ended: Some(ended("by-hand", BackupPhase::PartiallyFailed, "DatabaseFailed")),
+        last_ended: Some(failed(
+            "by-hand",
+            BackupPhase::PartiallyFailed,
+            Reason::DatabaseFailed,
+            "x",
+        )),
         ..well.clone()
     };
     let busy = Children { active: vec!["by-hand".into()], ..Children::default() };
@@ -146,27 +155,133 @@ fn the_status_says_in_words_how_the_schedule_stands() {
 }
 
 #[test]
-fn an_accepted_schedule_says_how_its_last_backup_ended() {
+fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
     let zone = TimeZone::UTC;
     let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
-    for (last, message) in [
-        (None, "the schedule is understood, and not yet tested against the server"),
+    let password =
+        || failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "the password is wrong");
+    let host = || failed("n-1", BackupPhase::Failed, Reason::HostNotFound, "x is not known");
+    let denied = || {
+        let message = "crm: no right to read (PermissionDenied)";
+        failed("n-1", BackupPhase::PartiallyFailed, Reason::DatabaseFailed, message)
+    };
+    let without = |names: &[&str]| Ended {
+        left_out: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..denied()
+    };
+    let in_part = "crm: no right to read (PermissionDenied). Correct it.";
+    for (last, suspended, expected, message) in [
         (
-            Some(ended("n", BackupPhase::Succeeded, "Succeeded")),
-            "the schedule is understood; its last backup succeeded",
+            None,
+            false,
+            ["Ready=True", "Accepted"],
+            "the schedule is understood, and not yet tested against the server".to_owned(),
         ),
         (
-            Some(ended("n", BackupPhase::Failed, "WrongPassword")),
-            "the schedule is understood; its last backup failed: WrongPassword",
+            Some(ended("n", BackupPhase::Succeeded, None)),
+            false,
+            ["Ready=True", "Accepted"],
+            "the schedule is understood; its last backup succeeded".to_owned(),
+        ),
+        (
+            Some(ended("n", BackupPhase::Succeeded, None)),
+            true,
+            ["Ready=True", "Suspended"],
+            "no backup is started: spec.suspend".to_owned(),
+        ),
+        (
+            Some(password()),
+            false,
+            ["Ready=False Stalled=True", "WrongPassword"],
+            "the last backup n-1 failed: the password is wrong. Correct it.".to_owned(),
+        ),
+        (
+            Some(host()),
+            false,
+            ["Ready=False Reconciling=True", "HostNotFound"],
+            "the last backup n-1 failed: x is not known. Correct it.".to_owned(),
+        ),
+        (
+            Some(host()),
+            true,
+            ["Ready=False Stalled=True", "HostNotFound"],
+            "the last backup n-1 failed: x is not known. Correct it.".to_owned(),
+        ),
+        (
+            Some(without(&["crm"])),
+            false,
+            ["Ready=False Stalled=True", "DatabaseFailed"],
+            format!("the last backup n-1 left out the database crm: {in_part}"),
+        ),
+        (
+            Some(without(&["a", "b", "c", "d", "e", "f", "g"])),
+            false,
+            ["Ready=False Stalled=True", "DatabaseFailed"],
+            format!(
+                "the last backup n-1 left out the databases a, b, c, d, e and 2 more: {in_part}"
+            ),
         ),
     ] {
         let children = Children { last_ended: last, ..Children::default() };
         let status = BackupScheduleStatus::default();
-        let status = standing(status, &schedule(|_| ()), &children, &outlook, now());
-        let ready = &status.conditions[0];
-        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Accepted"));
-        assert_eq!(ready.message, message);
+        let schedule = schedule(|spec| spec.suspend = suspended);
+        let status = standing(status, &schedule, &children, &outlook, now());
+        let shown = |condition: &dbbackup_crds::Condition| {
+            format!("{}={}", condition.type_, condition.status)
+        };
+        let types: Vec<_> = status.conditions.iter().map(shown).collect();
+        assert_eq!([types.join(" ").as_str(), &status.conditions[0].reason], expected);
+        for condition in &status.conditions {
+            assert_eq!(condition.message, message);
+        }
     }
+}
+
+#[test]
+fn a_schedule_whose_last_backup_failed_starts_the_next_one_all_the_same() {
+    let children = Children {
+        last_ended: Some(failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "x")),
+        ..Children::default()
+    };
+    let slot = at("2026-11-23T02:15:00Z");
+    assert_eq!(plan(&schedule(|_| ()), &due(), &children), Step::Create(slot));
+}
+
+#[test]
+fn the_backup_that_ended_last_tells_why_and_what_it_left_out() {
+    use dbbackup_contract::DatabaseReport;
+    let mut backup = Backup::new("n-1", BackupSpec { schedule_ref: None, template: None });
+    let database = |name: &str, outcome| DatabaseReport {
+        name: name.to_owned(),
+        as_name: None,
+        outcome,
+        bytes: 0,
+        tables: 0,
+        rows: 0,
+        duration_milliseconds: 0,
+        warnings: Vec::new(),
+        error: None,
+    };
+    let error = Failure::new(Reason::DatabaseFailed, "crm: no right to read");
+    backup.status = Some(BackupStatus {
+        phase: Some(BackupPhase::PartiallyFailed),
+        completion_time: Some(now()),
+        error: Some(error.clone()),
+        databases: vec![
+            database("crm", DatabaseOutcome::Failed),
+            database("shop", DatabaseOutcome::Succeeded),
+        ],
+        ..BackupStatus::default()
+    });
+    let mut children = Children::default();
+    children.add(&backup);
+    let last = children.last_ended.clone().unwrap();
+    assert_eq!((last.failure, last.left_out), (Some(error), vec!["crm".to_owned()]));
+    // A warning of a backup that succeeded is no failure.
+    backup.status.as_mut().unwrap().phase = Some(BackupPhase::Succeeded);
+    children.last_ended = None;
+    children.add(&backup);
+    assert_eq!(children.last_ended.unwrap().failure, None);
 }
 
 #[test]
