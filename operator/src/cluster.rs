@@ -267,7 +267,24 @@ pub async fn publish<K>(context: &Context, object: &K, reason: &str, action: &st
 where
     K: Resource<DynamicType = ()>,
 {
-    publish_as(context, object, EventType::Normal, reason, action, note).await;
+    let event = event(EventType::Normal, reason, action, note);
+    publish_event(context, object, event).await;
+}
+
+/// Publishes an event about an object that tells of another one, such as its Job.
+pub async fn publish_with<K, R>(
+    context: &Context,
+    object: &K,
+    related: &R,
+    reason: &str,
+    action: &str,
+    note: String,
+) where
+    K: Resource<DynamicType = ()>,
+    R: Resource<DynamicType = ()>,
+{
+    let event = event_with(related, reason, action, note);
+    publish_event(context, object, event).await;
 }
 
 /// Publishes a failure as a warning.
@@ -278,28 +295,32 @@ where
     let note = crate::conditions::sentence(failure);
     let labels = [&*K::kind(&()), failure.reason.as_str()];
     context.metrics.failures.with_label_values(&labels).inc();
-    publish_as(context, object, EventType::Warning, failure.reason.as_str(), action, note).await;
+    let event = event(EventType::Warning, failure.reason.as_str(), action, note);
+    publish_event(context, object, event).await;
 }
 
-async fn publish_as<K>(
-    context: &Context,
-    object: &K,
-    type_: EventType,
-    reason: &str,
-    action: &str,
-    mut note: String,
-) where
-    K: Resource<DynamicType = ()>,
-{
+fn event(type_: EventType, reason: &str, action: &str, mut note: String) -> Event {
     // The API server takes 1 kB.
     note.truncate(note.floor_char_boundary(1000));
-    let event = Event {
-        type_,
-        reason: reason.to_owned(),
-        note: Some(note),
-        action: action.to_owned(),
-        secondary: None,
-    };
+    let (reason, action) = (reason.to_owned(), action.to_owned());
+    Event { type_, reason, note: Some(note), action, secondary: None }
+}
+
+/// Events of the same reason and action are counted as one, under the first one's note, unless
+/// what they relate to differs: each Job that is created has an event of its own.
+fn event_with<R>(related: &R, reason: &str, action: &str, note: String) -> Event
+where
+    R: Resource<DynamicType = ()>,
+{
+    let secondary = Some(related.object_ref(&()));
+    Event { secondary, ..event(EventType::Normal, reason, action, note) }
+}
+
+async fn publish_event<K>(context: &Context, object: &K, event: Event)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let reason = event.reason.as_str();
     match context.recorder.publish(&event, &object.object_ref(&())).await {
         Ok(()) => {}
         Err(error) if is_going(&error) => tracing::debug!(reason, "an event has no namespace"),
@@ -325,4 +346,29 @@ pub fn is_conflict(error: &kube::Error) -> bool {
 #[must_use]
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_of_two_jobs_of_one_object_are_not_counted_as_one() {
+        let created = |name: &str| {
+            let mut job = Job::default();
+            job.metadata.name = Some(name.to_owned());
+            job.metadata.namespace = Some("shop".to_owned());
+            event_with(&job, "JobCreated", "Begin", format!("created the Job {name}"))
+        };
+        let related = ["look-find-1", "look-restore-1"].map(|name| created(name).secondary);
+        let names = related.clone().map(|related| related.and_then(|related| related.name));
+        assert_eq!(names, [Some("look-find-1".to_owned()), Some("look-restore-1".to_owned())]);
+        assert_eq!(related[0].as_ref().and_then(|related| related.kind.as_deref()), Some("Job"));
+    }
+
+    #[test]
+    fn a_note_is_cut_to_what_the_api_server_takes() {
+        let note = event(EventType::Warning, "X", "Y", "é".repeat(1000)).note;
+        assert_eq!(note.map(|note| note.len()), Some(1000));
+    }
 }

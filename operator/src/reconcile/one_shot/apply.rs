@@ -10,7 +10,7 @@ use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
 
 use super::{OneShot, ReportOf, RunStatus, Stage, Told, finished, running, waiting};
-use crate::cluster::{Ensured, delete_job, ensure_job, publish, warn, write_status};
+use crate::cluster::{Ensured, delete_job, ensure_job, publish, publish_with, warn, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::display;
@@ -76,7 +76,8 @@ impl<K: OneShot> Run<'_, K> {
             Ensured::Created => {
                 let (name, why) = (&next.name, &next.why);
                 let note = format!("created the Job {name}{why}");
-                publish(context, &object, reasons::EVENT_JOB_CREATED, "Begin", note).await;
+                let reason = reasons::EVENT_JOB_CREATED;
+                publish_with(context, &object, &next.job, reason, "Begin", note).await;
             }
             Ensured::Adopted => {}
             Ensured::Refused(failure) => {
