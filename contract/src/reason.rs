@@ -133,7 +133,7 @@ reasons! {
     /// this release cannot read the repository's format
     RepositoryVersionUnsupported: Fatal, Incompatible, JOBS, "Use the release that wrote it, or a newer one.";
     /// no key that was given opens the repository
-    WrongKey: Fatal, Key, JOBS, "Give the key or passphrase with which the repository was made, or one that was added since.";
+    WrongKey: Fatal, Key, JOBS, "Give the key or passphrase with which the repository was made; no other one opens it, wherever it was added since.";
     /// a key slot is damaged, which is not the same as a wrong key
     KeySlotDamaged: Fatal, Damaged, JOBS, "Restore the object under keys/ from a copy of the repository, or use another key slot.";
     /// a key was given for an unencrypted repository, or none for an encrypted one

@@ -74,7 +74,7 @@ pub struct VolumeStorage {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.keys), has(self.none)].filter(x, x).size() == 1").message("say exactly one of encryption.keys and encryption.none; without encryption write none: {}"))]
 pub struct EncryptionSpec {
-    /// Keys or passphrases, each of which opens the repository. Add the new one beside the old one to change it.
+    /// Keys or passphrases. One of them must be that with which the repository was made; do not remove it. An entry that is added later opens nothing yet: a repository's key cannot be changed so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub keys: Option<Vec<EncryptionKey>>,

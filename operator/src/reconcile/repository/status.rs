@@ -9,6 +9,10 @@ use crate::display;
 use crate::reasons;
 use crate::run::Waiting;
 
+/// What it means that an entry of `encryption.keys` opens nothing.
+const UNUSABLE_KEYS: &str = "These entries of encryption.keys cannot be used, neither for backups \
+    nor for restores. Keep the key with which the repository was made.";
+
 /// It is being opened. What stood before a retry of the same spec stays: it
 /// still holds, and a status that flaps helps nobody.
 #[must_use]
@@ -69,18 +73,20 @@ pub fn opened(
             },
         })
         .collect();
-    status.display = Some(words(report));
     let closed: Vec<&str> = report
         .key_slots
         .iter()
         .filter(|slot| !slot.opened)
         .map(|slot| slot.name.as_str())
         .collect();
-    let message = if closed.is_empty() {
-        words(report)
+    let (column, message) = if closed.is_empty() {
+        (words(report), words(report))
     } else {
-        format!("{}; not opened by: {}", words(report), closed.join(", "))
+        let (words, closed) = (words(report), closed.join(", "));
+        let column = format!("{words}; unusable keys: {closed}");
+        (column, format!("{words}. Warning: not opened by: {closed}. {UNUSABLE_KEYS}"))
     };
+    status.display = Some(display::shortened(column));
     let verdict = Verdict::new(Standing::Ready, reasons::OPENED, message);
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.observed_generation = generation;

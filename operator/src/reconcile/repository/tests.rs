@@ -58,6 +58,24 @@ fn each_generation_is_opened_once_and_then_left_alone() {
 }
 
 #[test]
+fn a_key_that_does_not_open_the_repository_is_named_as_a_warning() {
+    use dbbackup_contract::KeySlotReport;
+    let mut report = report(Some("5d0c"), None);
+    let slot = |name: &str, opened| KeySlotReport { name: name.to_owned(), opened };
+    report.key_slots = vec![slot("first", true), slot("second", false)];
+    let open = opened(tried(), &report, Some(1), now());
+    assert!(holds(&open.conditions, READY, Some(1)));
+    let message = &open.conditions[0].message;
+    let words = "Warning: not opened by: second. These entries of encryption.keys cannot be used";
+    assert!(message.contains(words), "{message}");
+    let column = open.display.unwrap();
+    assert!(column.ends_with("; unusable keys: second"), "{column}");
+    report.key_slots = vec![slot("first", true)];
+    let open = opened(tried(), &report, Some(1), now());
+    assert_eq!(open.conditions[0].message, "opened with 2 snapshots, 1.0 GB stored of 3.0 GB");
+}
+
+#[test]
 fn another_repository_at_the_same_place_is_refused() {
     let mut status = tried();
     status.id = Some("5d0c".into());
