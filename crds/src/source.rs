@@ -83,11 +83,11 @@ impl PostgresqlSource {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabasesSpec {
-    /// Databases to take; all where it is empty.
+    /// Databases to take, by name; * stands for any characters and ? for one (shop_*). All where it is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
     pub include: Vec<String>,
-    /// Databases to leave out; applied after include.
+    /// Databases to leave out, by name; * stands for any characters and ? for one. Applied after include.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
     pub exclude: Vec<String>,
