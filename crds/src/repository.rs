@@ -61,11 +61,12 @@ pub struct VolumeStorage {
     pub claim_name: String,
     /// A folder on the claim, such as dbbackup or backups/shop; left out, the claim's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 512),
-        regex(pattern = r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("!self.startsWith('/')").message("path is relative to the claim's root: write dbbackup, not /dbbackup"),
+        validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("path is a folder below the claim's root, without . and .. as parts"),
+        validation = Rule::new("self.startsWith('/') || self.matches('^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$')").message("path has parts of letters, digits, dots, hyphens and underscores, with one / between two and none at the end")
     )]
-    #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("path is a folder below the claim's root, without . and .. as parts"))]
     pub path: Option<String>,
 }
 

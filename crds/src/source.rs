@@ -28,11 +28,16 @@ pub struct TargetSpec {
 }
 
 /// A PostgreSQL server that is backed up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresqlSource {
     /// Host name or address of the server itself, not of a connection pooler. A Service is NAME.NAMESPACE.svc.
-    #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(
+        validation = Rule::new("!self.contains('://')").message("host is a name or an address alone, not a URL: port, databases and credentialsSecretRef have fields of their own"),
+        validation = Rule::new("self.contains('://') || !self.matches('^([^:]*|[[].*[]]):[^:]*$')").message("host is a name or an address without a port: the port has its own field"),
+        validation = Rule::new("self.contains('://') || self.matches('^([^:]*|[[].*[]]):[^:]*$') || self.matches('^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?)$')").message("host is a name of letters, digits, dots and hyphens, an IPv4 address, or an IPv6 address without brackets")
+    )]
     pub host: String,
     /// TCP port.
     #[serde(default = "postgresql_port")]
@@ -49,11 +54,16 @@ pub struct PostgresqlSource {
 }
 
 /// A PostgreSQL server that is restored to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresqlTarget {
     /// Host name or address of the server itself, not of a connection pooler. A Service is NAME.NAMESPACE.svc.
-    #[schemars(length(min = 1, max = 253), regex(pattern = HOST))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(
+        validation = Rule::new("!self.contains('://')").message("host is a name or an address alone, not a URL: port, databases and credentialsSecretRef have fields of their own"),
+        validation = Rule::new("self.contains('://') || !self.matches('^([^:]*|[[].*[]]):[^:]*$')").message("host is a name or an address without a port: the port has its own field"),
+        validation = Rule::new("self.contains('://') || self.matches('^([^:]*|[[].*[]]):[^:]*$') || self.matches('^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?)$')").message("host is a name of letters, digits, dots and hyphens, an IPv4 address, or an IPv6 address without brackets")
+    )]
     pub host: String,
     /// TCP port.
     #[serde(default = "postgresql_port")]
@@ -108,9 +118,6 @@ pub struct TlsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert_secret_ref: Option<LocalRef>,
 }
-
-/// A host name, an IPv4 or an IPv6 address: nothing that could end a connection string's field.
-const HOST: &str = r"^[A-Za-z0-9:]([A-Za-z0-9._:%-]*[A-Za-z0-9:.])?$";
 
 fn postgresql_port() -> u16 {
     5432

@@ -100,3 +100,33 @@ fn explained_items(path: &str, schema: &Value) {
         explained(&format!("{path}[]"), items);
     }
 }
+
+#[test]
+fn hosts_and_paths_are_refused_with_sentences_and_not_with_a_pattern() {
+    let mut found = Vec::new();
+    for (_, crd) in dbbackup_crds::definitions() {
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        refused("spec", &schema["properties"]["spec"], &mut found);
+    }
+    let of = |field: &str| found.iter().filter(|(path, _)| path.ends_with(field)).count();
+    // A schedule's, a template's and a restore's.
+    assert_eq!((of(".host"), of(".volume.path")), (3, 1), "{found:?}");
+    for (path, messages) in &found {
+        let expected =
+            if path.ends_with(".host") { "the port has its own field" } else { "/dbbackup" };
+        assert!(messages.contains(expected), "{path}: {messages}");
+    }
+}
+
+/// The words with which hosts and paths below `schema` are refused.
+fn refused(path: &str, schema: &Value, found: &mut Vec<(String, String)>) {
+    if path.ends_with(".host") || path.ends_with(".volume.path") {
+        assert_eq!(schema.get("pattern"), None, "{path}");
+        let rules = schema["x-kubernetes-validations"].as_array();
+        let messages = rules.into_iter().flatten().map(|rule| rule["message"].to_string());
+        found.push((path.to_owned(), messages.collect()));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        refused(&format!("{path}.{name}"), property, found);
+    }
+}

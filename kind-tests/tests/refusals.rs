@@ -59,6 +59,14 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
             "postgresql",
         ),
         (SCHEDULE, "host: db,", "host: db, port: 70000,", "65535"),
+        (SCHEDULE, "host: db,", "host: \"db.shop.svc:5432\",", "the port has its own field"),
+        (SCHEDULE, "host: db,", "host: \"[fd00::7]:5432\",", "the port has its own field"),
+        (SCHEDULE, "host: db,", "host: \"postgresql://db/shop\",", "not a URL"),
+        (SCHEDULE, "host: db,", "host: \"[fd00::7]\",", "IPv6 address without brackets"),
+        (SCHEDULE, "host: db,", "host: \"db shop\",", "letters, digits"),
+        (REPOSITORY, "claimName: backups", "claimName: backups, path: /x", "not /dbbackup"),
+        (REPOSITORY, "claimName: backups", "claimName: backups, path: x/", "none at the end"),
+        (REPOSITORY, "claimName: backups", "claimName: backups, path: ../x", "without . and .."),
         (SCHEDULE, "  schedule:", "  job: {stallTimeout: 5x}\n  schedule:", "stallTimeout"),
         (BACKUP, "{scheduleRef: {name: nightly}}", "{}", "scheduleRef"),
         (RESTORE, "{backupRef: {name: now}}", "{}", "backupRef"),
@@ -72,6 +80,9 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
     }
     for valid in [REPOSITORY, SCHEDULE, BACKUP, RESTORE] {
         scenario.apply(valid);
+    }
+    for host in ["db.shop.svc", "10.0.0.7", "fd00::7", "::1", "::ffff:10.0.0.7", "fe80::1%eth0"] {
+        scenario.apply(&SCHEDULE.replace("host: db,", &format!("host: \"{host}\",")));
     }
 }
 
