@@ -100,7 +100,8 @@ spec:
     let (column, _) = scenario.wait_for_reason("backuprepository/other", "SecretNotFound");
     assert!(column.contains("the Secret other-key does not exist"), "{column}");
     scenario.apply(&secret("not this one"));
-    let (_, message) = scenario.wait_for_reason("backuprepository/other", "WrongKey");
+    let (column, message) = scenario.wait_for_reason("backuprepository/other", "WrongKey");
+    assert!(column.contains("does not open the repository"), "{column}");
     for words in [
         "the key passphrase of the Secret other-key",
         "encryption.keys[second].passphraseSecretRef of the BackupRepository other",

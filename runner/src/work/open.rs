@@ -83,7 +83,7 @@ pub(super) fn refused(error: Error, access: &RepositoryAccess) -> Failure {
     }
     let tried: Vec<_> = keys.iter().map(|key| key.file.described()).collect();
     let message = match tried.as_slice() {
-        [only] => format!("{only} does not open the repository"),
+        [only] => format!("does not open the repository: {only}"),
         all => format!("none of these opens the repository: {}", all.join(", ")),
     };
     Failure::new(Reason::WrongKey, message)
