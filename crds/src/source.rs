@@ -2,6 +2,7 @@
 
 use dbbackup_contract::TlsMode;
 use kube::KubeSchema;
+use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,11 +34,7 @@ pub struct TargetSpec {
 pub struct PostgresqlSource {
     /// Host name or address of the server itself, not of a connection pooler. A Service is NAME.NAMESPACE.svc.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(
-        validation = Rule::new("!self.contains('://')").message("host is a name or an address alone, not a URL: port, databases and credentialsSecretRef have fields of their own"),
-        validation = Rule::new("self.contains('://') || !self.matches('^([^:]*|[[].*[]]):[^:]*$')").message("host is a name or an address without a port: the port has its own field"),
-        validation = Rule::new("self.contains('://') || self.matches('^([^:]*|[[].*[]]):[^:]*$') || self.matches('^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?)$')").message("host is a name of letters, digits, dots and hyphens, an IPv4 address, or an IPv6 address without brackets")
-    )]
+    #[x_kube(validation = no_url(), validation = no_port(), validation = name_or_address())]
     pub host: String,
     /// TCP port.
     #[serde(default = "postgresql_port")]
@@ -59,11 +56,7 @@ pub struct PostgresqlSource {
 pub struct PostgresqlTarget {
     /// Host name or address of the server itself, not of a connection pooler. A Service is NAME.NAMESPACE.svc.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(
-        validation = Rule::new("!self.contains('://')").message("host is a name or an address alone, not a URL: port, databases and credentialsSecretRef have fields of their own"),
-        validation = Rule::new("self.contains('://') || !self.matches('^([^:]*|[[].*[]]):[^:]*$')").message("host is a name or an address without a port: the port has its own field"),
-        validation = Rule::new("self.contains('://') || self.matches('^([^:]*|[[].*[]]):[^:]*$') || self.matches('^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?)$')").message("host is a name of letters, digits, dots and hyphens, an IPv4 address, or an IPv6 address without brackets")
-    )]
+    #[x_kube(validation = no_url(), validation = no_port(), validation = name_or_address())]
     pub host: String,
     /// TCP port.
     #[serde(default = "postgresql_port")]
@@ -117,6 +110,23 @@ pub struct TlsSpec {
     /// A secret of type kubernetes.io/tls with the client's own certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert_secret_ref: Option<LocalRef>,
+}
+
+/// A host is no URL: what a URL has more stands in fields of its own.
+fn no_url() -> Rule {
+    Rule::new("!self.contains('://')").message("host is a name or an address alone, not a URL: port, databases and credentialsSecretRef have fields of their own")
+}
+
+/// Nor has it a port, also behind brackets.
+fn no_port() -> Rule {
+    Rule::new("self.contains('://') || !self.matches('^([^:]*|[[].*[]]):[^:]*$')")
+        .message("host is a name or an address without a port: the port has its own field")
+}
+
+/// It is a host name, an IPv4 or an IPv6 address: nothing that could end a connection
+/// string's field.
+fn name_or_address() -> Rule {
+    Rule::new("self.contains('://') || self.matches('^([^:]*|[[].*[]]):[^:]*$') || self.matches('^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?)$')").message("host is a name of letters, digits, dots and hyphens, an IPv4 address, or an IPv6 address without brackets")
 }
 
 fn postgresql_port() -> u16 {
