@@ -46,7 +46,6 @@ async fn newest_with(
 ) -> Result<Option<Snapshot>, Failure> {
     let mut found = repository.snapshots(Some(&action.series)).await?.snapshots;
     found.retain(|one| action.before.is_none_or(|before| one.about().slot_time < before));
-    found.sort_by_key(|one| one.about().slot_time);
     for snapshot in found.into_iter().rev() {
         if holds(&snapshot, &action.databases).await? {
             tracing::warn!(
