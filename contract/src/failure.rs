@@ -1,5 +1,6 @@
 //! A failure as people and programs read it: class, reason, message, hint.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,16 @@ pub(crate) fn cut(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+/// Names for a message, in their order: `a, b, c and 2 more`. At most `most` are shown.
+#[must_use]
+pub fn listed(names: &[impl Borrow<str>], most: usize) -> String {
+    let shown = names[..names.len().min(most)].join(", ");
+    match names.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 #[cfg(test)]

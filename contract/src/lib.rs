@@ -23,7 +23,7 @@ pub use connection::{
 };
 pub use duration::{DurationError, DurationText};
 pub use exit::ExitCode;
-pub use failure::{ErrorClass, Failure};
+pub use failure::{ErrorClass, Failure, listed};
 pub use memory::{DEFAULT_WORKERS, out_of_memory, runner_memory_bytes};
 pub use mounts::*;
 pub use progress::{Progress, ProgressPhase};

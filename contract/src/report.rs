@@ -215,6 +215,22 @@ pub struct DatabaseReport {
 }
 
 impl DatabaseReport {
+    /// Of a database of which nothing else is known yet.
+    #[must_use]
+    pub fn new(name: impl Into<String>, outcome: DatabaseOutcome) -> Self {
+        Self {
+            name: name.into(),
+            as_name: None,
+            outcome,
+            bytes: 0,
+            tables: 0,
+            rows: 0,
+            duration_milliseconds: 0,
+            warnings: Vec::new(),
+            error: None,
+        }
+    }
+
     /// Adds a warning, cut to the length that a status has room for.
     pub fn warn(&mut self, warning: impl Into<String>) {
         add_warning(&mut self.warnings, warning.into());
@@ -494,25 +510,12 @@ mod tests {
     use super::*;
     use crate::{ExitCode, Reason};
 
-    fn database(name: &str, outcome: DatabaseOutcome) -> DatabaseReport {
-        DatabaseReport {
-            name: name.into(),
-            as_name: None,
-            outcome,
-            bytes: 0,
-            tables: 0,
-            rows: 0,
-            duration_milliseconds: 0,
-            warnings: Vec::new(),
-            error: None,
-        }
-    }
-
     #[test]
     fn a_list_of_databases_is_bounded_and_shows_failures_first() {
-        let mut databases: Vec<_> =
-            (0..150).map(|n| database(&format!("db{n:03}"), DatabaseOutcome::Succeeded)).collect();
-        databases.push(database("zz", DatabaseOutcome::Failed));
+        let mut databases: Vec<_> = (0..150)
+            .map(|n| DatabaseReport::new(format!("db{n:03}"), DatabaseOutcome::Succeeded))
+            .collect();
+        databases.push(DatabaseReport::new("zz", DatabaseOutcome::Failed));
         let listed = BackupReport::listed(databases);
         assert_eq!(listed.len(), MAX_REPORTED_DATABASES);
         assert_eq!(listed[0].name, "zz");
@@ -535,7 +538,7 @@ mod tests {
     fn counts_decide_the_outcome() {
         use DatabaseOutcome::{Failed, Skipped, Succeeded};
         let of = |outcomes: &[DatabaseOutcome]| {
-            let databases: Vec<_> = outcomes.iter().map(|o| database("d", *o)).collect();
+            let databases: Vec<_> = outcomes.iter().map(|o| DatabaseReport::new("d", *o)).collect();
             DatabaseCount::of(&databases).outcome()
         };
         assert_eq!(of(&[Succeeded, Skipped]), Outcome::Succeeded);

@@ -74,15 +74,9 @@ mod tests {
         let failure = Failure::new(Reason::PermissionDenied, "é\"\n".repeat(500));
         let databases: Vec<_> = (0..100)
             .map(|n| DatabaseReport {
-                name: format!("database number {n}"),
-                as_name: None,
-                outcome: DatabaseOutcome::Failed,
-                bytes: 0,
-                tables: 0,
-                rows: 0,
-                duration_milliseconds: 0,
                 warnings: vec!["w".repeat(256); 8],
                 error: Some(failure.clone()),
+                ..DatabaseReport::new(format!("database number {n}"), DatabaseOutcome::Failed)
             })
             .collect();
         let report = Report::Backup(BackupReport {

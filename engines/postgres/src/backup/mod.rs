@@ -127,7 +127,7 @@ async fn run(
     let mut reports = Vec::new();
     for (database, choice) in &chosen {
         if *choice == Choice::Skip {
-            reports.push(report(&database.name, DatabaseOutcome::Skipped));
+            reports.push(DatabaseReport::new(&database.name, DatabaseOutcome::Skipped));
             continue;
         }
         meter.begin(&database.name);
@@ -141,7 +141,7 @@ async fn run(
             guard,
         };
         let dumped = dump::dump_database(&context, &database.name).await;
-        let mut report = report(&database.name, DatabaseOutcome::Failed);
+        let mut report = DatabaseReport::new(&database.name, DatabaseOutcome::Failed);
         report.duration_milliseconds =
             u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match dumped {
@@ -192,20 +192,6 @@ pub(crate) async fn answers(guard: &Guard<'_>, session: &Session) -> Result<(), 
     match tokio::time::timeout(guard.ask_timeout(), asked).await {
         Ok(answered) => answered,
         Err(_) => Err(Failure::new(Reason::ServerGoneAway, "the server does not answer any more")),
-    }
-}
-
-pub(crate) fn report(name: &str, outcome: DatabaseOutcome) -> DatabaseReport {
-    DatabaseReport {
-        name: name.to_owned(),
-        as_name: None,
-        outcome,
-        bytes: 0,
-        tables: 0,
-        rows: 0,
-        duration_milliseconds: 0,
-        warnings: Vec::new(),
-        error: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! `pg_dump` would fail on the first table that it may not read, with a message
 //! in the server's language. Asking the catalogue names the tables in any.
 
-use dbbackup_contract::{Failure, Reason};
+use dbbackup_contract::{Failure, Reason, listed};
 
 use crate::connection::Session;
 use crate::errors::query_failure;
@@ -48,11 +48,8 @@ pub(super) async fn check_readable(session: &Session) -> Result<(), Failure> {
         .await
         .map_err(|error| query_failure(&error, "looking for tables that may not be read"))?;
     let Some(first) = rows.first() else { return check_large_objects(session).await };
-    let names: Vec<String> = rows.iter().take(NAMED).map(|row| row.get(0)).collect();
-    let mut shown = names.join(", ");
-    if rows.len() > NAMED {
-        shown.push_str(&format!(" and {} more", rows.len() - NAMED));
-    }
+    let names: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    let shown = listed(&names, NAMED);
     if first.get::<_, bool>(2) {
         return Err(Failure::new(
             Reason::PermissionDenied,

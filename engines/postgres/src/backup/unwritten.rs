@@ -1,7 +1,7 @@
 //! What `pg_dump` does not write down about a database: what a restore must
 //! know all the same, and what a person must be told.
 
-use dbbackup_contract::Failure;
+use dbbackup_contract::{Failure, listed};
 use dbbackup_engine::ChildExit;
 use serde::{Deserialize, Serialize};
 
@@ -105,16 +105,16 @@ pub(super) async fn read_unwritten(session: &Session) -> Result<(Unwritten, Vec<
     let found: Found = parse(row.try_get(0))?;
     let mut warnings = Vec::new();
     if !found.invalid_indexes.is_empty() {
-        let names = listed(&found.invalid_indexes);
+        let names = listed(&found.invalid_indexes, NAMED);
         warnings.push(format!("not in the backup, because they are not valid: indexes {names}"));
     }
     if !found.in_pg_catalog.is_empty() {
-        let names = listed(&found.in_pg_catalog);
+        let names = listed(&found.in_pg_catalog, NAMED);
         warnings
             .push(format!("not in the backup, because they are in the schema pg_catalog: {names}"));
     }
     if !found.unlogged_elsewhere.is_empty() {
-        let names = listed(&found.unlogged_elsewhere);
+        let names = listed(&found.unlogged_elsewhere, NAMED);
         warnings.push(format!(
             "not in the backup, because a standby has no rows of what is unlogged: {names}"
         ));
@@ -136,12 +136,4 @@ pub(super) async fn read_unwritten(session: &Session) -> Result<(Unwritten, Vec<
 pub(super) fn warnings_of(exit: &ChildExit) -> Vec<String> {
     let lines = exit.stderr.lines();
     lines.filter_map(|line| line.strip_prefix("pg_dump: warning: ")).map(str::to_owned).collect()
-}
-
-fn listed(names: &[String]) -> String {
-    let shown = names[..names.len().min(NAMED)].join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }

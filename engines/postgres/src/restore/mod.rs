@@ -47,7 +47,7 @@ use self::scratch::{Scratch, look_at, set_comment};
 use self::statements::{End, run_all};
 use self::target::Target;
 use self::validate::{create_failure, refused, validate};
-use crate::backup::{answers, report};
+use crate::backup::answers;
 use crate::connection::Session;
 use crate::errors::{is_server_lost, is_session_lost};
 use crate::progress::Meter;
@@ -165,7 +165,7 @@ async fn run(
 }
 
 fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
-    let mut report = report(&wanted.name, DatabaseOutcome::Failed);
+    let mut report = DatabaseReport::new(&wanted.name, DatabaseOutcome::Failed);
     report.as_name = (wanted.target != wanted.name).then(|| wanted.target.clone());
     report.bytes = wanted.layout.bytes();
     report.tables = wanted.layout.tables().count() as u64;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use dbbackup_contract::{Failure, Reason};
+use dbbackup_contract::{Failure, Reason, listed};
 
 use super::contents::Wanted;
 use super::journal::{Refusal, next_step};
@@ -96,7 +96,7 @@ fn check_roles(
     let predefined: Vec<_> =
         missing.iter().copied().filter(|role| role.starts_with("pg_")).collect();
     if !predefined.is_empty() {
-        let (roles, major) = (listed(&predefined), target.major);
+        let (roles, major) = (listed(&predefined, NAMED), target.major);
         let message =
             format!("PostgreSQL {major} has no role {roles}, which the database refers to");
         return Err(Failure::new(Reason::VersionUnsupported, message).with_hint(
@@ -105,7 +105,7 @@ fn check_roles(
         ));
     }
     if !missing.is_empty() {
-        let message = format!("the target lacks the roles {}", listed(&missing));
+        let message = format!("the target lacks the roles {}", listed(&missing, NAMED));
         return Err(Failure::new(Reason::RoleNotFound, message));
     }
     if target.superuser {
@@ -116,7 +116,7 @@ fn check_roles(
     if foreign.is_empty() {
         return Ok(());
     }
-    let message = format!("our role may not make objects for {}", listed(&foreign));
+    let message = format!("our role may not make objects for {}", listed(&foreign, NAMED));
     Err(Failure::new(Reason::PermissionDenied, message)
         .with_hint("Make the restoring role a member of these roles, or use a superuser."))
 }
@@ -131,7 +131,7 @@ fn check_tablespaces(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    let message = format!("the target lacks the tablespaces {}", listed(&missing));
+    let message = format!("the target lacks the tablespaces {}", listed(&missing, NAMED));
     Err(Failure::new(Reason::TablespaceNotFound, message))
 }
 
@@ -141,7 +141,7 @@ fn check_extensions(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    let message = format!("the target's packages lack the extensions {}", listed(&missing));
+    let message = format!("the target's packages lack the extensions {}", listed(&missing, NAMED));
     Err(Failure::new(Reason::ExtensionNotAvailable, message))
 }
 
@@ -217,9 +217,4 @@ pub(super) fn create_failure(failure: Failure) -> Failure {
         return failure_of_code("42704", "locale", failure.message);
     }
     failure
-}
-
-fn listed(names: &[&str]) -> String {
-    let shown = names[..names.len().min(NAMED)].join(", ");
-    if names.len() > NAMED { format!("{shown} and {} more", names.len() - NAMED) } else { shown }
 }

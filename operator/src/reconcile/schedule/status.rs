@@ -1,6 +1,6 @@
 //! The status of a `BackupSchedule`.
 
-use dbbackup_contract::Failure;
+use dbbackup_contract::{Failure, listed};
 use dbbackup_crds::{BackupPhase, BackupSchedule, BackupScheduleStatus, LastBackup, LocalRef};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -108,14 +108,11 @@ fn verdict(
 
 /// `nightly-1 failed`, `nightly-1 left out the databases crm, erp`.
 fn ended(last: &Ended) -> String {
-    let names = &last.left_out;
-    let more = names.len().saturating_sub(MAX_NAMED);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let listed = names.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let how = match (last.phase, names.len()) {
+    let names = listed(&last.left_out, MAX_NAMED);
+    let how = match (last.phase, last.left_out.len()) {
         (BackupPhase::PartiallyFailed, 0) => "failed in part".to_owned(),
-        (BackupPhase::PartiallyFailed, 1) => format!("left out the database {listed}"),
-        (BackupPhase::PartiallyFailed, _) => format!("left out the databases {listed}{more}"),
+        (BackupPhase::PartiallyFailed, 1) => format!("left out the database {names}"),
+        (BackupPhase::PartiallyFailed, _) => format!("left out the databases {names}"),
         _ => "failed".to_owned(),
     };
     format!("{} {how}", last.name)

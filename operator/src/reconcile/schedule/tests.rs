@@ -251,25 +251,14 @@ fn a_schedule_whose_last_backup_failed_starts_the_next_one_all_the_same() {
 fn the_backup_that_ended_last_tells_why_and_what_it_left_out() {
     use dbbackup_contract::DatabaseReport;
     let mut backup = Backup::new("n-1", BackupSpec { schedule_ref: None, template: None });
-    let database = |name: &str, outcome| DatabaseReport {
-        name: name.to_owned(),
-        as_name: None,
-        outcome,
-        bytes: 0,
-        tables: 0,
-        rows: 0,
-        duration_milliseconds: 0,
-        warnings: Vec::new(),
-        error: None,
-    };
     let error = Failure::new(Reason::DatabaseFailed, "crm: no right to read");
     backup.status = Some(BackupStatus {
         phase: Some(BackupPhase::PartiallyFailed),
         completion_time: Some(now()),
         error: Some(error.clone()),
         databases: vec![
-            database("crm", DatabaseOutcome::Failed),
-            database("shop", DatabaseOutcome::Succeeded),
+            DatabaseReport::new("crm", DatabaseOutcome::Failed),
+            DatabaseReport::new("shop", DatabaseOutcome::Succeeded),
         ],
         ..BackupStatus::default()
     });
