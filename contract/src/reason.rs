@@ -148,6 +148,14 @@ reasons! {
     SnapshotAmbiguous: Fatal, Usage, RESTORES, "Give more characters of the id.";
     /// the run was given up by a later attempt or by maintenance before it could commit
     Fenced: Fatal, Conflict, BACKUPS, "Nothing to do if a later attempt has succeeded; else run the backup again.";
+    /// the snapshot was let go: its time was over, or somebody erased it
+    SnapshotForgotten: Fatal, NotFound, RUNS, "Take another snapshot; what was let go does not come back.";
+    /// the snapshot is pinned, so it may not be let go
+    SnapshotPinned: Fatal, Conflict, BACKUPS, "Unpin it first.";
+    /// snapshots are gone that were there before, and nobody has let them go
+    SnapshotsMissing: Fatal, Damaged, REPOSITORIES, "Find out who deletes objects under snapshots/. Put them back (a versioned bucket still has them); until then nothing is deleted.";
+    /// maintenance would delete more than is allowed without being asked
+    TooMuchToDelete: Fatal, Conflict, REPOSITORIES, "Look at the plan. If it is what you want, approve it by its digest; else correct the retention.";
     /// a stream of the snapshot does not exist
     StreamNotFound: Fatal, NotFound, RESTORES, "List what the snapshot holds with: dbbackup-runner snapshots --json REPOSITORY.";
 

@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) cipher: Cipher,
     /// A feature that this release does not know forbids writing.
     pub(crate) read_only: bool,
+    /// The oldest collector that may delete here.
+    pub(crate) min_collector: u32,
     name: String,
     content: Vec<u8>,
     mac: [u8; DIGEST_BYTES],
@@ -127,6 +129,7 @@ impl Config {
             repository,
             cipher,
             read_only: !json.features.read_only.is_empty(),
+            min_collector: json.min_collector,
             name: name.to_owned(),
             content: content.to_vec(),
             mac: *mac,

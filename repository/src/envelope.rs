@@ -31,6 +31,9 @@ pub(crate) enum Kind {
     Beat = 5,
     Condemned = 6,
     Verdict = 7,
+    Marks = 9,
+    Blockers = 10,
+    Decision = 13,
 }
 
 /// Seals and opens the frames of one object.

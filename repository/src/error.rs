@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dbbackup_contract::{Failure, Reason};
+use dbbackup_contract::{Failure, Reason, listed};
 
 use crate::SnapshotId;
 
@@ -79,6 +79,25 @@ pub enum Error {
     /// A later attempt or maintenance has given this one up.
     #[error("session {0} was given up before it could commit")]
     Fenced(String),
+    /// The run was made, and its snapshot was let go since.
+    #[error("snapshot {0} was made, and was let go since")]
+    Forgotten(String),
+    /// The snapshot is pinned.
+    #[error("snapshot {0} is pinned")]
+    Pinned(String),
+    /// Snapshots are gone, and nothing says that they were to go.
+    #[error("snapshots are gone that nobody has let go: {}", listed(.0, 5))]
+    SnapshotsMissing(Vec<String>),
+    /// More would be deleted than the caller allows.
+    #[error("{percent} % of the stored bytes would be deleted, more than the {limit} % that are allowed; the plan is {plan}")]
+    TooMuchToDelete {
+        /// Share of the stored bytes, in percent, rounded up.
+        percent: u64,
+        /// The largest share that may go.
+        limit: u8,
+        /// The digest that approves of it.
+        plan: String,
+    },
     /// The caller asked for what cannot be.
     #[error("{0}")]
     Misuse(String),
@@ -125,6 +144,10 @@ impl Error {
             Self::SnapshotAmbiguous { .. } => Reason::SnapshotAmbiguous,
             Self::StreamNotFound { .. } => Reason::StreamNotFound,
             Self::Fenced(_) => Reason::Fenced,
+            Self::Forgotten(_) => Reason::SnapshotForgotten,
+            Self::Pinned(_) => Reason::SnapshotPinned,
+            Self::SnapshotsMissing(_) => Reason::SnapshotsMissing,
+            Self::TooMuchToDelete { .. } => Reason::TooMuchToDelete,
             Self::Cancelled => Reason::Interrupted,
             Self::Failed(error) => error.reason(),
             Self::Misuse(_) | Self::System(_) => Reason::Internal,

@@ -82,6 +82,10 @@ pub enum TombstoneReason {
     Retry,
     /// Somebody asked what became of the run.
     Inspect,
+    /// Its heart has not beaten for too long.
+    Silent,
+    /// It has taken longer than any session may.
+    TooOld,
 }
 
 /// A tombstone's content.

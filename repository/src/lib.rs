@@ -10,12 +10,14 @@
 mod access;
 mod check;
 mod chunker;
-mod condemned;
+mod collector;
 mod config;
+mod decisions;
 mod envelope;
 mod environment;
 mod error;
 mod footers;
+mod guards;
 mod head;
 mod key_slot;
 mod keyring;
@@ -38,8 +40,10 @@ mod wire;
 mod writer;
 
 pub use access::{Encryption, KeySource};
+pub use collector::{Blocker, CollectOptions, CollectReport, SHORTEST_GRACE};
 pub use check::{CheckLevel, CheckReport, Problem};
 pub use chunker::Cutting;
+pub use decisions::ForgetReason;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Result};
 pub use head::{About, MAX_REPORT_BYTES, PredecessorRef, TombstoneReason};

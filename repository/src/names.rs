@@ -20,10 +20,18 @@ pub(crate) const META: &str = "meta/";
 pub(crate) const SNAPSHOTS: &str = "snapshots/";
 /// Folder of sessions.
 pub(crate) const SESSIONS: &str = "sessions/";
+/// Folder of heartbeats.
+pub(crate) const BEATS: &str = "beats/";
 /// Folder of the collector's first step.
 pub(crate) const CONDEMNED: &str = "condemned/";
+/// Folder of the collector's second step.
+pub(crate) const BLOCKERS: &str = "blockers/";
 /// Folder of the collector's last step.
 pub(crate) const VERDICT: &str = "verdict/";
+/// Folder of the collector's memory.
+pub(crate) const MARKS: &str = "marks/";
+/// Folder of what was decided about snapshots.
+pub(crate) const DECISIONS: &str = "decisions/";
 
 /// Longest name of a session, in bytes: 8 + 16 + 16, an attempt of 10 digits, three hyphens.
 pub(crate) const MAX_SESSION_BYTES: usize = 53;
@@ -35,7 +43,7 @@ const TIME_CHARACTERS: usize = 16;
 const RUN_CHARACTERS: usize = 16;
 
 /// All folders that a repository has or will have.
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 15] = [
     "config",
     "keys",
     "packs",
@@ -50,8 +58,7 @@ const FOLDERS: [&str; 16] = [
     "blockers",
     "moved",
     "logs",
-    "forgotten",
-    "pins",
+    "decisions",
 ];
 
 /// Whether an object of this name may belong to a repository.
@@ -129,7 +136,16 @@ impl SnapshotId {
     }
 
     pub(crate) fn beat_name(&self, n: u32) -> String {
-        format!("beats/{}-{n}", self.0)
+        format!("{BEATS}{}-{n}", self.0)
+    }
+
+    pub(crate) fn decision_name(&self, n: u32) -> String {
+        format!("{DECISIONS}{}-{n}", self.0)
+    }
+
+    /// Whether a session of this series made it.
+    pub(crate) fn is_of(&self, keys: &Keyring, series: &str) -> bool {
+        self.0.starts_with(&series_prefix(keys, series))
     }
 }
 
@@ -181,6 +197,13 @@ pub(crate) struct PartName {
 impl PartName {
     pub(crate) fn new(session: std::sync::Arc<str>, n: u32) -> Self {
         Self { session, n }
+    }
+
+    /// Reads the last part of an object's name.
+    pub(crate) fn parse(last: &str) -> Option<Self> {
+        let (session, n) = last.rsplit_once('-')?;
+        SnapshotId::parse(session).ok()?;
+        Some(Self::new(std::sync::Arc::from(session), parse_number(n)?))
     }
 
     /// The last part of the object's name.

@@ -111,6 +111,7 @@ impl Repository {
             environment: options.environment,
             footers: Footers::new(),
             read_only: config.read_only,
+            min_collector: config.min_collector,
         };
         Ok(Opened { repository: Self { inner: Arc::new(inner) }, created, opened_slots })
     }

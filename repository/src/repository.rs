@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dbbackup_storage::{Creation, ErrorKind, Store};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::envelope::{Kind, ObjectSeal, open_object, seal_object};
 use crate::environment::Environment;
@@ -27,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) footers: Footers,
     /// A feature that this release does not know forbids writing.
     pub(crate) read_only: bool,
+    /// The oldest collector that may delete here.
+    pub(crate) min_collector: u32,
 }
 
 impl Repository {
@@ -67,6 +71,38 @@ impl Inner {
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error.into()),
             },
+        }
+    }
+
+    /// Creates an object of one frame of JSON; false if another one has the name.
+    pub(crate) async fn put_json(
+        &self,
+        kind: Kind,
+        name: &str,
+        content: &impl Serialize,
+    ) -> Result<bool> {
+        let json = serde_json::to_vec(content).map_err(|error| Error::Misuse(error.to_string()))?;
+        Ok(self.put(kind, name, &json).await?.created)
+    }
+
+    /// Reads an object of one frame of JSON, if it is there.
+    pub(crate) async fn read_json<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        name: &str,
+    ) -> Result<Option<T>> {
+        let Some(content) = self.find_content(kind, name).await? else { return Ok(None) };
+        serde_json::from_slice(&content)
+            .map(Some)
+            .map_err(|error| Error::damaged(name, error.to_string()))
+    }
+
+    /// Whether an object is there: reads do not lag as listings may.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        match self.store.head(name).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbbackup_storage::{ErrorKind, collect_listing};
+use dbbackup_storage::collect_listing;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::envelope::{Kind, open_object};
 use crate::environment::random;
+use crate::keyring::Keyring;
+use crate::collector::Absent;
+use crate::guards::{Guard, holds};
 use crate::head::{HeadObject, Tombstone, TombstoneReason, encode_tombstone};
 use crate::names::{RunName, SnapshotId, parse_number};
 use crate::repository::{Inner, Repository};
@@ -23,11 +26,18 @@ pub(crate) const BEAT_INTERVAL: Duration = Duration::from_secs(600);
 /// No run has more attempts; a listing that says otherwise is hostile.
 const MAX_ATTEMPTS: u32 = 10_000;
 
+/// The series of the collector's own sessions: no caller's holds a NUL.
+const COLLECTOR_SERIES: &str = "\0collector";
+/// The series of readers' sessions.
+const READER_SERIES: &str = "";
+
 /// What has become of a run.
 #[derive(Clone, Debug)]
 pub enum RunState {
     /// It has committed this snapshot.
     Committed(Snapshot),
+    /// It had committed this snapshot, which was let go since.
+    Forgotten(SnapshotId),
     /// It has not, and no earlier attempt can any more.
     Free {
         /// The number of the next attempt.
@@ -44,6 +54,27 @@ pub enum RunState {
 pub(crate) enum SessionKind {
     Writer,
     Reader,
+    Collector,
+}
+
+impl SessionKind {
+    /// Whose session this is, by its name.
+    pub(crate) fn of(keys: &Keyring, id: &SnapshotId) -> Self {
+        match id {
+            id if id.is_of(keys, READER_SERIES) => Self::Reader,
+            id if id.is_of(keys, COLLECTOR_SERIES) => Self::Collector,
+            _ => Self::Writer,
+        }
+    }
+}
+
+/// An attempt that has begun.
+pub(crate) struct BegunAttempt {
+    pub(crate) id: SnapshotId,
+    /// Packs that it must not refer to.
+    pub(crate) absent: Absent,
+    /// The newest snapshot of the series.
+    pub(crate) predecessor: Option<Snapshot>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,30 +112,75 @@ impl Repository {
         let listed = highest_attempt(inner, &run).await?;
         for attempt in 0..MAX_ATTEMPTS {
             let id = SnapshotId::of_attempt(&run, attempt);
-            let mut found = self.inner.head_object(&id).await?;
-            if found.is_none() {
-                let began = match inner.store.head(&id.session_name()).await {
-                    Ok(_) => true,
-                    Err(error) if error.kind == ErrorKind::NotFound => false,
-                    Err(error) => return Err(error.into()),
-                };
-                if !began {
-                    if listed.is_some_and(|listed| attempt <= listed) {
-                        continue;
-                    }
-                    return Ok(RunState::Free { next_attempt: attempt });
-                }
-                let Some(reason) = fence else { return Ok(RunState::Unresolved { attempt }) };
-                found = Some(inner.fence(&id, reason).await?);
+            // In this order: a session goes only when its head or tombstone is
+            // there, and a head only when it was let go.
+            let began = inner.exists(&id.session_name()).await?;
+            let mut found = inner.head_object(&id).await?;
+            if found.is_none()
+                && began
+                && let Some(reason) = fence
+            {
+                found = inner.fence(&id, reason).await?;
+            }
+            if inner.was_let_go(&id).await? {
+                return Ok(RunState::Forgotten(id));
             }
             match found {
                 Some((HeadObject::Head(head), digest)) => {
                     return Ok(RunState::Committed(Snapshot::new(self, id, *head, digest)));
                 }
-                Some((HeadObject::Tombstone, _)) | None => {}
+                Some((HeadObject::Tombstone, _)) => {}
+                None if began => return Ok(RunState::Unresolved { attempt }),
+                None if listed.is_some_and(|listed| attempt <= listed) => {}
+                None => return Ok(RunState::Free { next_attempt: attempt }),
             }
         }
         Err(Error::Misuse(format!("the run {run_id} has more than {MAX_ATTEMPTS} attempts")))
+    }
+
+    /// Begins an attempt of a run, after giving up every earlier one; or finds
+    /// that one of them has committed.
+    pub(crate) async fn begin_attempt(
+        &self,
+        series: &str,
+        run_id: &str,
+        slot_time: Timestamp,
+    ) -> Result<std::result::Result<BegunAttempt, Snapshot>> {
+        let inner = &self.inner;
+        inner.may_write()?;
+        if series.is_empty() || series.contains('\0') {
+            return Err(Error::Misuse(format!("{series:?} is no name of a series")));
+        }
+        let early = if holds(Guard::SessionFirst) { None } else { Some(inner.absent_packs().await?) };
+        let id = loop {
+            let fence = Some(TombstoneReason::Retry);
+            match self.resolve_run(series, run_id, slot_time, fence).await? {
+                RunState::Committed(snapshot) => return Ok(Err(snapshot)),
+                RunState::Forgotten(id) => return Err(Error::Forgotten(id.to_string())),
+                // Cannot be with a fence, but for an attempt that began just now.
+                RunState::Unresolved { .. } => {}
+                RunState::Free { next_attempt } => {
+                    let run = RunName::new(&inner.keys, series, slot_time, run_id)?;
+                    let id = SnapshotId::of_attempt(&run, next_attempt);
+                    if inner.create_session(&id, SessionKind::Writer, series, run_id).await? {
+                        break id;
+                    }
+                }
+            }
+        };
+        // Somebody who was frozen since it looked may find that the run was made,
+        // let go and cleaned up meanwhile: its session's name was free again.
+        if inner.was_let_go(&id).await? {
+            return Err(Error::Forgotten(id.to_string()));
+        }
+        // W2: what is condemned is read after the session exists, and before the
+        // predecessor is.
+        let absent = match early {
+            Some(early) => early,
+            None => inner.absent_packs().await?,
+        };
+        let predecessor = self.newest(series, None).await?;
+        Ok(Ok(BegunAttempt { id, absent, predecessor }))
     }
 }
 
@@ -134,22 +210,35 @@ impl Inner {
         Ok(Some((HeadObject::parse(&name, &content)?, digest)))
     }
 
-    /// Gives an attempt up. Returns what stands in its place then: the
-    /// tombstone, or a head that was quicker.
-    async fn fence(
+    /// Gives an attempt up. Returns what stands in its place then: the tombstone,
+    /// or a head that was quicker; nothing if that one was let go already.
+    pub(crate) async fn fence(
         &self,
         id: &SnapshotId,
         reason: TombstoneReason,
-    ) -> Result<(HeadObject, String)> {
+    ) -> Result<Option<(HeadObject, String)>> {
         self.may_write()?;
         let tombstone = Tombstone { session: id.to_string(), reason, time: self.environment.now() };
         let name = id.head_name();
         let put = self.put(Kind::Snapshot, &name, &encode_tombstone(&tombstone)?).await?;
         if put.created {
             let digest = crate::envelope::object_digest(&put.object);
-            return Ok((HeadObject::Tombstone, digest));
+            return Ok(Some((HeadObject::Tombstone, digest)));
         }
-        self.head_object(id).await?.ok_or(Error::Missing(name))
+        self.head_object(id).await
+    }
+
+    /// W3, the commit: creates the head, and returns its digest.
+    pub(crate) async fn commit_head(&self, id: &SnapshotId, content: &[u8]) -> Result<String> {
+        let put = self.put(Kind::Snapshot, &id.head_name(), content).await?;
+        if put.created {
+            return Ok(crate::envelope::object_digest(&put.object));
+        }
+        Err(match self.head_object(id).await? {
+            Some((HeadObject::Tombstone | HeadObject::Head(_), _)) => Error::Fenced(id.to_string()),
+            // Only heads go again: an earlier try had committed it.
+            None => Error::Forgotten(id.to_string()),
+        })
     }
 
     /// Refuses to write where a feature forbids it.
@@ -176,15 +265,12 @@ impl Inner {
             attempt: id.attempt(),
             time: self.environment.now(),
         };
-        let json =
-            serde_json::to_vec(&session).map_err(|error| Error::Misuse(error.to_string()))?;
-        Ok(self.put(Kind::Session, &id.session_name(), &json).await?.created)
+        self.put_json(Kind::Session, &id.session_name(), &session).await
     }
 
     async fn beat(&self, id: &SnapshotId, n: u32, ended: bool) -> Result<()> {
         let beat = BeatJson { time: self.environment.now(), ended };
-        let json = serde_json::to_vec(&beat).map_err(|error| Error::Misuse(error.to_string()))?;
-        self.put(Kind::Beat, &id.beat_name(n), &json).await?;
+        self.put_json(Kind::Beat, &id.beat_name(n), &beat).await?;
         Ok(())
     }
 }
@@ -210,6 +296,7 @@ impl Heart {
         tokio::spawn(async move {
             loop {
                 tokio::select! {
+                    biased;
                     () = stopped.cancelled() => return,
                     () = tokio::time::sleep(BEAT_INTERVAL) => {}
                 }
@@ -246,16 +333,36 @@ impl Repository {
     /// What the store says.
     pub async fn begin_reading(&self) -> Result<ReadSession> {
         let inner = Arc::clone(&self.inner);
-        inner.may_write()?;
-        let run: [u8; 16] = random(&*inner.environment)?;
-        let run_id = data_encoding::HEXLOWER.encode(&run);
-        let name = RunName::new(&inner.keys, "", inner.environment.now(), &run_id)?;
-        let id = SnapshotId::of_attempt(&name, 0);
-        if !inner.create_session(&id, SessionKind::Reader, "", &run_id).await? {
-            return Err(Error::System(format!("the session {id} exists")));
-        }
+        let id = inner.begin_session(SessionKind::Reader).await?;
         let heart = Heart::start(Arc::clone(&inner), id.clone(), None);
         Ok(ReadSession { inner, id, heart })
+    }
+}
+
+impl Inner {
+    /// Begins a session that is not a writer's.
+    pub(crate) async fn begin_session(&self, kind: SessionKind) -> Result<SnapshotId> {
+        self.may_write()?;
+        let series = match kind {
+            SessionKind::Collector => COLLECTOR_SERIES,
+            SessionKind::Reader | SessionKind::Writer => READER_SERIES,
+        };
+        let run: [u8; 16] = random(&*self.environment)?;
+        let run_id = data_encoding::HEXLOWER.encode(&run);
+        let name = RunName::new(&self.keys, series, self.environment.now(), &run_id)?;
+        let id = SnapshotId::of_attempt(&name, 0);
+        if self.create_session(&id, kind, series, &run_id).await? {
+            Ok(id)
+        } else {
+            // Random names do not meet: it was created, taken for dead and removed
+            // before the acknowledgement came.
+            Err(Error::Fenced(id.to_string()))
+        }
+    }
+
+    /// What a session's heartbeat says.
+    pub(crate) async fn has_ended(&self, beat: &str) -> Result<bool> {
+        Ok(self.read_json::<BeatJson>(Kind::Beat, beat).await?.is_some_and(|beat| beat.ended))
     }
 }
 

@@ -58,10 +58,14 @@ impl Repository {
 
     async fn heads(&self, prefix: &str) -> Result<SnapshotList> {
         let mut list = SnapshotList::default();
+        let decided = self.inner.decided().await?;
         let listing = self.inner.store.list(&format!("{SNAPSHOTS}{prefix}"));
         for object in collect_listing(listing).await? {
             let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
             let Ok(id) = SnapshotId::parse(name) else { continue };
+            if decided.contains(&id) && self.inner.is_hidden(&id).await? {
+                continue;
+            }
             match self.inner.head_object(&id).await {
                 Ok(Some((HeadObject::Head(head), digest))) => {
                     list.snapshots.push(Snapshot::new(self, id, *head, digest));
@@ -77,8 +81,23 @@ impl Repository {
     /// The one snapshot whose id begins with `prefix`.
     ///
     /// # Errors
-    /// `SnapshotNotFound`, `SnapshotAmbiguous`, or why it cannot be read.
+    /// `SnapshotNotFound`, `SnapshotForgotten`, `SnapshotAmbiguous`, or why it
+    /// cannot be read.
     pub async fn find(&self, prefix: &str) -> Result<Snapshot> {
+        let found = self.find_listed(prefix).await;
+        // A listing may not show yet that it was let go.
+        let id = match &found {
+            Ok(snapshot) => Some(snapshot.id().clone()),
+            Err(Error::SnapshotNotFound(_)) => SnapshotId::parse(prefix).ok(),
+            Err(_) => None,
+        };
+        match id {
+            Some(id) if self.inner.is_hidden(&id).await? => Err(Error::Forgotten(id.to_string())),
+            _ => found,
+        }
+    }
+
+    async fn find_listed(&self, prefix: &str) -> Result<Snapshot> {
         let not_found = || Error::SnapshotNotFound(prefix.to_owned());
         let plausible = prefix.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         if !plausible || prefix.is_empty() {
@@ -164,14 +183,20 @@ impl Snapshot {
     pub(crate) async fn packs(&self) -> Result<Arc<Vec<UsedPack>>> {
         let load = async {
             let mut packs = Vec::new();
-            for page in &self.head.pack_pages {
-                let bytes = self.inner.piece(&page.place, self.metas()).await?;
-                let parsed = parse_packs(&bytes, page.entries, &self.head.sessions);
-                packs.extend(parsed.map_err(|error| self.damaged(error))?);
-            }
+            self.for_each_pack(|pack| packs.push(pack.clone())).await?;
             Ok(Arc::new(packs))
         };
         self.packs.get_or_try_init(|| load).await.cloned()
+    }
+
+    /// Shows every pack of the table, page by page: nothing is kept.
+    pub(crate) async fn for_each_pack(&self, mut each: impl FnMut(&UsedPack)) -> Result<()> {
+        for page in &self.head.pack_pages {
+            let bytes = self.inner.piece(&page.place, self.metas()).await?;
+            let packs = parse_packs(&bytes, page.entries, &self.head.sessions);
+            packs.map_err(|error| self.damaged(error))?.iter().for_each(&mut each);
+        }
+        Ok(())
     }
 
     async fn stream_page(&self, number: usize) -> Result<StreamPageEntries> {

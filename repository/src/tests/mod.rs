@@ -8,3 +8,4 @@ mod fixture;
 mod golden;
 mod opening;
 mod reading;
+mod simulation;

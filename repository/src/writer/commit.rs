@@ -9,8 +9,7 @@ use tokio::sync::oneshot;
 use super::SnapshotWriter;
 use super::shared::Shared;
 use super::workers::Job;
-use crate::envelope::{Kind, object_digest};
-use crate::head::{About, Head, HeadObject, MAX_HEAD_BYTES, PackPage, PredecessorRef, StreamPage};
+use crate::head::{About, Head, MAX_HEAD_BYTES, PackPage, PredecessorRef, StreamPage};
 use crate::names::SnapshotId;
 use crate::piece::{Place, encode_piece};
 use crate::snapshot::Snapshot;
@@ -97,16 +96,8 @@ impl SnapshotWriter {
         // From here on it may be committed: the fence that the heartbeat looks
         // for is what the head itself runs into.
         drop(self.heart);
-        let put = shared.inner.put(Kind::Snapshot, &shared.id.head_name(), &content).await?;
-        if !put.created {
-            return Err(match shared.inner.head_object(&shared.id).await? {
-                Some((HeadObject::Tombstone | HeadObject::Head(_), _)) => {
-                    Error::Fenced(shared.id.to_string())
-                }
-                None => Error::Missing(shared.id.head_name()),
-            });
-        }
-        Ok(Snapshot::new(&self.repository, shared.id.clone(), head, object_digest(&put.object)))
+        let digest = shared.inner.commit_head(&shared.id, &content).await?;
+        Ok(Snapshot::new(&self.repository, shared.id.clone(), head, digest))
     }
 
     async fn build_head(

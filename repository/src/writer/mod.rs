@@ -39,10 +39,10 @@ use self::packer::Packer;
 use self::shared::{Parts, Shared};
 pub use self::stream::{StreamSummary, StreamWriter};
 use crate::chunker::Cutting;
-use crate::head::{HeadObject, TombstoneReason};
+use crate::head::HeadObject;
 use crate::names::{MAX_STREAM_NAME_BYTES, SNAPSHOTS, SnapshotId, series_prefix};
 use crate::repository::{Inner, Repository};
-use crate::session::{Heart, RunState, SessionKind};
+use crate::session::{BegunAttempt, Heart};
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
@@ -110,32 +110,14 @@ impl Repository {
     ///
     /// # Errors
     /// What the store says; `RepositoryDamaged` if an earlier attempt, or what
-    /// the collector condemned, cannot be read.
+    /// the collector condemned, cannot be read; `SnapshotForgotten` if the run
+    /// had committed and its snapshot was let go since.
     pub async fn begin(&self, options: SessionOptions) -> Result<Begun> {
-        self.inner.may_write()?;
-        let id = loop {
-            let SessionOptions { series, run_id, slot_time, .. } = &options;
-            let fence = Some(TombstoneReason::Retry);
-            match self.resolve_run(series, run_id, *slot_time, fence).await? {
-                RunState::Committed(snapshot) => return Ok(Begun::Committed(snapshot)),
-                // Cannot be with a fence, but for an attempt that began just now.
-                RunState::Unresolved { .. } => {}
-                RunState::Free { next_attempt } => {
-                    let keys = &self.inner.keys;
-                    let run = crate::names::RunName::new(keys, series, *slot_time, run_id)?;
-                    let id = SnapshotId::of_attempt(&run, next_attempt);
-                    let kind = SessionKind::Writer;
-                    if self.inner.create_session(&id, kind, series, run_id).await? {
-                        break id;
-                    }
-                }
-            }
-        };
-        // W2: what is condemned is read after the session exists, and before the
-        // predecessor is.
-        let absent = self.inner.absent_packs().await?;
-        let predecessor = self.newest(&options.series, None).await?;
-        Ok(Begun::Started(SnapshotWriter::start(self, options, id, absent, predecessor)?))
+        let SessionOptions { series, run_id, slot_time, .. } = &options;
+        match self.begin_attempt(series, run_id, *slot_time).await? {
+            Ok(attempt) => Ok(Begun::Started(SnapshotWriter::start(self, options, attempt)?)),
+            Err(snapshot) => Ok(Begun::Committed(snapshot)),
+        }
     }
 
     /// The newest snapshot of a series that can be read; `before` leaves out
@@ -154,7 +136,9 @@ impl Repository {
             };
             match inner.head_object(&id).await {
                 Ok(Some((HeadObject::Head(head), digest))) => {
-                    if before.is_none_or(|before| head.about.slot_time < before) {
+                    if before.is_none_or(|before| head.about.slot_time < before)
+                        && !inner.is_hidden(&id).await?
+                    {
                         return Ok(Some(Snapshot::new(self, id, *head, digest)));
                     }
                 }
@@ -171,10 +155,9 @@ impl SnapshotWriter {
     fn start(
         repository: &Repository,
         options: SessionOptions,
-        id: SnapshotId,
-        absent: std::collections::HashSet<String>,
-        predecessor: Option<Snapshot>,
+        attempt: BegunAttempt,
     ) -> Result<Self> {
+        let BegunAttempt { id, absent, predecessor } = attempt;
         let workers = options.workers.clamp(1, MAX_WORKERS) as usize;
         let runtime = Handle::current();
         let stop = options.cancel.child_token();

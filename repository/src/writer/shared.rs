@@ -16,6 +16,7 @@ use super::pack_use::PackUses;
 use super::packer::Packer;
 use super::recent::RecentChunks;
 use super::workers::Job;
+use crate::collector::Absent;
 use crate::names::SnapshotId;
 use crate::repository::Inner;
 use crate::snapshot::Snapshot;
@@ -47,7 +48,7 @@ pub(super) struct Shared {
     pub(super) segments: Arc<Semaphore>,
     pub(super) depth: usize,
     pub(super) level: i32,
-    pub(super) absent: HashSet<String>,
+    pub(super) absent: Absent,
     pub(super) predecessor: Option<Snapshot>,
     pub(super) totals: Totals,
     pub(super) inline_recipe_bytes: AtomicU64,
@@ -102,7 +103,7 @@ pub(super) struct Parts {
     pub(super) depth: usize,
     pub(super) segments: usize,
     pub(super) level: i32,
-    pub(super) absent: HashSet<String>,
+    pub(super) absent: Absent,
     pub(super) predecessor: Option<Snapshot>,
 }
 

@@ -1,12 +1,12 @@
 //! Walks along the predecessor's recipe of a stream and tells which chunks stood
 //! where, ahead of the writer that looks for them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::shared::Shared;
+use crate::collector::Absent;
 use crate::keyring::ChunkId;
 use crate::pack::{Footer, PackEntry};
 use crate::recipe::{End, RunReader};
@@ -102,7 +102,7 @@ struct Unheard;
 
 struct Walk<'a> {
     old: &'a OldStream,
-    absent: &'a HashSet<String>,
+    absent: &'a Absent,
     sender: &'a mpsc::Sender<Vec<Expected>>,
     batch: Vec<Expected>,
 }
@@ -144,7 +144,7 @@ impl Walk<'_> {
             let footer = old.inner.footers.whole(&old.inner, &pack.entry).await?;
             let (parts, run_end) = spans(&run, &footer.blocks).map_err(malformed)?;
             end = run_end;
-            let absent = self.absent.contains(&pack.entry.name.last_part());
+            let absent = self.absent.contains(&pack.entry.name);
             for span in parts {
                 let next = position + u64::from(span.length);
                 if next > from && !absent {

@@ -1,0 +1,247 @@
+//! What is in use: every head is read, and what cannot be read stops the
+//! collection.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use dbbackup_storage::collect_listing;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::clock::StoreClock;
+use super::notes::{Note, note_name};
+use super::sessions::TRACES_STAY;
+use crate::envelope::Kind;
+use crate::guards::{Guard, holds};
+use crate::head::{Head, HeadObject};
+use crate::names::{MARKS, PartName, SNAPSHOTS, SnapshotId};
+use crate::repository::Repository;
+use crate::snapshot::Snapshot;
+use crate::{Error, Result};
+
+/// Heads that are read at the same time: each takes a mebibyte at most, and one
+/// page of its table of packs.
+const HEADS_AT_ONCE: usize = 16;
+
+/// Most heads that are remembered: 125 bytes each, in an object of 32 MiB.
+const MAX_KNOWN: usize = 250_000;
+
+/// The heads that a collection has read, for the next one: what is gone then
+/// without a note was deleted by somebody else.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// SHA-256 of each stored head, by snapshot.
+    heads: BTreeMap<String, String>,
+    time: Timestamp,
+}
+
+impl Note for Known {
+    const KIND: Kind = Kind::Marks;
+    const FOLDER: &str = MARKS;
+}
+
+/// What is in use.
+#[derive(Debug, Default)]
+pub(super) struct Marked {
+    packs: HashSet<PartName>,
+    metas: HashSet<PartName>,
+    sessions: HashSet<Arc<str>>,
+    /// Digest of each head that was read.
+    pub(super) heads: BTreeMap<SnapshotId, String>,
+    /// Attempts that were given up.
+    pub(super) tombstones: BTreeSet<SnapshotId>,
+    /// Heads and tombstones that every listing shows.
+    pub(super) settled: BTreeSet<SnapshotId>,
+    predecessors: BTreeSet<String>,
+}
+
+/// What one object under `snapshots/` is.
+enum Found {
+    Head(Box<Used>),
+    Tombstone(SnapshotId),
+    Gone(SnapshotId),
+}
+
+/// What one head uses.
+struct Used {
+    id: SnapshotId,
+    digest: String,
+    predecessor: Option<String>,
+    packs: Vec<PartName>,
+    metas: Vec<PartName>,
+}
+
+impl Marked {
+    pub(super) fn uses_pack(&self, pack: &PartName) -> bool {
+        self.packs.contains(pack)
+    }
+
+    pub(super) fn uses_meta(&self, meta: &PartName) -> bool {
+        self.metas.contains(meta)
+    }
+
+    fn add(&mut self, used: Used) {
+        for pack in used.packs {
+            let name = self.interned(pack);
+            self.packs.insert(name);
+        }
+        for meta in used.metas {
+            let name = self.interned(meta);
+            self.metas.insert(name);
+        }
+        self.predecessors.extend(used.predecessor);
+        self.heads.insert(used.id, used.digest);
+    }
+
+    /// The same name, whose session is shared with all others of it: a mebibyte
+    /// of memory for every 25,000 packs instead of three.
+    fn interned(&mut self, name: PartName) -> PartName {
+        if let Some(session) = self.sessions.get(&name.session) {
+            return PartName::new(Arc::clone(session), name.n);
+        }
+        self.sessions.insert(Arc::clone(&name.session));
+        name
+    }
+}
+
+impl Repository {
+    /// Reads every head that is listed, and those of `named`, which a listing may
+    /// not show yet.
+    pub(super) async fn mark(
+        &self,
+        named: &BTreeSet<SnapshotId>,
+        clock: StoreClock,
+    ) -> Result<Marked> {
+        let mut marked = Marked::default();
+        let mut listed = BTreeSet::new();
+        for object in collect_listing(self.inner.store.list(SNAPSHOTS)).await? {
+            let last = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
+            let id = SnapshotId::parse(last)
+                .map_err(|_| Error::damaged(&object.name, "it is no snapshot's name"))?;
+            if clock.age(object.modified) > TRACES_STAY {
+                marked.settled.insert(id.clone());
+            }
+            listed.insert(id);
+        }
+        let mut names = listed.clone();
+        if holds(Guard::ReadBlockers) {
+            names.extend(named.iter().cloned());
+        }
+        let mut found = stream::iter(names)
+            .map(|id| self.look_at(id))
+            .buffer_unordered(HEADS_AT_ONCE);
+        let mut gone = Vec::new();
+        while let Some(found) = found.try_next().await? {
+            match found {
+                Found::Head(used) => marked.add(*used),
+                Found::Tombstone(id) => _ = marked.tombstones.insert(id),
+                // A listing may still show what was deleted.
+                Found::Gone(id) if listed.contains(&id) => gone.push(id.to_string()),
+                Found::Gone(_) => {}
+            }
+        }
+        drop(found);
+        gone.extend(marked.predecessors.iter().filter(|id| !marked.knows(id)).cloned());
+        gone.extend(self.gone_since_last_time(&marked).await?);
+        self.alarm(gone).await?;
+        Ok(marked)
+    }
+
+    async fn look_at(&self, id: SnapshotId) -> Result<Found> {
+        match self.inner.head_object(&id).await? {
+            None => Ok(Found::Gone(id)),
+            Some((HeadObject::Tombstone, _)) => Ok(Found::Tombstone(id)),
+            Some((HeadObject::Head(head), digest)) => {
+                self.used_by(id, *head, digest).await.map(|used| Found::Head(Box::new(used)))
+            }
+        }
+    }
+
+    async fn used_by(&self, id: SnapshotId, head: Head, digest: String) -> Result<Used> {
+        let predecessor = head.about.predecessor.as_ref().map(|before| before.id.clone());
+        let metas = head.metas.iter().map(|meta| meta.name.clone()).collect();
+        let snapshot = Snapshot::new(self, id.clone(), head, digest.clone());
+        let mut packs = Vec::new();
+        snapshot
+            .for_each_pack(|pack| {
+                if pack.is_used() {
+                    packs.push(pack.entry.name.clone());
+                }
+            })
+            .await?;
+        Ok(Used { id, digest, predecessor, packs, metas })
+    }
+
+    /// Heads that the last collection has read and this one has not, or reads
+    /// with other bytes.
+    async fn gone_since_last_time(&self, marked: &Marked) -> Result<Vec<String>> {
+        let Some(newest) = self.inner.note_numbers(MARKS).await?.last().copied() else {
+            return Ok(Vec::new());
+        };
+        let Some(known) = self.inner.read_note::<Known>(newest).await? else {
+            return Ok(Vec::new());
+        };
+        let mut gone = Vec::new();
+        for (id, digest) in known.heads {
+            match SnapshotId::parse(&id).ok().and_then(|id| marked.heads.get(&id)) {
+                Some(found) if *found == digest => {}
+                Some(_) => {
+                    return Err(Error::damaged(
+                        format!("{SNAPSHOTS}{id}"),
+                        "it is not the head that was read at the last collection",
+                    ));
+                }
+                None => gone.push(id),
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Stops if any of these snapshots was not let go by somebody who may.
+    async fn alarm(&self, gone: Vec<String>) -> Result<()> {
+        let mut missing = BTreeSet::new();
+        for id in gone {
+            // It may be younger than the listing: who was frozen since reads what
+            // others have noted meanwhile. In this order: a head goes only when the
+            // decision is there.
+            let explained = match SnapshotId::parse(&id) {
+                Ok(id) => {
+                    self.inner.exists(&id.head_name()).await?
+                        || self.inner.is_forgotten(&id).await?
+                }
+                Err(_) => false,
+            };
+            if !explained {
+                missing.insert(id);
+            }
+        }
+        if missing.is_empty() || !holds(Guard::Alarm) {
+            return Ok(());
+        }
+        Err(Error::SnapshotsMissing(missing.into_iter().collect()))
+    }
+
+    /// Remembers for the next collection what this one has read, and drops what
+    /// earlier ones remembered.
+    pub(super) async fn remember(&self, n: u32, marked: &Marked, now: Timestamp) -> Result<()> {
+        let heads = marked.heads.iter().map(|(id, digest)| (id.to_string(), digest.clone()));
+        let known = Known { heads: heads.collect(), time: now };
+        if known.heads.len() > MAX_KNOWN {
+            tracing::warn!(snapshots = known.heads.len(), "too many snapshots to remember them all");
+            return Ok(());
+        }
+        // Whoever was quicker has read no less.
+        self.inner.put_json(Known::KIND, &note_name::<Known>(n), &known).await?;
+        for older in self.inner.note_numbers(MARKS).await?.range(..n) {
+            self.inner.store.delete(&note_name::<Known>(*older)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Marked {
+    fn knows(&self, id: &str) -> bool {
+        SnapshotId::parse(id).is_ok_and(|id| self.heads.contains_key(&id))
+    }
+}

@@ -1,0 +1,367 @@
+//! The collector: deletes what no snapshot uses, while others write and read, and
+//! without a lock (`docs/format.md`, "Deleting").
+//!
+//! One call goes as far as it can and never waits: what it condemns is deleted by
+//! a later one, when every session that was there in between is over. Calls may
+//! be cut off anywhere, and several may run at once.
+
+mod clock;
+mod mark;
+mod notes;
+mod parts;
+mod sessions;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dbbackup_storage::ErrorKind;
+
+use self::clock::StoreClock;
+use self::mark::Marked;
+pub(crate) use self::notes::Absent;
+use self::notes::{Blockers, Condemned, Parts, Verdict, note_name};
+use self::parts::Stored;
+pub use self::sessions::Blocker;
+use self::sessions::Sessions;
+use crate::guards::{Guard, holds};
+use crate::keyring::sha256;
+use crate::names::{BLOCKERS, CONDEMNED, PartName, SnapshotId, VERDICT};
+use crate::repository::{Inner, Repository};
+use crate::session::SessionKind;
+use crate::{Error, Result};
+
+/// This collector, as `minCollector` of a config counts them.
+const COLLECTOR: u32 = 0;
+/// Listings may lag by so much, by assumption: S3, GCS and Azure list at once,
+/// NFS within its attribute cache of a minute.
+const LONGEST_LAG: Duration = Duration::from_secs(300);
+/// Shortest time between a condemnation and the listing of who may not have seen it.
+pub const SHORTEST_GRACE: Duration = Duration::from_secs(600);
+const _: () = assert!(SHORTEST_GRACE.as_secs() >= 2 * LONGEST_LAG.as_secs());
+
+/// How far a collection may go.
+#[derive(Clone, Debug)]
+pub struct CollectOptions {
+    /// Time between a condemnation and the listing of sessions that may not have
+    /// seen it, [`SHORTEST_GRACE`] at least.
+    pub grace: Duration,
+    /// Largest share of the stored bytes, in percent, that may go at once. What
+    /// failed runs have left does not count.
+    pub max_delete_percent: Option<u8>,
+    /// The digest of a plan that may be carried out though it is larger.
+    pub approved_plan: Option<String>,
+    /// Finds out what is garbage, and writes nothing.
+    pub dry_run: bool,
+}
+
+impl Default for CollectOptions {
+    fn default() -> Self {
+        Self {
+            grace: SHORTEST_GRACE,
+            max_delete_percent: None,
+            approved_plan: None,
+            dry_run: false,
+        }
+    }
+}
+
+/// What a collection has found and done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CollectReport {
+    /// Bytes of all packs and meta objects, before anything was deleted.
+    pub stored_bytes: u64,
+    /// Packs and meta objects that were deleted.
+    pub deleted_objects: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// Packs and meta objects that are condemned: the next collection deletes
+    /// those of them that nobody has come to use. Of a dry run: that would be.
+    pub condemned_objects: u64,
+    /// Their bytes.
+    pub condemned_bytes: u64,
+    /// Sessions that have to end before what is condemned can be deleted.
+    pub blockers: Vec<Blocker>,
+    /// Ended sessions whose traces were removed.
+    pub removed_sessions: u64,
+}
+
+impl Repository {
+    /// Goes on with the collection as far as it can be gone now.
+    ///
+    /// # Errors
+    /// `SnapshotsMissing` if somebody else has deleted snapshots; any reason for
+    /// which a snapshot cannot be read; `TooMuchToDelete`. Nothing is deleted
+    /// after any of them.
+    pub async fn collect(&self, options: &CollectOptions) -> Result<CollectReport> {
+        let inner = &self.inner;
+        if inner.min_collector > COLLECTOR {
+            let detail = "a newer release's collector must be used for this repository";
+            return Err(Error::VersionUnsupported(detail.into()));
+        }
+        let session = inner.begin_session(SessionKind::Collector).await?;
+        let name = session.session_name();
+        let clock = StoreClock::read(inner, &name).await.map_err(|error| match error {
+            // Who stood still for a day was taken for dead, and tidied away.
+            Error::Missing(_) => Error::Fenced(session.to_string()),
+            error => error,
+        })?;
+        let collection = Collection {
+            repository: self,
+            options,
+            clock,
+            report: CollectReport::default(),
+        };
+        let done = collection.run().await;
+        // One that dies leaves it; it counts for nothing, and goes a day later.
+        inner.store.delete(&name).await?;
+        done
+    }
+}
+
+struct Collection<'a> {
+    repository: &'a Repository,
+    options: &'a CollectOptions,
+    clock: StoreClock,
+    report: CollectReport,
+}
+
+/// A condemnation of which nothing is left to wait for.
+struct Ripe {
+    n: u32,
+    condemned: Parts,
+    blockers: BTreeSet<SnapshotId>,
+}
+
+impl Collection<'_> {
+    async fn run(mut self) -> Result<CollectReport> {
+        let inner = &*self.repository.inner;
+        if !self.options.dry_run {
+            self.remove_heads().await?;
+        }
+        let mut ripe = Vec::new();
+        let mut open = false;
+        for n in inner.note_numbers(CONDEMNED).await? {
+            if let Some(verdict) = inner.read_note::<Verdict>(n).await? {
+                self.carry_out(n, &verdict.delete, None).await?;
+            } else if let Some(found) = self.ripen(n).await? {
+                ripe.push(found);
+            } else {
+                open = true;
+            }
+        }
+        let sessions = Sessions::list(inner, self.clock).await?;
+        if !self.options.dry_run {
+            sessions.fence_abandoned(inner).await?;
+        }
+        // Packs first: what comes into use while heads are read is not judged.
+        let stored = Stored::list(inner).await?;
+        self.report.stored_bytes = stored.bytes();
+        let mut named = sessions.writers(inner);
+        named.extend(ripe.iter().flat_map(|ripe| ripe.blockers.iter().cloned()));
+        let marked = self.repository.mark(&named, self.clock).await?;
+        for ripe in &ripe {
+            self.judge(ripe, &marked, &stored).await?;
+        }
+        if open || !ripe.is_empty() && self.options.dry_run {
+            return Ok(self.report);
+        }
+        let unresolved = self.unresolved(&marked, &stored).await?;
+        self.condemn(&marked, &stored, &unresolved).await?;
+        if !self.options.dry_run {
+            self.tidy(&marked, &sessions).await?;
+        }
+        Ok(self.report)
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.repository.inner
+    }
+
+    /// Removes the heads of snapshots that were let go and that nobody reads any
+    /// more. Until then they count as in use.
+    async fn remove_heads(&self) -> Result<()> {
+        let inner = self.inner();
+        let decided = inner.decided().await?;
+        let sessions = Sessions::list(inner, self.clock).await?;
+        let reader = sessions.oldest_reader(inner).await?;
+        for id in decided {
+            if inner.exists(&id.head_name()).await?
+                && let Some(since) = inner.forgotten_since(&id).await?
+                && sessions.is_unread(since, reader)
+            {
+                inner.store.delete(&id.head_name()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes from a condemnation to the state in which a verdict can be given;
+    /// `None` while that has to wait.
+    async fn ripen(&mut self, n: u32) -> Result<Option<Ripe>> {
+        let inner = &*self.repository.inner;
+        let name = note_name::<Condemned>(n);
+        let since = match inner.store.head(&name).await {
+            Ok(object) => object.modified,
+            // Another collector has carried it out.
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(condemned) = inner.read_note::<Condemned>(n).await? else { return Ok(None) };
+        self.report.condemned_objects += condemned.parts.len() as u64;
+        let grace = self.options.grace.max(SHORTEST_GRACE);
+        if self.options.dry_run || holds(Guard::Grace) && self.clock.age(since) < grace {
+            return Ok(None);
+        }
+        let sessions = Sessions::list(inner, self.clock).await?;
+        let names = sessions.writers(inner).iter().map(ToString::to_string).collect();
+        let listed = Blockers { sessions: names, time: self.clock.now() };
+        let Some(blockers) = inner.settle_note(n, listed).await? else { return Ok(None) };
+        let mut named = BTreeSet::new();
+        for session in &blockers.sessions {
+            named.insert(SnapshotId::parse(session).map_err(|_| {
+                Error::damaged(note_name::<Blockers>(n), "it names what is no session")
+            })?);
+        }
+        let waiting = sessions.unresolved(inner, &named).await?;
+        if !waiting.is_empty() && holds(Guard::Blockers) {
+            self.report.blockers.extend(waiting);
+            return Ok(None);
+        }
+        Ok(Some(Ripe { n, condemned: condemned.parts, blockers: named }))
+    }
+
+    /// Gives the verdict, and carries it out; or the one that another has given.
+    async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &Stored) -> Result<()> {
+        let mut delete = Parts::default();
+        let mut keep = Parts::default();
+        for pack in &ripe.condemned.packs {
+            let used = PartName::parse(pack).is_none_or(|name| marked.uses_pack(&name));
+            let side = if used && holds(Guard::Verdict) { &mut keep } else { &mut delete };
+            side.packs.insert(pack.clone());
+        }
+        for meta in &ripe.condemned.metas {
+            let used = PartName::parse(meta).is_none_or(|name| marked.uses_meta(&name));
+            let side = if used && holds(Guard::Verdict) { &mut keep } else { &mut delete };
+            side.metas.insert(meta.clone());
+        }
+        self.refuse_too_much(&delete, marked, stored)?;
+        let verdict = Verdict { delete, keep, time: self.clock.now() };
+        let verdict = self.inner().settle_note(ripe.n, verdict).await?;
+        let verdict = verdict.ok_or_else(|| Error::Missing(note_name::<Verdict>(ripe.n)))?;
+        self.report.condemned_objects =
+            self.report.condemned_objects.saturating_sub(ripe.condemned.len() as u64);
+        self.carry_out(ripe.n, &verdict.delete, Some(stored)).await
+    }
+
+    async fn carry_out(&mut self, n: u32, delete: &Parts, stored: Option<&Stored>) -> Result<()> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let inner = &*self.repository.inner;
+        for pack in delete.packs.iter().filter_map(|name| PartName::parse(name)) {
+            inner.store.delete(&pack.pack_object()).await?;
+        }
+        for meta in delete.metas.iter().filter_map(|name| PartName::parse(name)) {
+            inner.store.delete(&meta.meta_object()).await?;
+        }
+        self.report.deleted_objects += delete.len() as u64;
+        self.report.deleted_bytes += stored.map_or(0, |stored| stored.bytes_of(delete, |_| true));
+        // What was condemned is absent for writers until nothing of it is left. The
+        // verdict stays: a collector that was frozen must find it.
+        inner.store.delete(&note_name::<Blockers>(n)).await?;
+        Ok(inner.store.delete(&note_name::<Condemned>(n)).await?)
+    }
+
+    /// Sessions that have left something and may still commit.
+    async fn unresolved(
+        &self,
+        marked: &Marked,
+        stored: &Stored,
+    ) -> Result<BTreeSet<SnapshotId>> {
+        let mut unresolved = BTreeSet::new();
+        for id in stored.sessions() {
+            let resolved = marked.heads.contains_key(&id) || marked.tombstones.contains(&id);
+            if resolved || self.inner().is_forgotten(&id).await? {
+                continue;
+            }
+            // Its head may be younger than the listing, and a session's traces go
+            // only when it is resolved.
+            let over = self.inner().exists(&id.head_name()).await?
+                || !self.inner().exists(&id.session_name()).await?;
+            if !over {
+                unresolved.insert(id);
+            }
+        }
+        Ok(unresolved)
+    }
+
+    async fn condemn(
+        &mut self,
+        marked: &Marked,
+        stored: &Stored,
+        unresolved: &BTreeSet<SnapshotId>,
+    ) -> Result<()> {
+        let parts = stored.garbage(marked, unresolved);
+        if parts.len() == 0 {
+            return Ok(());
+        }
+        self.report.condemned_objects += parts.len() as u64;
+        self.report.condemned_bytes += stored.bytes_of(&parts, |_| true);
+        self.refuse_too_much(&parts, marked, stored)?;
+        if !self.options.dry_run {
+            let n = self.inner().next_note().await?;
+            self.inner().settle_note(n, Condemned { parts, time: self.clock.now() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a plan that is larger than allowed, unless it was approved.
+    fn refuse_too_much(&self, delete: &Parts, marked: &Marked, stored: &Stored) -> Result<()> {
+        let Some(limit) = self.options.max_delete_percent else { return Ok(()) };
+        let all = stored.bytes().max(1);
+        let committed = |session: &str| {
+            SnapshotId::parse(session).is_ok_and(|id| !marked.tombstones.contains(&id))
+        };
+        let percent = (stored.bytes_of(delete, committed) * 100).div_ceil(all);
+        let plan = plan_digest(delete);
+        let approved = self.options.approved_plan.as_ref().is_some_and(|digest| *digest == plan);
+        if percent <= u64::from(limit) || approved {
+            return Ok(());
+        }
+        Err(Error::TooMuchToDelete { percent, limit, plan })
+    }
+
+    /// Remembers what was read, and removes what nobody needs any more.
+    async fn tidy(&mut self, marked: &Marked, sessions: &Sessions) -> Result<()> {
+        let inner = &*self.repository.inner;
+        let n = inner.next_note().await?;
+        self.repository.remember(n, marked, self.clock.now()).await?;
+        let decided = inner.decided().await?;
+        let over = |id: &SnapshotId| {
+            marked.settled.contains(id)
+                || decided.contains(id) && !marked.heads.contains_key(id)
+        };
+        self.report.removed_sessions = sessions.remove_traces(inner, over).await?;
+        // Notes that a frozen collector has written behind the verdict.
+        let verdicts = inner.note_numbers(VERDICT).await?;
+        for n in inner.note_numbers(BLOCKERS).await?.intersection(&verdicts) {
+            inner.store.delete(&note_name::<Blockers>(*n)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A digest of what a plan deletes, for people who approve of it.
+fn plan_digest(delete: &Parts) -> String {
+    let mut text = String::new();
+    for (folder, names) in [("packs", &delete.packs), ("meta", &delete.metas)] {
+        for name in names {
+            text.push_str(folder);
+            text.push('/');
+            text.push_str(name);
+            text.push('\n');
+        }
+    }
+    let digest = data_encoding::HEXLOWER.encode(&sha256(text.as_bytes()));
+    format!("sha256:{digest}")
+}

@@ -1,0 +1,166 @@
+//! The collector's notes, and what writers read of them (`docs/format.md`,
+//! "Deleting").
+
+use std::collections::{BTreeSet, HashSet};
+
+use dbbackup_storage::collect_listing;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::Kind;
+use crate::guards::{Guard, holds};
+use crate::names::{BLOCKERS, CONDEMNED, MARKS, PartName, VERDICT, parse_number};
+use crate::repository::Inner;
+use crate::{Error, Result};
+
+/// Most packs and meta objects that one note condemns: 16 MiB of names. What is
+/// left is condemned next time.
+pub(super) const MAX_CONDEMNED: usize = 250_000;
+
+/// Packs and meta objects, by the last parts of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    #[serde(default)]
+    pub(crate) packs: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) metas: BTreeSet<String>,
+}
+
+impl Parts {
+    pub(super) fn len(&self) -> usize {
+        self.packs.len() + self.metas.len()
+    }
+}
+
+/// What is about to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Condemned {
+    #[serde(flatten)]
+    pub(super) parts: Parts,
+    pub(super) time: Timestamp,
+}
+
+/// The sessions that were there after the packs were condemned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Blockers {
+    pub(super) sessions: BTreeSet<String>,
+    pub(super) time: Timestamp,
+}
+
+/// What became of the condemned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Verdict {
+    pub(super) delete: Parts,
+    pub(super) keep: Parts,
+    pub(super) time: Timestamp,
+}
+
+/// A note of one number.
+pub(super) trait Note: Serialize + DeserializeOwned {
+    const KIND: Kind;
+    const FOLDER: &str;
+}
+
+impl Note for Condemned {
+    const KIND: Kind = Kind::Condemned;
+    const FOLDER: &str = CONDEMNED;
+}
+
+impl Note for Blockers {
+    const KIND: Kind = Kind::Blockers;
+    const FOLDER: &str = BLOCKERS;
+}
+
+impl Note for Verdict {
+    const KIND: Kind = Kind::Verdict;
+    const FOLDER: &str = VERDICT;
+}
+
+pub(super) fn note_name<N: Note>(n: u32) -> String {
+    format!("{}{n}", N::FOLDER)
+}
+
+impl Inner {
+    pub(super) async fn read_note<N: Note>(&self, n: u32) -> Result<Option<N>> {
+        self.read_json(N::KIND, &note_name::<N>(n)).await
+    }
+
+    /// Creates a note, or reads the one that somebody else has created: that one
+    /// counts then. `None` if that one was needed no more, and is gone again.
+    pub(super) async fn settle_note<N: Note>(&self, n: u32, note: N) -> Result<Option<N>> {
+        if self.put_json(N::KIND, &note_name::<N>(n), &note).await? {
+            return Ok(Some(note));
+        }
+        self.read_note(n).await
+    }
+
+    /// The numbers of the notes in a folder, ascending.
+    pub(super) async fn note_numbers(&self, folder: &str) -> Result<BTreeSet<u32>> {
+        let mut numbers = BTreeSet::new();
+        for object in collect_listing(self.store.list(folder)).await? {
+            let number = object.name.strip_prefix(folder).and_then(parse_number);
+            numbers.insert(number.ok_or_else(|| {
+                Error::damaged(&object.name, "no release of this program names a note like that")
+            })?);
+        }
+        Ok(numbers)
+    }
+
+    /// The next number that no note has had: notes of old numbers may still arrive.
+    pub(super) async fn next_note(&self) -> Result<u32> {
+        let mut next = 0;
+        for folder in [CONDEMNED, BLOCKERS, VERDICT, MARKS] {
+            let highest = self.note_numbers(folder).await?.last().copied();
+            next = next.max(highest.map_or(0, |highest| highest.saturating_add(1)));
+        }
+        Ok(next)
+    }
+}
+
+/// The packs that do not exist for a writer: condemned, and not pardoned.
+#[derive(Debug, Default)]
+pub(crate) struct Absent {
+    packs: HashSet<String>,
+}
+
+impl Absent {
+    /// Whether no new recipe may refer to this pack.
+    pub(crate) fn contains(&self, pack: &PartName) -> bool {
+        holds(Guard::Inheritance)
+            && !self.packs.is_empty()
+            && self.packs.contains(&pack.last_part())
+    }
+}
+
+impl Inner {
+    /// The packs that are absent for a writer whose session exists already.
+    pub(crate) async fn absent_packs(&self) -> Result<Absent> {
+        let mut absent = Absent::default();
+        for n in self.note_numbers(CONDEMNED).await? {
+            // A condemn that went since the listing was carried out.
+            let Some(condemned) = self.read_note::<Condemned>(n).await? else { continue };
+            let keep = self.read_note::<Verdict>(n).await?.map(|verdict| verdict.keep.packs);
+            let keep = keep.unwrap_or_default();
+            absent.packs.extend(condemned.parts.packs.into_iter().filter(|p| !keep.contains(p)));
+        }
+        Ok(absent)
+    }
+
+    /// Plants a condemn, as the collector writes it.
+    #[cfg(test)]
+    pub(crate) async fn condemn(&self, n: u32, packs: Vec<String>) -> Result<()> {
+        let parts = Parts { packs: packs.into_iter().collect(), ..Parts::default() };
+        self.settle_note(n, Condemned { parts, time: self.environment.now() }).await?;
+        Ok(())
+    }
+
+    /// Plants a verdict, as the collector writes it.
+    #[cfg(test)]
+    pub(crate) async fn pardon(&self, n: u32, keep: Vec<String>) -> Result<()> {
+        let keep = Parts { packs: keep.into_iter().collect(), ..Parts::default() };
+        let time = self.environment.now();
+        self.settle_note(n, Verdict { delete: Parts::default(), keep, time }).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! Who works in the world: writers, readers, collectors, retention, people who
+//! pin. Each process opens the repository anew, as a Job does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbbackup_contract::{ByteCounts, Initialize};
+use dbbackup_storage::RetryPolicy;
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::world::{Process, Weather, World};
+use crate::envelope::{Kind, ObjectSeal};
+use crate::guards::{Guard, holds};
+use crate::head::{About, Head, PackPage, PredecessorRef};
+use crate::names::{PACKS, PartName, SnapshotId};
+use crate::pack::{OpenPack, PackEntry};
+use crate::piece::{Place, encode_piece};
+use crate::session::{BegunAttempt, Heart};
+use crate::tables::{Usage, UsedPack, pack_usage, put_pack};
+use crate::{
+    CollectOptions, Encryption, Environment, Error, ForgetReason, OpenOptions, Repository, Result,
+};
+
+/// A process's clock, which may be wrong, and numbers from the world's dice.
+#[derive(Debug)]
+struct Surroundings {
+    world: Arc<World>,
+    skew: Duration,
+}
+
+impl Environment for Surroundings {
+    fn now(&self) -> Timestamp {
+        let now = self.world.clock(tokio::time::Instant::now()) + self.skew;
+        Timestamp::try_from(now).unwrap()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) -> Result<()> {
+        let seed = self.world.dice(super::world::Dice::next);
+        bytes.copy_from_slice(&super::super::fixture::noise(seed, bytes.len()));
+        Ok(())
+    }
+}
+
+pub(super) async fn open(process: &Arc<Process>) -> Result<Repository> {
+    let skew = process.world.dice(|dice| dice.seconds(0..7200));
+    let options = OpenOptions {
+        initialize: Initialize::IfEmpty,
+        retry: RetryPolicy { tries: 4, ..RetryPolicy::default() },
+        environment: Arc::new(Surroundings { world: Arc::clone(&process.world), skew }),
+    };
+    let store = Arc::clone(process);
+    Ok(Repository::open_with(store, &Encryption::None, options).await?.repository)
+}
+
+/// A run of a schedule: processes make attempts until one has succeeded, as the
+/// operator has it; sometimes two work at the same time.
+pub(super) async fn run(world: Arc<World>, series: String, run: String, weather: Weather) {
+    let slot = Timestamp::try_from(world.clock(tokio::time::Instant::now())).unwrap();
+    for _ in 0..4 {
+        let process = Process::start(&world, weather);
+        let attempt = attempt(Arc::clone(&process), series.clone(), run.clone(), slot);
+        let work = tokio::spawn(async move { process.run(attempt).await });
+        // Who is not done by then is taken for dead, and may not be.
+        let patience = world.dice(|dice| dice.seconds(3600..30 * 3600));
+        if let Ok(Ok(Some(Ok(())))) = tokio::time::timeout(patience, work).await {
+            return;
+        }
+        let delay = world.dice(|dice| dice.seconds(1..3600));
+        sleep(delay).await;
+    }
+}
+
+async fn attempt(
+    process: Arc<Process>,
+    series: String,
+    run: String,
+    slot: Timestamp,
+) -> Result<()> {
+    let repository = open(&process).await?;
+    let attempt = match repository.begin_attempt(&series, &run, slot).await? {
+        Ok(attempt) => attempt,
+        Err(snapshot) => {
+            return promise(&process.world, snapshot.id());
+        }
+    };
+    let _heart = Heart::start(Arc::clone(&repository.inner), attempt.id.clone(), None);
+    let mut packs = inherit(&process.world, &repository, &attempt).await?;
+    for n in 0..process.world.dice(|dice| 1 + dice.below(2)) {
+        let length = process.world.dice(|dice| dice.seconds(60..7200));
+        sleep(length).await;
+        packs.push(write_pack(&repository, &attempt.id, n as u32).await?);
+    }
+    let head = head(&attempt, &series, &run, slot, &packs);
+    repository.inner.commit_head(&attempt.id, &head.encode()?).await?;
+    promise(&process.world, &attempt.id)
+}
+
+/// A writer is told that its snapshot is committed.
+fn promise(world: &World, id: &SnapshotId) -> Result<()> {
+    world.truth(|truth| truth.promised.insert(id.to_string()));
+    Ok(())
+}
+
+/// Packs of the predecessor, and others that are found as by hooks.
+async fn inherit(
+    world: &World,
+    repository: &Repository,
+    attempt: &BegunAttempt,
+) -> Result<Vec<UsedPack>> {
+    let mut packs = Vec::new();
+    if let Some(predecessor) = &attempt.predecessor {
+        for pack in predecessor.packs().await?.iter() {
+            let taken = world.dice(|dice| dice.hits(800));
+            if taken && pack.is_used() && !attempt.absent.contains(&pack.entry.name) {
+                packs.push(pack.clone());
+            }
+        }
+    }
+    if world.dice(|dice| dice.hits(300)) {
+        for name in world.names(PACKS) {
+            let last = name.rsplit('/').next().and_then(PartName::parse).unwrap();
+            let known = packs.iter().any(|pack| pack.entry.name == last);
+            if known || !world.dice(|dice| dice.hits(300)) || attempt.absent.contains(&last) {
+                continue;
+            }
+            if let Some(entry) = find_entry(repository, &last, &attempt.id).await? {
+                packs.push(whole(entry));
+            }
+        }
+    }
+    Ok(packs)
+}
+
+/// The entry of a pack whose session is over, read from the pack itself.
+async fn find_entry(
+    repository: &Repository,
+    name: &PartName,
+    own: &SnapshotId,
+) -> Result<Option<PackEntry>> {
+    let inner = &repository.inner;
+    let session = SnapshotId::parse(&name.session)?;
+    let over = inner.head_object(&session).await?.is_some()
+        || inner.is_forgotten(&session).await?;
+    let Some(object) = inner.find(&name.pack_object()).await? else { return Ok(None) };
+    if !over || session == *own {
+        return Ok(None);
+    }
+    let mut salt = [0; 32];
+    salt.copy_from_slice(&object[8..40]);
+    Ok(Some(PackEntry {
+        name: name.clone(),
+        size: object.len() as u32,
+        block_table_at: 40,
+        block_table_bytes: 0,
+        chunk_table_bytes: 0,
+        blocks: 1,
+        salt,
+        block_table_tag: [0; 16],
+        chunk_table_tag: [0; 16],
+    }))
+}
+
+fn whole(entry: PackEntry) -> UsedPack {
+    UsedPack { usage: pack_usage([Usage::Whole].into_iter()), entry }
+}
+
+async fn write_pack(repository: &Repository, id: &SnapshotId, n: u32) -> Result<UsedPack> {
+    let inner = &repository.inner;
+    let name = PartName::new(Arc::from(id.as_str()), n);
+    let object = name.pack_object();
+    let seal = ObjectSeal::fresh(&inner.keys, &*inner.environment, Kind::Pack, object.clone())?;
+    let mut pack = OpenPack::new(&inner.keys, name, seal, Vec::new());
+    pack.push(b"data", false, &[([1; 32], 4)])?;
+    let pack = pack.finish(false)?;
+    if !inner.create(&object, pack.object.into()).await? {
+        return Err(Error::System(format!("{object} exists")));
+    }
+    Ok(whole(pack.entry))
+}
+
+fn head(
+    attempt: &BegunAttempt,
+    series: &str,
+    run: &str,
+    slot: Timestamp,
+    packs: &[UsedPack],
+) -> Head {
+    let mut sessions: Vec<Arc<str>> = vec![Arc::from(attempt.id.as_str())];
+    let mut page = Vec::new();
+    for pack in packs {
+        let session = &pack.entry.name.session;
+        let index = sessions.iter().position(|known| known == session).unwrap_or_else(|| {
+            sessions.push(Arc::clone(session));
+            sessions.len() - 1
+        });
+        put_pack(&mut page, index as u32, pack);
+    }
+    let before = attempt.predecessor.as_ref();
+    Head {
+        about: About {
+            session: attempt.id.to_string(),
+            series: series.into(),
+            run_id: run.into(),
+            slot_time: slot,
+            attempt: attempt.id.attempt(),
+            kind: "Logical".into(),
+            sequence: before.map_or(1, |before| before.about().sequence + 1),
+            predecessor: before.map(|before| PredecessorRef {
+                id: before.id().to_string(),
+                digest: before.digest().to_owned(),
+            }),
+            start_time: slot,
+            commit_time: slot,
+            bytes: ByteCounts::default(),
+            streams: 0,
+            labels: serde_json::Value::Null,
+        },
+        sessions,
+        metas: Vec::new(),
+        pack_pages: vec![PackPage {
+            entries: packs.len() as u32,
+            place: Place::Inline(encode_piece(&page)),
+        }],
+        stream_pages: Vec::new(),
+        report: serde_json::Value::Null,
+    }
+}
+
+/// Retention: of each series the newest few stay.
+pub(super) async fn retain(process: Arc<Process>, keep: usize) -> Result<()> {
+    let repository = open(&process).await?;
+    let list = repository.snapshots(None).await?;
+    let mut by_series = std::collections::BTreeMap::<_, Vec<_>>::new();
+    for snapshot in list.snapshots {
+        by_series.entry(snapshot.about().series.clone()).or_default().push(snapshot.id().clone());
+    }
+    for ids in by_series.into_values() {
+        for id in ids.iter().rev().skip(keep) {
+            match repository.forget(id, ForgetReason::Retention, "simulated").await {
+                Ok(()) | Err(Error::Pinned(_) | Error::SnapshotNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A collection. That it finds snapshots missing is noted; it may have to.
+pub(super) async fn collect(process: Arc<Process>) -> Result<()> {
+    let repository = open(&process).await?;
+    let done = repository.collect(&CollectOptions::default()).await;
+    match done {
+        Err(Error::SnapshotsMissing(gone)) => {
+            process.world.truth(|truth| {
+                if truth.stolen.is_empty() {
+                    truth.violated(format!("a false alarm: {gone:?}"));
+                }
+            });
+            Ok(())
+        }
+        Err(Error::Storage(_) | Error::Fenced(_)) | Ok(_) => Ok(()),
+        Err(error) => {
+            process.world.truth(|truth| truth.violated(format!("a collection failed: {error}")));
+            Err(error)
+        }
+    }
+}
+
+/// A person pins a snapshot, and perhaps takes the pin back later.
+pub(super) async fn pin(process: Arc<Process>) -> Result<()> {
+    let repository = open(&process).await?;
+    let list = repository.snapshots(None).await?;
+    let Some(snapshot) = choose(&process.world, &list.snapshots) else { return Ok(()) };
+    let id = snapshot.id();
+    if repository.pin(id, "simulated").await.is_err() {
+        return Ok(());
+    }
+    process.world.truth(|truth| truth.promise_pin(id.as_str()));
+    if process.world.dice(|dice| dice.hits(500)) {
+        let time = process.world.dice(|dice| dice.seconds(3600..5 * 86_400));
+        sleep(time).await;
+        repository.unpin(id, "simulated").await?;
+    }
+    Ok(())
+}
+
+/// A restore: what it has begun to read stays until it ends.
+pub(super) async fn read(process: Arc<Process>) -> Result<()> {
+    let repository = open(&process).await?;
+    let session = repository.begin_reading().await?;
+    let list = repository.snapshots(None).await?;
+    let Some(snapshot) = choose(&process.world, &list.snapshots) else { return session.end().await };
+    // It may have been let go before this session began to hold it.
+    let Ok(found) = repository.find(snapshot.id().as_str()).await else {
+        return session.end().await;
+    };
+    for pack in found.packs().await?.iter().filter(|pack| pack.is_used()) {
+        let time = process.world.dice(|dice| dice.seconds(60..6 * 3600));
+        sleep(time).await;
+        let name = pack.entry.name.pack_object();
+        if repository.inner.find(&name).await?.is_none() {
+            let what = format!("a restore of {} misses {name}", found.id());
+            process.world.truth(|truth| truth.violated(what));
+        }
+    }
+    session.end().await
+}
+
+fn choose<'a, T>(world: &World, from: &'a [T]) -> Option<&'a T> {
+    from.get(world.dice(|dice| dice.below(from.len() as u64)) as usize)
+}
+
+/// Somebody deletes a head. Returns whether there was one.
+pub(super) fn steal(world: &World) {
+    let heads: Vec<String> = world.truth(|truth| truth.heads().map(|(id, _)| id.clone()).collect());
+    let Some(id) = choose(world, &heads) else { return };
+    // Only with the guards whole can somebody be sure of what follows.
+    debug_assert!(holds(Guard::Fence));
+    world.truth(|truth| truth.stolen.insert(id.clone()));
+    world.apply_delete(&format!("snapshots/{id}"));
+}

@@ -1,0 +1,130 @@
+//! What must hold after every step, judged by what is really stored.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::world::Needs;
+use crate::envelope::{Kind, open_object};
+use crate::head::{Head, HeadObject};
+use crate::keyring::Keyring;
+use crate::names::{DECISIONS, SNAPSHOTS};
+use crate::piece::{Place, decode_piece};
+use crate::tables::parse_packs;
+
+/// Steps that are told when something is wrong.
+const REMEMBERED: usize = 4000;
+
+/// The snapshots as they are, and what processes were told of them.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    /// What each head needs that is there.
+    heads: BTreeMap<String, Needs>,
+    forgotten: BTreeSet<String>,
+    pinned: BTreeSet<String>,
+    /// Snapshots of which a writer was told that they are committed.
+    pub(super) promised: BTreeSet<String>,
+    /// Snapshots of which a person was told that they are pinned.
+    promised_pins: BTreeSet<String>,
+    /// Heads that an attacker has deleted.
+    pub(super) stolen: BTreeSet<String>,
+    /// Attempts of each run that have committed.
+    attempts: BTreeMap<String, BTreeSet<String>>,
+    pub(super) violation: Option<String>,
+    steps: VecDeque<String>,
+}
+
+impl Truth {
+    pub(super) fn note(&mut self, step: String) {
+        if self.steps.len() == REMEMBERED {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(step);
+    }
+
+    pub(super) fn violated(&mut self, what: String) {
+        if self.violation.is_none() {
+            let steps: Vec<_> = self.steps.iter().map(String::as_str).collect();
+            self.violation = Some(format!("{what}\n  {}", steps.join("\n  ")));
+        }
+    }
+
+    /// A person is told that a snapshot is pinned, unless another one has
+    /// unpinned it by then.
+    pub(super) fn promise_pin(&mut self, id: &str) {
+        if self.pinned.contains(id) {
+            self.promised_pins.insert(id.to_owned());
+        }
+    }
+
+    pub(super) fn heads(&self) -> impl Iterator<Item = (&String, &Needs)> {
+        self.heads.iter()
+    }
+
+    pub(super) fn created(&mut self, keys: &Keyring, name: &str, object: &[u8]) {
+        if let Some(id) = name.strip_prefix(SNAPSHOTS) {
+            let content = open_object(keys, Kind::Snapshot, name, object).unwrap();
+            if let HeadObject::Head(head) = HeadObject::parse(name, &content).unwrap() {
+                let (run, attempt) = id.rsplit_once('-').unwrap();
+                let attempts = self.attempts.entry(run.to_owned()).or_default();
+                attempts.insert(attempt.to_owned());
+                if attempts.len() > 1 {
+                    let what = format!("the run of {id} has committed more than once");
+                    self.violated(what);
+                }
+                self.heads.insert(id.to_owned(), needs(&head));
+            }
+        } else if let Some(decision) = name.strip_prefix(DECISIONS) {
+            let content = open_object(keys, Kind::Decision, name, object).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&content).unwrap();
+            let (id, _) = decision.rsplit_once('-').unwrap();
+            match json["decision"].as_str().unwrap() {
+                "Forgotten" => _ = self.forgotten.insert(id.to_owned()),
+                "Unpinned" => {
+                    self.pinned.remove(id);
+                    self.promised_pins.remove(id);
+                }
+                _ => _ = self.pinned.insert(id.to_owned()),
+            }
+        }
+    }
+
+    pub(super) fn deleted(&mut self, name: &str) {
+        if let Some(id) = name.strip_prefix(SNAPSHOTS) {
+            self.heads.remove(id);
+        }
+    }
+
+    /// Every snapshot that counts has all that it needs, and none is gone that
+    /// somebody was promised.
+    pub(super) fn check(&mut self, exists: impl Fn(&str) -> bool) {
+        let mut wrong = None;
+        for (id, needs) in self.heads.iter().filter(|(id, _)| !self.forgotten.contains(*id)) {
+            if let Some(lost) = needs.iter().find(|name| !exists(name)) {
+                wrong = Some(format!("snapshot {id} needs {lost}, which is gone"));
+            }
+        }
+        for id in &self.promised {
+            if !self.heads.contains_key(id) && !self.forgotten.contains(id) && !self.stolen.contains(id) {
+                wrong = Some(format!("snapshot {id} was promised and is gone"));
+            }
+        }
+        for id in &self.promised_pins {
+            if !self.heads.contains_key(id) && !self.stolen.contains(id) {
+                wrong = Some(format!("snapshot {id} was pinned and is gone"));
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.violated(wrong);
+        }
+    }
+}
+
+fn needs(head: &Head) -> Needs {
+    let mut needs: Needs = head.metas.iter().map(|meta| meta.name.meta_object()).collect();
+    for page in &head.pack_pages {
+        let Place::Inline(piece) = &page.place else { panic!("tables of the simulation are short") };
+        let page = parse_packs(&decode_piece(piece).unwrap(), page.entries, &head.sessions);
+        let used = page.unwrap().into_iter().filter(crate::tables::UsedPack::is_used);
+        needs.extend(used.map(|pack| pack.entry.name.pack_object()));
+    }
+    needs
+}
