@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +38,13 @@ impl MemoryStore {
     /// itself, for tests of damage.
     pub fn overwrite(&self, name: &str, bytes: Bytes) {
         self.lock().insert(name.to_owned(), (bytes, SystemTime::now()));
+    }
+
+    /// Makes all objects older: time that passes, for tests of what waits for it.
+    pub fn age(&self, by: Duration) {
+        for (_, modified) in self.lock().values_mut() {
+            *modified -= by;
+        }
     }
 
     // A panic while the lock is held cannot leave the map half changed.

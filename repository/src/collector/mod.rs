@@ -142,7 +142,7 @@ impl Collection<'_> {
         let mut open = false;
         for n in inner.note_numbers(CONDEMNED).await? {
             if let Some(verdict) = inner.read_note::<Verdict>(n).await? {
-                self.carry_out(n, &verdict.delete, None).await?;
+                self.carry_out(n, &verdict.delete).await?;
             } else if let Some(found) = self.ripen(n).await? {
                 ripe.push(found);
             } else {
@@ -154,15 +154,15 @@ impl Collection<'_> {
             sessions.fence_abandoned(inner).await?;
         }
         // Packs first: what comes into use while heads are read is not judged.
-        let stored = Stored::list(inner).await?;
+        let mut stored = Stored::list(inner).await?;
         self.report.stored_bytes = stored.bytes();
         let mut named = sessions.writers(inner);
         named.extend(ripe.iter().flat_map(|ripe| ripe.blockers.iter().cloned()));
         let marked = self.repository.mark(&named, self.clock).await?;
         for ripe in &ripe {
-            self.judge(ripe, &marked, &stored).await?;
+            self.judge(ripe, &marked, &mut stored).await?;
         }
-        if open || !ripe.is_empty() && self.options.dry_run {
+        if open {
             return Ok(self.report);
         }
         let unresolved = self.unresolved(&marked, &stored).await?;
@@ -207,9 +207,10 @@ impl Collection<'_> {
             Err(error) => return Err(error.into()),
         };
         let Some(condemned) = inner.read_note::<Condemned>(n).await? else { return Ok(None) };
-        self.report.condemned_objects += condemned.parts.len() as u64;
         let grace = self.options.grace.max(SHORTEST_GRACE);
-        if self.options.dry_run || holds(Guard::Grace) && self.clock.age(since) < grace {
+        let waits = holds(Guard::Grace) && self.clock.age(since) < grace;
+        if self.options.dry_run || waits {
+            self.report.condemned_objects += condemned.parts.len() as u64;
             return Ok(None);
         }
         let sessions = Sessions::list(inner, self.clock).await?;
@@ -224,6 +225,7 @@ impl Collection<'_> {
         }
         let waiting = sessions.unresolved(inner, &named).await?;
         if !waiting.is_empty() && holds(Guard::Blockers) {
+            self.report.condemned_objects += condemned.parts.len() as u64;
             self.report.blockers.extend(waiting);
             return Ok(None);
         }
@@ -231,7 +233,7 @@ impl Collection<'_> {
     }
 
     /// Gives the verdict, and carries it out; or the one that another has given.
-    async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &Stored) -> Result<()> {
+    async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &mut Stored) -> Result<()> {
         let mut delete = Parts::default();
         let mut keep = Parts::default();
         for pack in &ripe.condemned.packs {
@@ -248,12 +250,13 @@ impl Collection<'_> {
         let verdict = Verdict { delete, keep, time: self.clock.now() };
         let verdict = self.inner().settle_note(ripe.n, verdict).await?;
         let verdict = verdict.ok_or_else(|| Error::Missing(note_name::<Verdict>(ripe.n)))?;
-        self.report.condemned_objects =
-            self.report.condemned_objects.saturating_sub(ripe.condemned.len() as u64);
-        self.carry_out(ripe.n, &verdict.delete, Some(stored)).await
+        self.report.deleted_bytes += stored.bytes_of(&verdict.delete, |_| true);
+        self.carry_out(ripe.n, &verdict.delete).await?;
+        stored.remove(&verdict.delete);
+        Ok(())
     }
 
-    async fn carry_out(&mut self, n: u32, delete: &Parts, stored: Option<&Stored>) -> Result<()> {
+    async fn carry_out(&mut self, n: u32, delete: &Parts) -> Result<()> {
         if self.options.dry_run {
             return Ok(());
         }
@@ -265,7 +268,6 @@ impl Collection<'_> {
             inner.store.delete(&meta.meta_object()).await?;
         }
         self.report.deleted_objects += delete.len() as u64;
-        self.report.deleted_bytes += stored.map_or(0, |stored| stored.bytes_of(delete, |_| true));
         // What was condemned is absent for writers until nothing of it is left. The
         // verdict stays: a collector that was frozen must find it.
         inner.store.delete(&note_name::<Blockers>(n)).await?;

@@ -67,6 +67,17 @@ impl Stored {
         sum(&parts.packs, &self.packs) + sum(&parts.metas, &self.metas)
     }
 
+    /// These were deleted.
+    pub(super) fn remove(&mut self, parts: &Parts) {
+        for (names, sizes) in
+            [(&parts.packs, &mut self.packs), (&parts.metas, &mut self.metas)]
+        {
+            for name in names.iter().filter_map(|name| PartName::parse(name)) {
+                sizes.remove(&name);
+            }
+        }
+    }
+
     /// What nothing uses and nobody can use any more without having seen that it
     /// is condemned: all but what unresolved sessions have written.
     pub(super) fn garbage(&self, marked: &Marked, unresolved: &BTreeSet<SnapshotId>) -> Parts {

@@ -1,5 +1,6 @@
 //! Whole backups against stores that fail, are damaged, or are shared.
 
+mod collecting;
 mod concurrent;
 mod crash;
 mod damage;
