@@ -36,9 +36,4 @@ pub use report::{
     RestoreReport, RunState, ServerReport, VerificationLevel, VerificationReport,
 };
 pub use secret::SecretString;
-pub use task::{
-    Action, BackupAction, EncryptionAccess, FindAction, GlobalsPolicy, InitAction, Initialize,
-    InspectAction, KeyAccess, KeyKind, Origin, ReportEndpoint, RepositoryAccess, RestoreAction,
-    RestoreDatabase, RestoreStrategy, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION,
-    Task, TaskError,
-};
+pub use task::{Action, BackupAction, EncryptionAccess, FindAction, GlobalsPolicy, InitAction, Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint, RepositoryAccess, RestoreAction, RestoreDatabase, RestoreStrategy, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION, Task, TaskError};

@@ -231,6 +231,27 @@ pub struct Origin {
     pub schedule: Option<String>,
 }
 
+/// Why a backup was made: retention treats the two differently. Kept in the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum MadeBy {
+    /// A slot of a schedule: the policy of the series counts it.
+    Schedule,
+    /// Somebody wanted it now.
+    Person {
+        /// For how long they want it, in seconds from its slot; for ever where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retain_for_seconds: Option<u64>,
+    },
+}
+
+impl Default for MadeBy {
+    /// Where it is not known: no rule lets it go then.
+    fn default() -> Self {
+        Self::Person { retain_for_seconds: None }
+    }
+}
+
 /// Make a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -244,6 +265,8 @@ pub struct BackupAction {
     pub slot_time: Timestamp,
     /// Whose run it is.
     pub origin: Origin,
+    /// Why it is made.
+    pub made_by: MadeBy,
     /// What is backed up.
     pub source: Source,
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use dbbackup_contract::MadeBy;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct About {
     pub attempt: u32,
     /// What kind of data it holds, in the caller's words.
     pub kind: String,
+    /// Why it was made.
+    #[serde(default)]
+    pub made_by: MadeBy,
     /// The predecessor's sequence plus one; 1 for a first one. Not unique:
     /// manual runs may fork it.
     pub sequence: u64,
@@ -353,6 +357,7 @@ mod tests {
                 slot_time: time,
                 attempt: 0,
                 kind: "Logical".into(),
+                made_by: MadeBy::Schedule,
                 sequence: 1,
                 predecessor: None,
                 start_time: time,

@@ -47,6 +47,18 @@ pub enum MadeBy {
     },
 }
 
+impl From<dbbackup_contract::MadeBy> for MadeBy {
+    fn from(made_by: dbbackup_contract::MadeBy) -> Self {
+        use dbbackup_contract::MadeBy as Recorded;
+        match made_by {
+            Recorded::Schedule => Self::Schedule,
+            Recorded::Person { retain_for_seconds } => {
+                Self::Person { retain_for: retain_for_seconds.map(Duration::from_secs) }
+            }
+        }
+    }
+}
+
 /// The snapshots of one series. Those of another one are refused, so that neither can
 /// push the other's out.
 #[derive(Clone, Debug)]

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use dbbackup_storage::collect_listing;
+use dbbackup_storage::{ObjectInfo, collect_listing};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::envelope::Kind;
 use crate::guards::{Guard, holds};
 use crate::head::{Head, HeadObject};
 use crate::names::{MARKS, PartName, SNAPSHOTS, SnapshotId};
-use crate::repository::Repository;
+use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
@@ -105,6 +106,19 @@ impl Marked {
     }
 }
 
+impl Inner {
+    /// Heads and tombstones that are listed, and when they were created.
+    pub(super) async fn listed_heads(&self) -> Result<Vec<(SnapshotId, SystemTime)>> {
+        let listed = collect_listing(self.store.list(SNAPSHOTS)).await?;
+        let parse = |object: ObjectInfo| {
+            let id = SnapshotId::parse(object.name.strip_prefix(SNAPSHOTS).unwrap_or_default());
+            let id = id.map_err(|_| Error::damaged(&object.name, "it is no snapshot's name"))?;
+            Ok((id, object.modified))
+        };
+        listed.into_iter().map(parse).collect()
+    }
+}
+
 impl Repository {
     /// Reads every head that is listed, and those of `named`, which a listing may
     /// not show yet.
@@ -115,11 +129,8 @@ impl Repository {
     ) -> Result<Marked> {
         let mut marked = Marked::default();
         let mut listed = BTreeSet::new();
-        for object in collect_listing(self.inner.store.list(SNAPSHOTS)).await? {
-            let last = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
-            let id = SnapshotId::parse(last)
-                .map_err(|_| Error::damaged(&object.name, "it is no snapshot's name"))?;
-            if clock.age(object.modified) > TRACES_STAY {
+        for (id, created) in self.inner.listed_heads().await? {
+            if clock.age(created) > TRACES_STAY {
                 marked.settled.insert(id.clone());
             }
             listed.insert(id);
@@ -176,14 +187,8 @@ impl Repository {
     /// Heads that the last collection has read and this one has not, or reads
     /// with other bytes.
     async fn gone_since_last_time(&self, marked: &Marked) -> Result<Vec<String>> {
-        let Some(newest) = self.inner.note_numbers(MARKS).await?.last().copied() else {
-            return Ok(Vec::new());
-        };
-        let Some(known) = self.inner.read_note::<Known>(newest).await? else {
-            return Ok(Vec::new());
-        };
         let mut gone = Vec::new();
-        for (id, digest) in known.heads {
+        for (id, digest) in self.last_known().await?.heads {
             match SnapshotId::parse(&id).ok().and_then(|id| marked.heads.get(&id)) {
                 Some(found) if *found == digest => {}
                 Some(_) => {
@@ -198,16 +203,26 @@ impl Repository {
         Ok(gone)
     }
 
+    /// What the last collection has read.
+    async fn last_known(&self) -> Result<Known> {
+        let newest = self.inner.note_numbers(MARKS).await?.last().copied();
+        match newest {
+            Some(n) => Ok(self.inner.read_note(n).await?.unwrap_or_default()),
+            None => Ok(Known::default()),
+        }
+    }
+
     /// Stops if any of these snapshots was not let go by somebody who may.
     async fn alarm(&self, gone: Vec<String>) -> Result<()> {
         let mut missing = BTreeSet::new();
         for id in gone {
             // It may be younger than the listing: who was frozen since reads what
             // others have noted meanwhile. In this order: a head goes only when the
-            // decision is there.
+            // decision is there. A tombstone explains nothing: somebody may have
+            // fenced a run whose head was stolen.
             let explained = match SnapshotId::parse(&id) {
                 Ok(id) => {
-                    self.inner.exists(&id.head_name()).await?
+                    matches!(self.inner.head_object(&id).await?, Some((HeadObject::Head(_), _)))
                         || self.inner.is_forgotten(&id).await?
                 }
                 Err(_) => false,
@@ -226,7 +241,16 @@ impl Repository {
     /// earlier ones remembered.
     pub(super) async fn remember(&self, n: u32, marked: &Marked, now: Timestamp) -> Result<()> {
         let heads = marked.heads.iter().map(|(id, digest)| (id.to_string(), digest.clone()));
-        let known = Known { heads: heads.collect(), time: now };
+        let mut known = Known { heads: heads.collect(), time: now };
+        // Who was frozen behind its listing must not make the others forget what
+        // is younger.
+        for (id, digest) in self.last_known().await?.heads {
+            if !known.heads.contains_key(&id)
+                && !self.inner.is_forgotten(&SnapshotId::parse(&id)?).await?
+            {
+                known.heads.insert(id, digest);
+            }
+        }
         if known.heads.len() > MAX_KNOWN {
             tracing::warn!(snapshots = known.heads.len(), "too many snapshots to remember them all");
             return Ok(());

@@ -24,6 +24,7 @@ use self::parts::Stored;
 pub use self::sessions::Blocker;
 use self::sessions::Sessions;
 use crate::guards::{Guard, holds};
+use crate::head::HeadObject;
 use crate::keyring::sha256;
 use crate::names::{BLOCKERS, CONDEMNED, PartName, SnapshotId, VERDICT};
 use crate::repository::{Inner, Repository};
@@ -182,12 +183,13 @@ impl Collection<'_> {
     async fn remove_heads(&self) -> Result<()> {
         let inner = self.inner();
         let decided = inner.decided().await?;
+        let there = inner.listed_heads().await?;
         let sessions = Sessions::list(inner, self.clock).await?;
         let reader = sessions.oldest_reader(inner).await?;
-        for id in decided {
-            if inner.exists(&id.head_name()).await?
-                && let Some(since) = inner.forgotten_since(&id).await?
+        for (id, _) in there.into_iter().filter(|(id, _)| decided.contains(id)) {
+            if let Some(since) = inner.forgotten_since(&id).await?
                 && sessions.is_unread(since, reader)
+                && matches!(inner.head_object(&id).await?, Some((HeadObject::Head(_), _)))
             {
                 inner.store.delete(&id.head_name()).await?;
             }

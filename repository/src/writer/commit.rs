@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dbbackup_contract::ByteCounts;
+use dbbackup_contract::{ByteCounts, MadeBy};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -23,6 +23,8 @@ const INLINE_TABLE_BYTES: usize = 256 * 1024;
 pub struct CommitInfo {
     /// What kind of data it holds.
     pub kind: String,
+    /// Why it was made.
+    pub made_by: MadeBy,
     /// What snapshots are found by; at most some kilobytes.
     pub labels: serde_json::Value,
     /// The run's report, made when all but the head is written.
@@ -36,14 +38,16 @@ impl std::fmt::Debug for CommitInfo {
 }
 
 impl CommitInfo {
-    /// A commit with a report that is known already.
+    /// A commit with a report that is known already, of a run that is repeated:
+    /// retention counts it.
     #[must_use]
     pub fn new(
         kind: impl Into<String>,
         labels: serde_json::Value,
         report: serde_json::Value,
     ) -> Self {
-        Self { kind: kind.into(), labels, report: Box::new(move |_| report) }
+        let (kind, made_by) = (kind.into(), MadeBy::Schedule);
+        Self { kind, made_by, labels, report: Box::new(move |_| report) }
     }
 }
 
@@ -86,6 +90,7 @@ impl SnapshotWriter {
             commit_time: head.about.commit_time,
         };
         head.about.kind = info.kind;
+        head.about.made_by = info.made_by;
         head.about.labels = info.labels;
         head.report = (info.report)(&facts);
         let content = head.encode()?;
@@ -153,6 +158,7 @@ impl SnapshotWriter {
             slot_time: self.options.slot_time,
             attempt: shared.id.attempt(),
             kind: String::new(),
+            made_by: MadeBy::default(),
             sequence: predecessor.map_or(1, |old| old.about().sequence.saturating_add(1)),
             predecessor: predecessor.map(|old| PredecessorRef {
                 id: old.id().to_string(),

@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use dbbackup_contract::{
-    BackupAction, DatabaseSelection, ExitCode, Failure, Origin, Report, Source,
-};
+use dbbackup_contract::{BackupAction, DatabaseSelection, ExitCode, Failure, MadeBy, Origin, Report, Source};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +30,7 @@ pub(super) async fn backup(
             backup: "command line".to_owned(),
             schedule: None,
         },
+        made_by: MadeBy::Schedule,
         source: Source::Postgresql {
             access: server_access(&args.server)?,
             databases: DatabaseSelection {

@@ -4,10 +4,13 @@
 mod backup;
 mod check;
 mod fetch;
+mod forget;
 mod hints;
 mod init;
 mod inspect;
+mod pin;
 pub(crate) mod print;
+mod prune;
 mod restore;
 mod run;
 mod snapshots;
@@ -43,6 +46,18 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
         Command::Fetch(args) => fetch::fetch(args, cancel).await,
         Command::Check(args) => {
             named(&args.repository.repository.to_string(), check::check(args, cancel)).await
+        }
+        Command::Forget(args) => {
+            named(&args.repository.repository.to_string(), forget::forget(args, cancel)).await
+        }
+        Command::Prune(args) => {
+            named(&args.repository.repository.to_string(), prune::prune(args, cancel)).await
+        }
+        Command::Pin(args) => {
+            named(&args.repository.repository.to_string(), pin::pin(args, cancel)).await
+        }
+        Command::Unpin(args) => {
+            named(&args.repository.repository.to_string(), pin::unpin(args, cancel)).await
         }
         Command::Inspect(args) => inspect::inspect(args, cancel).await,
         Command::Run(args) => run::run(args, cancel).await,

@@ -95,6 +95,7 @@ async fn commit(
     let draft = report.clone();
     let info = CommitInfo {
         kind: SNAPSHOT_KIND.to_owned(),
+        made_by: action.made_by,
         labels,
         report: Box::new(move |facts| serde_json::json!(with_facts(draft, facts))),
     };

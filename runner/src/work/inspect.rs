@@ -1,7 +1,7 @@
 //! What became of a run: the repository is the truth.
 
 use dbbackup_contract::{BackupReport, Failure, InspectAction, InspectReport, Reason, RunState};
-use dbbackup_repository::{RunState as Resolved, Snapshot, TombstoneReason};
+use dbbackup_repository::{Error, RunState as Resolved, Snapshot, TombstoneReason};
 
 use super::Order;
 use super::open::named;
@@ -30,6 +30,7 @@ async fn try_inspect(
             Ok((RunState::Committed, Some(report)))
         }
         Resolved::Free { .. } => Ok((RunState::NotCommitted, None)),
+        Resolved::Forgotten(id) => Err(Error::Forgotten(id.to_string()).into()),
         Resolved::Unresolved { attempt } => {
             Err(Failure::new(Reason::OutcomeUnknown, format!("attempt {attempt} may still commit")))
         }

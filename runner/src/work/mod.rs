@@ -6,6 +6,7 @@ mod find;
 mod init;
 mod inspect;
 mod open;
+mod plan;
 mod restore;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ pub(crate) use find::find;
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
 pub(crate) use open::{end, named, open};
+pub(crate) use plan::{Plan, Policy, plan_forgetting};
 pub(crate) use restore::{Settlement, restore};
 
 /// What all work needs beside its action.

@@ -1,7 +1,7 @@
 //! The tasks of a `Backup`: the run itself, and the question what became of it.
 
 use dbbackup_contract::{
-    Action, BackupAction, Failure, InspectAction, Origin, Reason, Subject, SubjectKind, Task,
+    Action, BackupAction, Failure, InspectAction, MadeBy, Origin, Reason, Subject, SubjectKind, Task,
 };
 use dbbackup_crds::{Backup, BackupRepository, JobSpec, ResolvedBackup};
 use k8s_openapi::api::batch::v1::Job;
@@ -45,6 +45,10 @@ pub(super) fn backup_job(
             namespace: seen.identity.namespace.clone(),
             backup: seen.identity.name.clone(),
             schedule: resolved.schedule.clone(),
+        },
+        made_by: match seen.slot {
+            Some(_) => MadeBy::Schedule,
+            None => MadeBy::default(),
         },
         source,
     });

@@ -4,16 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbbackup_contract::{ByteCounts, Initialize};
+use dbbackup_contract::{ByteCounts, Initialize, MadeBy};
 use dbbackup_storage::RetryPolicy;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::world::{Process, Weather, World};
 use crate::envelope::{Kind, ObjectSeal};
-use crate::guards::{Guard, holds};
 use crate::head::{About, Head, PackPage, PredecessorRef};
-use crate::names::{PACKS, PartName, SnapshotId};
+use crate::names::{PACKS, PartName, SNAPSHOTS, SnapshotId};
 use crate::pack::{OpenPack, PackEntry};
 use crate::piece::{Place, encode_piece};
 use crate::session::{BegunAttempt, Heart};
@@ -205,6 +204,7 @@ fn head(
             slot_time: slot,
             attempt: attempt.id.attempt(),
             kind: "Logical".into(),
+            made_by: MadeBy::Schedule,
             sequence: before.map_or(1, |before| before.about().sequence + 1),
             predecessor: before.map(|before| PredecessorRef {
                 id: before.id().to_string(),
@@ -253,7 +253,7 @@ pub(super) async fn collect(process: Arc<Process>) -> Result<()> {
     match done {
         Err(Error::SnapshotsMissing(gone)) => {
             process.world.truth(|truth| {
-                if truth.stolen.is_empty() {
+                if !truth.anything_stolen() {
                     truth.violated(format!("a false alarm: {gone:?}"));
                 }
             });
@@ -311,12 +311,10 @@ fn choose<'a, T>(world: &World, from: &'a [T]) -> Option<&'a T> {
     from.get(world.dice(|dice| dice.below(from.len() as u64)) as usize)
 }
 
-/// Somebody deletes a head. Returns whether there was one.
+/// Somebody deletes a head: data that only it needs must stay.
 pub(super) fn steal(world: &World) {
-    let heads: Vec<String> = world.truth(|truth| truth.heads().map(|(id, _)| id.clone()).collect());
-    let Some(id) = choose(world, &heads) else { return };
-    // Only with the guards whole can somebody be sure of what follows.
-    debug_assert!(holds(Guard::Fence));
-    world.truth(|truth| truth.stolen.insert(id.clone()));
-    world.apply_delete(&format!("snapshots/{id}"));
+    let known = world.truth(|truth| truth.known_heads());
+    let Some(id) = choose(world, &known) else { return };
+    world.truth(|truth| truth.steal(id));
+    world.apply_delete(&format!("{SNAPSHOTS}{id}"));
 }

@@ -6,7 +6,7 @@ use super::world::Needs;
 use crate::envelope::{Kind, open_object};
 use crate::head::{Head, HeadObject};
 use crate::keyring::Keyring;
-use crate::names::{DECISIONS, SNAPSHOTS};
+use crate::names::{DECISIONS, MARKS, SNAPSHOTS};
 use crate::piece::{Place, decode_piece};
 use crate::tables::parse_packs;
 
@@ -24,8 +24,10 @@ pub(super) struct Truth {
     pub(super) promised: BTreeSet<String>,
     /// Snapshots of which a person was told that they are pinned.
     promised_pins: BTreeSet<String>,
-    /// Heads that an attacker has deleted.
-    pub(super) stolen: BTreeSet<String>,
+    /// Heads that the collectors know, by the number of the note.
+    known: BTreeMap<u32, BTreeSet<String>>,
+    /// What the heads need that an attacker has deleted.
+    stolen: BTreeMap<String, Needs>,
     /// Attempts of each run that have committed.
     attempts: BTreeMap<String, BTreeSet<String>>,
     pub(super) violation: Option<String>,
@@ -72,12 +74,21 @@ impl Truth {
                 }
                 self.heads.insert(id.to_owned(), needs(&head));
             }
+        } else if let Some(n) = name.strip_prefix(MARKS) {
+            let content = open_object(keys, Kind::Marks, name, object).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&content).unwrap();
+            let heads = json["heads"].as_object().unwrap().keys().cloned().collect();
+            self.known.insert(n.parse().unwrap(), heads);
         } else if let Some(decision) = name.strip_prefix(DECISIONS) {
             let content = open_object(keys, Kind::Decision, name, object).unwrap();
             let json: serde_json::Value = serde_json::from_slice(&content).unwrap();
             let (id, _) = decision.rsplit_once('-').unwrap();
             match json["decision"].as_str().unwrap() {
-                "Forgotten" => _ = self.forgotten.insert(id.to_owned()),
+                "Forgotten" => {
+                    self.forgotten.insert(id.to_owned());
+                    // Somebody who may was about to let it go when it was stolen.
+                    self.stolen.remove(id);
+                }
                 "Unpinned" => {
                     self.pinned.remove(id);
                     self.promised_pins.remove(id);
@@ -87,7 +98,29 @@ impl Truth {
         }
     }
 
+    /// The heads that an attacker would be seen to have deleted.
+    pub(super) fn known_heads(&self) -> Vec<String> {
+        let Some((_, known)) = self.known.last_key_value() else { return Vec::new() };
+        let lives = |id: &&String| known.contains(*id) && !self.forgotten.contains(*id);
+        self.heads.keys().filter(lives).cloned().collect()
+    }
+
+    /// An attacker is about to delete a head.
+    pub(super) fn steal(&mut self, id: &str) {
+        if let Some(needs) = self.heads.get(id) {
+            self.stolen.insert(id.to_owned(), needs.clone());
+        }
+    }
+
+    pub(super) fn anything_stolen(&self) -> bool {
+        !self.stolen.is_empty()
+    }
+
     pub(super) fn deleted(&mut self, name: &str) {
+        if let Some((id, _)) = self.stolen.iter().find(|(_, needs)| needs.contains(name)) {
+            let what = format!("{name} was deleted, though the head of {id} was stolen");
+            self.violated(what);
+        }
         if let Some(id) = name.strip_prefix(SNAPSHOTS) {
             self.heads.remove(id);
         }
@@ -103,12 +136,12 @@ impl Truth {
             }
         }
         for id in &self.promised {
-            if !self.heads.contains_key(id) && !self.forgotten.contains(id) && !self.stolen.contains(id) {
+            if !self.heads.contains_key(id) && !self.forgotten.contains(id) && !self.stolen.contains_key(id) {
                 wrong = Some(format!("snapshot {id} was promised and is gone"));
             }
         }
         for id in &self.promised_pins {
-            if !self.heads.contains_key(id) && !self.stolen.contains(id) {
+            if !self.heads.contains_key(id) && !self.stolen.contains_key(id) {
                 wrong = Some(format!("snapshot {id} was pinned and is gone"));
             }
         }

@@ -238,8 +238,7 @@ impl Process {
             }
             *until
         };
-        tokio::time::sleep(latency).await;
-        tokio::time::sleep_until(until).await;
+        tokio::time::sleep_until(until.max(Instant::now() + latency)).await;
         if dies {
             self.dead.cancel();
         }

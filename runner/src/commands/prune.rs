@@ -1,0 +1,86 @@
+//! `prune`: deletes what no snapshot uses.
+
+use dbbackup_contract::{DurationText, ExitCode, Failure, Reason};
+use dbbackup_repository::{CollectOptions, CollectReport, SHORTEST_GRACE};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::PruneArgs;
+use crate::commands::{open, print};
+use crate::patience::unless_stopped;
+use crate::progress::ProgressBoard;
+
+pub(super) async fn prune(
+    args: PruneArgs,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let wrong = |message: String| Failure::new(Reason::UsageError, message);
+    let grace = DurationText::new(args.grace).parse().map_err(|error| wrong(error.to_string()))?;
+    if grace < SHORTEST_GRACE {
+        return Err(wrong("--grace is less than 10m".into()).with_hint(
+            "Whoever began to write before the first step must be seen by the second.",
+        ));
+    }
+    let options = CollectOptions {
+        grace,
+        max_delete_percent: args.max_delete_percent,
+        approved_plan: args.approved_plan,
+        dry_run: args.dry_run,
+    };
+    let board = ProgressBoard::new(None);
+    let repository = open(&args.repository, cancel).await?;
+    let report = unless_stopped(cancel, repository.collect(&options)).await?;
+    board.clear();
+    if args.json {
+        print::json(&described(&report))?;
+    } else {
+        show(&report, args.dry_run);
+    }
+    Ok(ExitCode::Success)
+}
+
+fn show(report: &CollectReport, dry_run: bool) {
+    if dry_run {
+        print::line(&format!(
+            "{} of {} are used by no snapshot, in {}",
+            print::bytes(report.condemned_bytes),
+            print::bytes(report.stored_bytes),
+            print::count(report.condemned_objects, "object"),
+        ));
+        return;
+    }
+    print::line(&format!(
+        "deleted {} in {}; {} stored before",
+        print::bytes(report.deleted_bytes),
+        print::count(report.deleted_objects, "object"),
+        print::bytes(report.stored_bytes),
+    ));
+    for blocker in &report.blockers {
+        print::line(&format!(
+            "waiting for the writer {}, which began {} ago",
+            blocker.session,
+            print::duration(blocker.age)
+        ));
+    }
+    if report.condemned_objects > 0 {
+        print::aside(&format!(
+            "note: {} more are condemned; prune again after the grace period to delete them",
+            print::count(report.condemned_objects, "object")
+        ));
+    }
+}
+
+fn described(report: &CollectReport) -> serde_json::Value {
+    let blockers = report.blockers.iter().map(|blocker| {
+        json!({"session": blocker.session.to_string(), "ageSeconds": blocker.age.as_secs()})
+    });
+    json!({
+        "storedBytes": report.stored_bytes,
+        "deletedObjects": report.deleted_objects,
+        "deletedBytes": report.deleted_bytes,
+        "condemnedObjects": report.condemned_objects,
+        "condemnedBytes": report.condemned_bytes,
+        "blockers": blockers.collect::<Vec<_>>(),
+        "removedSessions": report.removed_sessions,
+    })
+}
