@@ -76,6 +76,14 @@ pub enum Error {
         /// The stream's name.
         name: String,
     },
+    /// The snapshot was written off.
+    #[error("snapshot {snapshot} was written off: {reason}")]
+    WrittenOff {
+        /// The snapshot.
+        snapshot: String,
+        /// Why, in the words of whoever did it.
+        reason: String,
+    },
     /// A later attempt or maintenance has given this one up.
     #[error("session {0} was given up before it could commit")]
     Fenced(String),
@@ -124,6 +132,7 @@ impl Error {
             Self::SnapshotNotFound(_) => Reason::SnapshotNotFound,
             Self::SnapshotAmbiguous { .. } => Reason::SnapshotAmbiguous,
             Self::StreamNotFound { .. } => Reason::StreamNotFound,
+            Self::WrittenOff { .. } => Reason::SnapshotWrittenOff,
             Self::Fenced(_) => Reason::Fenced,
             Self::Cancelled => Reason::Interrupted,
             Self::Failed(error) => error.reason(),

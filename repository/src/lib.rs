@@ -36,9 +36,12 @@ mod tests;
 mod usage;
 mod wire;
 mod writer;
+mod written_off;
 
 pub use access::{Encryption, KeySource};
-pub use check::{CheckLevel, CheckReport, Problem};
+pub use check::{
+    CheckLevel, CheckOptions, CheckProgress, CheckReport, Note, Problem, Sample, Touched,
+};
 pub use chunker::Cutting;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Result};
@@ -55,6 +58,7 @@ pub use writer::{
     Begun, CommitFacts, CommitInfo, DEFAULT_COMPRESSION_LEVEL, SessionOptions, SnapshotWriter,
     StreamSummary, StreamWriter, writer_memory_bytes,
 };
+pub use written_off::{MAX_WRITE_OFF_BYTES, WriteOff};
 
 /// SHA-256 of `bytes`, as hexadecimal digits.
 #[must_use]

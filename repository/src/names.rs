@@ -25,6 +25,9 @@ pub(crate) const CONDEMNED: &str = "condemned/";
 /// Folder of the collector's last step.
 pub(crate) const VERDICT: &str = "verdict/";
 
+/// Folder of snapshots that were written off.
+pub(crate) const WRITTEN_OFF: &str = "written-off/";
+
 /// Longest name of a session, in bytes: 8 + 16 + 16, an attempt of 10 digits, three hyphens.
 pub(crate) const MAX_SESSION_BYTES: usize = 53;
 /// Longest name of a stream, in bytes.
@@ -35,7 +38,7 @@ const TIME_CHARACTERS: usize = 16;
 const RUN_CHARACTERS: usize = 16;
 
 /// All folders that a repository has or will have.
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 17] = [
     "config",
     "keys",
     "packs",
@@ -52,6 +55,7 @@ const FOLDERS: [&str; 16] = [
     "logs",
     "forgotten",
     "pins",
+    "written-off",
 ];
 
 /// Whether an object of this name may belong to a repository.
@@ -126,6 +130,10 @@ impl SnapshotId {
 
     pub(crate) fn session_name(&self) -> String {
         format!("{SESSIONS}{}", self.0)
+    }
+
+    pub(crate) fn written_off_name(&self) -> String {
+        format!("{WRITTEN_OFF}{}", self.0)
     }
 
     pub(crate) fn beat_name(&self, n: u32) -> String {

@@ -1,10 +1,12 @@
 //! Whole backups against stores that fail, are damaged, or are shared.
 
+mod check;
 mod concurrent;
 mod crash;
 mod damage;
 mod deduplication;
 mod fixture;
 mod golden;
+mod independent;
 mod opening;
 mod reading;

@@ -154,7 +154,11 @@ impl Repository {
             };
             match inner.head_object(&id).await {
                 Ok(Some((HeadObject::Head(head), digest))) => {
-                    if before.is_none_or(|before| head.about.slot_time < before) {
+                    // A snapshot that was written off may lack data: nothing is
+                    // built on it.
+                    if before.is_none_or(|before| head.about.slot_time < before)
+                        && !inner.is_written_off(&id).await?
+                    {
                         return Ok(Some(Snapshot::new(self, id, *head, digest)));
                     }
                 }

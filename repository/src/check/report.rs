@@ -1,0 +1,194 @@
+//! What a check finds, and how it is asked to look.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::check::Sample;
+use crate::{Error, SnapshotId};
+
+/// Names of streams that a report lists for one damage and one snapshot.
+const LISTED_STREAMS: usize = 1000;
+/// Notes that a report lists.
+const LISTED_NOTES: usize = 1000;
+
+/// How far a check goes. At every level all configs, key slots, heads, tables,
+/// recipes and meta objects are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CheckLevel {
+    /// Packs are there with the right size.
+    Structure,
+    /// Packs' footers open, and each recipe lies within its packs' blocks.
+    Footers,
+    /// Data is read, opened, unpacked and compared with its ids.
+    Data,
+}
+
+/// How a check is done.
+#[derive(Clone)]
+pub struct CheckOptions {
+    /// How far it goes.
+    pub level: CheckLevel,
+    /// The packs whose data is read at the level `Data`; of the others, footers.
+    pub sample: Sample,
+    /// What a stream belongs to, a database for instance, by the stream's name.
+    pub owner: fn(&str) -> Option<String>,
+    /// Is told how far the reading of packs is.
+    pub progress: Option<Arc<dyn Fn(CheckProgress) + Send + Sync>>,
+    /// Stops the check when cancelled.
+    pub cancel: CancellationToken,
+}
+
+impl fmt::Debug for CheckOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { level, sample, .. } = self;
+        f.debug_struct("CheckOptions")
+            .field("level", level)
+            .field("sample", sample)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<CheckLevel> for CheckOptions {
+    fn from(level: CheckLevel) -> Self {
+        Self {
+            level,
+            sample: Sample::all(),
+            owner: |_| None,
+            progress: None,
+            cancel: CancellationToken::new(),
+        }
+    }
+}
+
+/// How far a check is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckProgress {
+    /// Bytes of packs that were read.
+    pub bytes_done: u64,
+    /// Bytes of packs that will have been read.
+    pub bytes_total: u64,
+}
+
+/// Something that is wrong, and what it touches.
+#[derive(Debug)]
+pub struct Problem {
+    /// What is wrong.
+    pub error: Error,
+    /// The snapshots that cannot be restored whole because of it. None where it
+    /// touches what no snapshot needs, such as a key slot.
+    pub touched: Vec<Touched>,
+}
+
+/// What a problem touches of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Nothing of it can be restored: its head or its tables cannot be read.
+    pub all: bool,
+    /// Streams of it that cannot be restored, the first thousand.
+    pub streams: Vec<String>,
+    /// How many more there are.
+    pub more_streams: u64,
+    /// What these streams belong to ([`CheckOptions::owner`]).
+    pub owners: BTreeSet<String>,
+}
+
+/// Something that is no damage, but that somebody may want to know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The object.
+    pub object: String,
+    /// What it is.
+    pub what: &'static str,
+}
+
+/// What a check has found.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Snapshots that were looked at.
+    pub snapshots: u64,
+    /// Packs that they need.
+    pub packs: u64,
+    /// Packs of these whose data was read.
+    pub packs_read: u64,
+    /// Bytes of packs that were read.
+    pub bytes_read: u64,
+    /// Key slots that are whole and of this repository.
+    pub key_slots: u64,
+    /// Configs that are valid.
+    pub configs: u64,
+    /// Packs and meta objects that no snapshot needs: of runs that are under way
+    /// or were given up.
+    pub unneeded: u64,
+    /// Their bytes.
+    pub unneeded_bytes: u64,
+    /// What is wrong; nothing if all is well.
+    pub problems: Vec<Problem>,
+    /// What is no damage, the first thousand.
+    pub notes: Vec<Note>,
+    /// How many more notes there are.
+    pub more_notes: u64,
+}
+
+impl CheckReport {
+    /// Books a problem, and returns its index: the same one for the same problem.
+    pub(super) fn problem(&mut self, error: Error) -> usize {
+        let text = error.to_string();
+        let known = self.problems.iter().position(|known| known.error.to_string() == text);
+        known.unwrap_or_else(|| {
+            self.problems.push(Problem { error, touched: Vec::new() });
+            self.problems.len() - 1
+        })
+    }
+
+    /// Books that a problem touches all of a snapshot.
+    pub(super) fn touches_all(&mut self, problem: usize, snapshot: &SnapshotId) {
+        if let Some(touched) = self.touched(problem, snapshot) {
+            touched.all = true;
+        }
+    }
+
+    /// Books that a problem touches a stream of a snapshot, and what it belongs to.
+    pub(super) fn touches(
+        &mut self,
+        problem: usize,
+        snapshot: &SnapshotId,
+        stream: &str,
+        owner: Option<String>,
+    ) {
+        let Some(touched) = self.touched(problem, snapshot) else { return };
+        if touched.streams.len() < LISTED_STREAMS {
+            touched.streams.push(stream.to_owned());
+        } else {
+            touched.more_streams += 1;
+        }
+        touched.owners.extend(owner);
+    }
+
+    /// Snapshots come one after the other, so that the last one is the present one.
+    fn touched(&mut self, problem: usize, snapshot: &SnapshotId) -> Option<&mut Touched> {
+        let touched = &mut self.problems.get_mut(problem)?.touched;
+        if touched.last().is_none_or(|last| last.snapshot != *snapshot) {
+            touched.push(Touched {
+                snapshot: snapshot.clone(),
+                all: false,
+                streams: Vec::new(),
+                more_streams: 0,
+                owners: BTreeSet::new(),
+            });
+        }
+        touched.last_mut()
+    }
+
+    pub(super) fn note(&mut self, object: impl Into<String>, what: &'static str) {
+        if self.notes.len() < LISTED_NOTES {
+            self.notes.push(Note { object: object.into(), what });
+        } else {
+            self.more_notes += 1;
+        }
+    }
+}
