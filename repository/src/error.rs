@@ -116,6 +116,17 @@ impl Error {
         }
     }
 
+    /// The object that it speaks of, if it is one.
+    #[must_use]
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Damaged { name, .. } | Self::Missing(name) | Self::KeySlotDamaged(name) => {
+                Some(&**name).filter(|name| crate::names::is_ours(name))
+            }
+            _ => None,
+        }
+    }
+
     /// The stable reason.
     #[must_use]
     pub fn reason(&self) -> Reason {

@@ -74,15 +74,20 @@ impl RunWriter {
 #[derive(Debug)]
 pub(crate) struct RunReader<'a> {
     reader: Reader<'a>,
+    is_too_long: bool,
 }
 
 impl<'a> RunReader<'a> {
     pub(crate) fn new(segment: &'a [u8]) -> Self {
-        Self { reader: Reader::new(segment) }
+        let is_too_long = segment.len() > SEGMENT_BYTES;
+        Self { reader: Reader::new(segment), is_too_long }
     }
 
     /// The next run, given where the one before ended.
     pub(crate) fn next(&mut self, from: End) -> Result<Option<Run>, Malformed> {
+        if self.is_too_long {
+            return Err(Malformed("a segment is too long"));
+        }
         if self.reader.is_empty() {
             return Ok(None);
         }

@@ -7,6 +7,7 @@ mod damage;
 mod deduplication;
 mod fixture;
 mod golden;
+mod hostile;
 mod independent;
 mod opening;
 mod reading;

@@ -8,6 +8,7 @@ mod hints;
 mod init;
 mod inspect;
 pub(crate) mod print;
+mod repair;
 mod restore;
 mod run;
 mod snapshots;
@@ -43,6 +44,9 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
         Command::Fetch(args) => fetch::fetch(args, cancel).await,
         Command::Check(args) => {
             named(&args.repository.repository.to_string(), check::check(args, cancel)).await
+        }
+        Command::Repair(args) => {
+            named(&args.repository.repository.to_string(), repair::repair(args, cancel)).await
         }
         Command::Inspect(args) => inspect::inspect(args, cancel).await,
         Command::Run(args) => run::run(args, cancel).await,
