@@ -40,7 +40,7 @@ mod written_off;
 
 pub use access::{Encryption, KeySource};
 pub use check::{
-    CheckLevel, CheckOptions, CheckProgress, CheckReport, Note, Problem, Sample, Touched,
+    CheckLevel, CheckOptions, CheckProgress, CheckReport, Loss, Note, Problem, Sample, Touched,
 };
 pub use chunker::Cutting;
 pub use environment::{Environment, SystemEnvironment};

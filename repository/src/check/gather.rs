@@ -68,7 +68,8 @@ impl Check<'_> {
         let known = self.by_name.entry(entry.name.clone()).or_default();
         if known.iter().all(|n| self.packs[*n as usize].entry != *entry) {
             known.push(self.packs.len() as u32);
-            let pack = NeededPack { entry: entry.clone(), listed: None, damage: None };
+            let pack =
+                NeededPack { entry: entry.clone(), listed: None, damage: None, blocks: None };
             self.packs.push(pack);
         }
     }

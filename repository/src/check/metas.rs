@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// Bytes of meta objects that are kept: those of a snapshot of about a tebibyte.
 /// Of what does not fit, each piece is fetched by itself.
-const KEPT_BYTES: u64 = 32 * 1024 * 1024;
+pub(super) const KEPT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Reads pieces, and remembers which frames were referred to.
 pub(super) struct Metas<'a> {

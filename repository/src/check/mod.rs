@@ -6,9 +6,11 @@
 //! the damages touch.
 //!
 //! Memory: about 300 bytes a pack that is needed (20 MB for a tebibyte of packs) and
-//! 400 a snapshot; one head with its tables (250 bytes a stream and pack, as in
-//! `memory.rs`); [`packs::PACKS_AT_ONCE`] packs of at most 32 MiB; a meta object of at
-//! most 8 MiB; the caches of footers.
+//! 400 a snapshot; one head with its tables (150 bytes a pack and two bits a block);
+//! [`packs::PACKS_AT_ONCE`] packs of at most 32 MiB; [`metas::KEPT_BYTES`] of meta
+//! objects; [`packs::KEPT_BLOCK_BYTES`] of lengths of blocks, and the caches of
+//! footers for the rest; a problem for each damaged object, and
+//! [`report::LISTED_NAMES`] names that they touch.
 
 mod gather;
 mod metas;
@@ -20,7 +22,9 @@ mod sample;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-pub use report::{CheckLevel, CheckOptions, CheckProgress, CheckReport, Note, Problem, Touched};
+pub use report::{
+    CheckLevel, CheckOptions, CheckProgress, CheckReport, Loss, Note, Problem, Touched,
+};
 pub use sample::Sample;
 
 use crate::names::PartName;
@@ -36,6 +40,8 @@ struct NeededPack {
     listed: Option<u64>,
     /// What is wrong with it.
     damage: Option<PackDamage>,
+    /// Plain lengths of its blocks, if they were read and are kept.
+    blocks: Option<Box<[u32]>>,
 }
 
 /// What is wrong with a pack.
@@ -65,6 +71,8 @@ struct Check<'a> {
     packs: Vec<NeededPack>,
     /// Where packs of this name are in `packs`: several if heads disagree.
     by_name: HashMap<PartName, Vec<u32>>,
+    /// Bytes of the lengths of blocks that are kept.
+    kept_block_bytes: usize,
     /// Meta objects that are needed.
     metas: HashSet<PartName>,
 }
@@ -98,6 +106,7 @@ impl Repository {
             snapshots: BTreeMap::new(),
             packs: Vec::new(),
             by_name: HashMap::new(),
+            kept_block_bytes: 0,
             metas: HashSet::new(),
         };
         check.gather().await?;

@@ -22,17 +22,27 @@ pub(super) const PACKS_AT_ONCE: usize = 2;
 /// Footers that are fetched at once.
 const FOOTERS_AT_ONCE: usize = 8;
 
+/// Lengths of blocks that are kept for the recipes: those of some 30,000 packs, half
+/// a tebibyte. Of others they are read again.
+pub(super) const KEPT_BLOCK_BYTES: usize = 64 * 1024 * 1024;
+
 /// What looking at a pack gave.
 #[derive(Debug)]
 struct Looked {
     bytes_read: u64,
     damage: Option<(Error, BadBlocks)>,
+    /// Plain lengths of its blocks; none where they are not known.
+    blocks: Box<[u32]>,
 }
 
 impl Looked {
     fn damaged(bytes_read: u64, error: Error) -> Self {
-        Self { bytes_read, damage: Some((error, BadBlocks::All)) }
+        Self { bytes_read, damage: Some((error, BadBlocks::All)), blocks: Box::default() }
     }
+}
+
+fn lengths(footer: &Footer) -> Box<[u32]> {
+    footer.blocks.iter().map(|block| block.plain).collect()
 }
 
 impl Check<'_> {
@@ -93,6 +103,11 @@ impl Check<'_> {
                 let problem = self.report.problem(error);
                 self.packs[n].damage = Some(PackDamage { problem, blocks });
             }
+            let block_bytes = size_of_val(&looked.blocks[..]);
+            if self.kept_block_bytes + block_bytes <= KEPT_BLOCK_BYTES && block_bytes > 0 {
+                self.kept_block_bytes += block_bytes;
+                self.packs[n].blocks = Some(looked.blocks);
+            }
             progress.bytes_done += looked.bytes_read;
             if let Some(tell) = &self.options.progress {
                 tell(*progress);
@@ -146,7 +161,7 @@ async fn footer(inner: &Inner, entry: &PackEntry) -> Result<Looked> {
     };
     let bytes_read = bytes.len() as u64;
     Ok(match entry.open_footer(&inner.keys, &bytes) {
-        Ok(_) => Looked { bytes_read, damage: None },
+        Ok(footer) => Looked { bytes_read, damage: None, blocks: lengths(&footer) },
         Err(error) => Looked::damaged(bytes_read, unless_unavailable(error)?),
     })
 }
@@ -163,16 +178,15 @@ async fn data(inner: &Arc<Inner>, entry: PackEntry, cancel: CancellationToken) -
     let inner = Arc::clone(inner);
     let looked = spawn_blocking(move || {
         let bytes_read = object.len() as u64;
-        match read_whole(&inner, &entry, &object, &cancel) {
-            Ok(damage) => Ok(Looked { bytes_read, damage }),
-            Err(error) => unless_unavailable(error).map(|error| Looked::damaged(bytes_read, error)),
-        }
+        read_whole(&inner, &entry, &object, &cancel).or_else(|error| {
+            unless_unavailable(error).map(|error| Looked::damaged(bytes_read, error))
+        })
     });
     looked.await.map_err(|error| Error::System(error.to_string()))?
 }
 
-/// The first damage of a pack whose footer is whole, and all blocks that cannot be
-/// read.
+/// The first damage of a pack whose footer is whole, all blocks that cannot be
+/// read, and the lengths of all blocks.
 ///
 /// # Errors
 /// Where not even the footer can be read.
@@ -181,7 +195,7 @@ fn read_whole(
     entry: &PackEntry,
     object: &[u8],
     cancel: &CancellationToken,
-) -> Result<Option<(Error, BadBlocks)>> {
+) -> Result<Looked> {
     let name = entry.name.pack_object();
     if object.len() != entry.size as usize {
         return Err(wrong_size(name, object.len() as u64, entry.size));
@@ -209,7 +223,8 @@ fn read_whole(
     let rest = verify_padding(&seal, &footer, entry, object)
         .and_then(|()| entry.check_ends(&inner.keys, object));
     let first = first.or(rest.err());
-    Ok(first.map(|error| (error, BadBlocks::Some(blocks))))
+    let damage = first.map(|error| (error, BadBlocks::Some(blocks)));
+    Ok(Looked { bytes_read: object.len() as u64, damage, blocks: lengths(&footer) })
 }
 
 /// Opens one block, and compares its chunks with their ids.

@@ -7,7 +7,7 @@ use crate::check::metas::Metas;
 use crate::head::HeadObject;
 use crate::recipe::{End, Run, RunReader, packs_of};
 use crate::snapshot::Snapshot;
-use crate::spans::spans;
+use crate::spans::{spans, spans_of};
 use crate::tables::{Segment, StreamEntry, Usage, UsedPack};
 use crate::wire::Malformed;
 use crate::{Error, Result, SnapshotId};
@@ -170,15 +170,17 @@ impl Check<'_> {
             return Err(Lost::BlocksUnknown);
         }
         let used = walk.packs[run.pack as usize].used;
-        let blocks = match self.inner.footers.blocks(self.inner, &used.entry).await {
-            Ok(blocks) => blocks,
-            Err(error) => {
-                let error = unless_unavailable(error).map_err(Lost::Failed)?;
-                walk.met.insert(self.report.problem(error));
-                return Err(Lost::BlocksUnknown);
-            }
+        let (parts, end) = match &self.packs[index].blocks {
+            Some(kept) => spans_of(run, |block| kept.get(block as usize).copied())?,
+            None => match self.inner.footers.blocks(self.inner, &used.entry).await {
+                Ok(blocks) => spans(run, &blocks)?,
+                Err(error) => {
+                    let error = unless_unavailable(error).map_err(Lost::Failed)?;
+                    walk.met.insert(self.report.problem(error));
+                    return Err(Lost::BlocksUnknown);
+                }
+            },
         };
-        let (parts, end) = spans(run, &blocks)?;
         // What the head does not count, the collector would delete.
         if parts.iter().any(|part| used.usage(part.block) == Usage::Unused) {
             return Err(Malformed("it uses a block that its head does not count").into());

@@ -1,6 +1,6 @@
 //! What a check finds, and how it is asked to look.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use crate::check::Sample;
 use crate::{Error, SnapshotId};
 
-/// Names of streams that a report lists for one damage and one snapshot.
-const LISTED_STREAMS: usize = 1000;
+/// Names of snapshots and streams that a report lists with its problems, about
+/// 10 MB. What is beyond is counted.
+pub(super) const LISTED_NAMES: usize = 100_000;
 /// Notes that a report lists.
 const LISTED_NOTES: usize = 1000;
 
@@ -89,11 +90,20 @@ pub struct Touched {
     pub snapshot: SnapshotId,
     /// Nothing of it can be restored: its head or its tables cannot be read.
     pub all: bool,
-    /// Streams of it that cannot be restored, the first thousand.
+    /// Streams of it that cannot be restored.
     pub streams: Vec<String>,
-    /// How many more there are.
+    /// How many more there are, where the report is too long.
     pub more_streams: u64,
     /// What these streams belong to ([`CheckOptions::owner`]).
+    pub owners: BTreeSet<String>,
+}
+
+/// What all problems together take of one snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Nothing of it can be restored.
+    pub all: bool,
+    /// What the streams belong to that cannot be restored ([`CheckOptions::owner`]).
     pub owners: BTreeSet<String>,
 }
 
@@ -128,25 +138,34 @@ pub struct CheckReport {
     pub unneeded_bytes: u64,
     /// What is wrong; nothing if all is well.
     pub problems: Vec<Problem>,
+    /// Every snapshot that cannot be restored whole, however long the report is.
+    pub losses: BTreeMap<SnapshotId, Loss>,
+    /// The report is too long for all snapshots and streams to be listed with each
+    /// problem.
+    pub is_cut: bool,
     /// What is no damage, the first thousand.
     pub notes: Vec<Note>,
     /// How many more notes there are.
     pub more_notes: u64,
+    /// Where the problem of this text is in `problems`.
+    by_text: HashMap<String, usize>,
+    listed_names: usize,
 }
 
 impl CheckReport {
     /// Books a problem, and returns its index: the same one for the same problem.
     pub(super) fn problem(&mut self, error: Error) -> usize {
-        let text = error.to_string();
-        let known = self.problems.iter().position(|known| known.error.to_string() == text);
-        known.unwrap_or_else(|| {
+        let next = self.problems.len();
+        let index = *self.by_text.entry(error.to_string()).or_insert(next);
+        if index == next {
             self.problems.push(Problem { error, touched: Vec::new() });
-            self.problems.len() - 1
-        })
+        }
+        index
     }
 
     /// Books that a problem touches all of a snapshot.
     pub(super) fn touches_all(&mut self, problem: usize, snapshot: &SnapshotId) {
+        self.losses.entry(snapshot.clone()).or_default().all = true;
         if let Some(touched) = self.touched(problem, snapshot) {
             touched.all = true;
         }
@@ -160,19 +179,27 @@ impl CheckReport {
         stream: &str,
         owner: Option<String>,
     ) {
+        self.losses.entry(snapshot.clone()).or_default().owners.extend(owner.clone());
+        let is_full = self.listed_names >= LISTED_NAMES;
+        self.listed_names += 1;
         let Some(touched) = self.touched(problem, snapshot) else { return };
-        if touched.streams.len() < LISTED_STREAMS {
-            touched.streams.push(stream.to_owned());
-        } else {
+        if is_full {
             touched.more_streams += 1;
+        } else {
+            touched.streams.push(stream.to_owned());
         }
         touched.owners.extend(owner);
     }
 
     /// Snapshots come one after the other, so that the last one is the present one.
     fn touched(&mut self, problem: usize, snapshot: &SnapshotId) -> Option<&mut Touched> {
-        let touched = &mut self.problems.get_mut(problem)?.touched;
+        let Problem { touched, .. } = self.problems.get_mut(problem)?;
         if touched.last().is_none_or(|last| last.snapshot != *snapshot) {
+            if self.listed_names >= LISTED_NAMES {
+                self.is_cut = true;
+                return None;
+            }
+            self.listed_names += 1;
             touched.push(Touched {
                 snapshot: snapshot.clone(),
                 all: false,

@@ -73,6 +73,10 @@ async fn a_damage_is_named_once_with_every_snapshot_that_it_touches_and_read_onc
         assert!(!touched.all && !touched.streams.is_empty(), "{touched:?}");
         assert!(touched.streams.len() < 4, "only streams that use the block: {touched:?}");
     }
+    for (id, loss) in &report.losses {
+        assert!(ids.contains(&id) && !loss.all && !loss.owners.is_empty(), "{loss:?}");
+    }
+    assert_eq!((report.losses.len(), report.is_cut), (2, false));
     // Each pack was read once, though both snapshots need the first.
     let stored = |name: &str| store.objects()[name].len() as u64;
     let all: u64 =

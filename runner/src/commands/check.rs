@@ -48,6 +48,15 @@ pub(super) async fn check(
         if report.more_notes > 0 {
             print::aside(&format!("note: and {}", print::count(report.more_notes, "more object")));
         }
+        if report.is_cut {
+            print::line("not all snapshots and streams are listed with each problem");
+        }
+        if !report.losses.is_empty() {
+            print::line(&format!(
+                "{} cannot be restored whole",
+                print::count(report.losses.len() as u64, "snapshot"),
+            ));
+        }
         print::line(&format!(
             "{}, {}, {} read in {}: {}",
             print::count(report.snapshots, "snapshot"),
@@ -179,6 +188,9 @@ fn described(report: &CheckReport, level: CheckLevel) -> Value {
             "touched": touched.collect::<Vec<_>>(),
         })
     });
+    let losses = report.losses.iter().map(|(snapshot, loss)| {
+        json!({"snapshot": snapshot.to_string(), "all": loss.all, "databases": loss.owners})
+    });
     let notes = report.notes.iter().map(|note| json!({"object": note.object, "note": note.what}));
     json!({
         "level": match level {
@@ -194,6 +206,8 @@ fn described(report: &CheckReport, level: CheckLevel) -> Value {
         "keySlots": report.key_slots,
         "unneeded": {"objects": report.unneeded, "bytes": report.unneeded_bytes},
         "problems": problems.collect::<Vec<_>>(),
+        "losses": losses.collect::<Vec<_>>(),
+        "isCut": report.is_cut,
         "notes": notes.collect::<Vec<_>>(),
         "moreNotes": report.more_notes,
     })

@@ -63,8 +63,10 @@ fn the_outcome_as_json_has_the_same_fields_every_time() {
     let expected = [
         "bytesRead",
         "configs",
+        "isCut",
         "keySlots",
         "level",
+        "losses",
         "moreNotes",
         "notes",
         "packs",

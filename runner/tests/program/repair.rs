@@ -21,6 +21,7 @@ fn a_lost_snapshot_is_planned_then_written_off_and_no_damage_any_more() {
     assert_eq!(report["problems"][0]["touched"][0]["all"], true);
     let id = report["problems"][0]["touched"][0]["snapshot"].as_str().unwrap();
     assert_eq!(report["problems"][0]["object"], format!("snapshots/{id}"));
+    assert_eq!(report["losses"][0]["snapshot"], id);
 
     let plan = place.call(["repair"]);
     assert_eq!(plan.code, Some(0), "{}", plan.err);
