@@ -153,7 +153,8 @@ impl Snapshot {
         &self.head.about
     }
 
-    /// Why it was written off, if it was.
+    /// Why it was written off, if it was: known of snapshots that were listed or
+    /// found by their id, not of one that a run has just made.
     #[must_use]
     pub fn written_off(&self) -> Option<&WriteOff> {
         self.written_off.as_deref()

@@ -69,7 +69,18 @@ pub(super) async fn check(
             print::aside(next);
         }
     }
-    Ok(if report.problems.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
+    Ok(exit_code(&report))
+}
+
+/// Damaged, unless all that is wrong is that this release is too old for it.
+fn exit_code(report: &CheckReport) -> ExitCode {
+    let too_new =
+        |problem: &Problem| problem.error.reason().exit_code() == Some(ExitCode::Incompatible);
+    match &report.problems[..] {
+        [] => ExitCode::Success,
+        problems if problems.iter().all(too_new) => ExitCode::Incompatible,
+        _ => ExitCode::Damaged,
+    }
 }
 
 /// How far to go, and which packs to read.
