@@ -219,3 +219,32 @@ impl CheckReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_is_too_long_still_names_every_snapshot_and_its_databases() {
+        let mut report = CheckReport::default();
+        let problem = report.problem(Error::Missing("packs/00/a".into()));
+        let id = |n: usize| {
+            SnapshotId::parse(&format!("aaaaaaaa-20260101t000000z-aaaaaaaaaaaaaaaa-{n}")).unwrap()
+        };
+        let (snapshots, streams) = (LISTED_NAMES / 1000 + 2, 1000_u64);
+        for snapshot in 0..snapshots {
+            assert_eq!(report.problem(Error::Missing("packs/00/a".into())), problem);
+            for stream in 0..streams {
+                let owner = Some(format!("database {}", stream % 3));
+                report.touches(problem, &id(snapshot), &format!("stream {stream}"), owner);
+            }
+        }
+        let [Problem { touched, .. }] = &report.problems[..] else { panic!() };
+        let listed: usize = touched.iter().map(|touched| touched.streams.len()).sum();
+        assert!(report.is_cut && touched.len() < snapshots && listed <= LISTED_NAMES);
+        let of_last = touched.last().unwrap();
+        assert_eq!(of_last.streams.len() as u64 + of_last.more_streams, streams);
+        assert_eq!(report.losses.len(), snapshots);
+        assert!(report.losses.values().all(|loss| loss.owners.len() == 3));
+    }
+}

@@ -203,3 +203,30 @@ async fn a_snapshot_that_was_written_off_is_listed_refused_and_not_built_on() {
     let error = repository.write_off(&nobody, "?").await.unwrap_err();
     assert_eq!(error.reason(), Reason::SnapshotNotFound);
 }
+
+#[test]
+fn a_check_has_one_head_at_a_time_in_memory() {
+    const REPORT_BYTES: usize = 200_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let repository = runtime.block_on(async {
+        let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
+        for n in 1..25 {
+            let crate::Begun::Started(writer) = repository.begin(session(n)).await.unwrap() else {
+                panic!()
+            };
+            let report = serde_json::json!({"log": "x".repeat(REPORT_BYTES)});
+            let info = crate::CommitInfo::new("Logical", serde_json::json!({}), report);
+            writer.commit(info).await.unwrap();
+        }
+        repository
+    });
+    let mut report = None;
+    let measured = allocation_counter::measure(|| {
+        report = Some(runtime.block_on(repository.check(CheckLevel::Footers)).unwrap());
+    });
+    let report = report.unwrap();
+    assert_eq!((report.snapshots, report.problems.len()), (24, 0));
+    // As it is stored, opened, and taken apart.
+    let most = measured.bytes_max as usize;
+    assert!(most > REPORT_BYTES && most < 5 * REPORT_BYTES, "{most} bytes");
+}

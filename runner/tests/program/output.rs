@@ -77,6 +77,7 @@ fn the_outcome_as_json_has_the_same_fields_every_time() {
     ];
     assert_eq!(fields(&check), expected);
     assert_eq!((&check["snapshots"], &check["problems"]), (&1.into(), &Value::Array(vec![])));
+    assert_eq!(check["notes"], Value::Array(vec![]), "nothing of a volume is foreign");
 
     let slot = "--slot=2026-01-01T00:00:00Z";
     let run = json(place.call(["inspect", "--series=name", "--run=x", slot]));
