@@ -99,17 +99,21 @@ fn an_independent_reader_reads_the_golden_repositories() {
     }
 }
 
-/// Several packs a day, tables and recipes in meta objects, a day that refers to
-/// the packs of the day before, a fenced run, and a reader's heartbeat.
+/// Several packs a day, tables and recipes in meta objects (but where a passphrase is
+/// what is of interest), a day that refers to the packs of the day before, a fenced
+/// run, and a reader's heartbeat.
 async fn write_repository(folder: &Path, access: Access) -> (Repository, [Contents; 2]) {
     let store = VolumeStore::open(folder.to_owned(), VolumeOptions::default()).await.unwrap();
     let opened = opened(Arc::new(store), &access.encryption()).await.unwrap();
     let repository = opened.repository;
     let mut first = contents(1);
-    first.insert("large".into(), noise(70, 30_000_000));
     first.insert("ünïcode / with\nodd characters".into(), noise(71, 1000));
-    // So many that neither their table nor their recipes fit the head.
-    first.extend((0..12_000).map(|n| (format!("t/{}", sha256_hex(&noise(n, 8))), noise(n, 40))));
+    if access != Access::Passphrase {
+        first.insert("large".into(), noise(70, 30_000_000));
+        // So many that neither their table nor their recipes fit the head.
+        first
+            .extend((0..12_000).map(|n| (format!("t/{}", sha256_hex(&noise(n, 8))), noise(n, 40))));
+    }
     let days = [first.clone(), changed(&first, 2)];
     for (n, contents) in (1..).zip(&days) {
         back_up(&repository, n, contents).await.unwrap();
@@ -138,9 +142,10 @@ async fn an_independent_reader_reads_what_this_release_writes() {
             assert_eq!(read["id"], snapshot.id().as_str());
             assert_eq!(read["about"], serde_json::to_value(snapshot.about()).unwrap());
             assert_eq!(&read["report"], snapshot.report());
-            assert!(read["packs"].as_u64().unwrap() >= 2, "{}", read["packs"]);
-            assert!(read["metaObjects"].as_u64().unwrap() >= 1);
-            assert!(read["segmentsOutside"].as_u64().unwrap() >= 1);
+            for (what, least) in [("packs", 2), ("metaObjects", 1), ("segmentsOutside", 1)] {
+                let found = read[what].as_u64().unwrap();
+                assert!(found >= least || access == Access::Passphrase, "{what}: {found}");
+            }
         }
         for (read, expected) in contents.iter().zip(&days) {
             assert_same(read, expected);
