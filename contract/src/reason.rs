@@ -146,6 +146,8 @@ reasons! {
     SnapshotNotFound: Fatal, NotFound, RESTORES, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
     /// the prefix of a snapshot's id fits several snapshots
     SnapshotAmbiguous: Fatal, Usage, RESTORES, "Give more characters of the id.";
+    /// the snapshot was written off: data of it is lost
+    SnapshotWrittenOff: Fatal, Damaged, RESTORES, "Take another snapshot. What is left of this one can be had on the command line with --even-if-written-off.";
     /// the run was given up by a later attempt or by maintenance before it could commit
     Fenced: Fatal, Conflict, BACKUPS, "Nothing to do if a later attempt has succeeded; else run the backup again.";
     /// the snapshot was let go: its time was over, or somebody erased it

@@ -79,16 +79,22 @@ impl Repository {
         self.inner.decide(id, Decision::Unpinned, None, detail).await
     }
 
-    /// The snapshots that are pinned: one listing, and a few reads for each that
-    /// was ever pinned or let go.
+    /// The snapshots that are pinned, and those of which it cannot be read: one
+    /// listing, and a few reads for each that was ever pinned or let go.
     ///
     /// # Errors
-    /// `RepositoryDamaged`, or what the store says.
+    /// What the store says.
     pub async fn pinned(&self) -> Result<BTreeSet<SnapshotId>> {
         let mut pinned = BTreeSet::new();
         for id in self.inner.decided().await? {
-            if self.inner.last_decision(&id).await?.1 == Some(Decision::Pinned) {
-                pinned.insert(id);
+            match self.inner.last_decision(&id).await {
+                Ok((_, Some(Decision::Pinned))) => _ = pinned.insert(id),
+                Ok(_) => {}
+                Err(error @ Error::Storage(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, snapshot = %id, "counts as pinned");
+                    pinned.insert(id);
+                }
             }
         }
         Ok(pinned)
@@ -102,9 +108,17 @@ impl Inner {
         Ok(self.last_decision(id).await?.1 == Some(Decision::Forgotten))
     }
 
-    /// Whether a head that was found does not count, since it was let go.
+    /// Whether a head that was found does not count, since it was let go. Where that
+    /// cannot be read it does: on the day that it is needed, somebody may try.
     pub(crate) async fn is_hidden(&self, id: &SnapshotId) -> Result<bool> {
-        Ok(holds(Guard::ForgottenHead) && self.is_forgotten(id).await?)
+        match self.is_forgotten(id).await {
+            Ok(forgotten) => Ok(forgotten && holds(Guard::ForgottenHead)),
+            Err(error @ (Error::Damaged { .. } | Error::VersionUnsupported(_))) => {
+                tracing::warn!(%error, snapshot = %id, "counts as not let go");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the run of this attempt has made a snapshot that was let go since.

@@ -76,6 +76,14 @@ pub enum Error {
         /// The stream's name.
         name: String,
     },
+    /// The snapshot was written off.
+    #[error("snapshot {snapshot} was written off: {reason}")]
+    WrittenOff {
+        /// The snapshot.
+        snapshot: String,
+        /// Why, in the words of whoever did it.
+        reason: String,
+    },
     /// A later attempt or maintenance has given this one up.
     #[error("session {0} was given up before it could commit")]
     Fenced(String),
@@ -127,6 +135,17 @@ impl Error {
         }
     }
 
+    /// The object that it speaks of, if it is one.
+    #[must_use]
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Damaged { name, .. } | Self::Missing(name) | Self::KeySlotDamaged(name) => {
+                Some(&**name).filter(|name| crate::names::is_ours(name))
+            }
+            _ => None,
+        }
+    }
+
     /// The stable reason.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -143,6 +162,7 @@ impl Error {
             Self::SnapshotNotFound(_) => Reason::SnapshotNotFound,
             Self::SnapshotAmbiguous { .. } => Reason::SnapshotAmbiguous,
             Self::StreamNotFound { .. } => Reason::StreamNotFound,
+            Self::WrittenOff { .. } => Reason::SnapshotWrittenOff,
             Self::Fenced(_) => Reason::Fenced,
             Self::Forgotten(_) => Reason::SnapshotForgotten,
             Self::Pinned(_) => Reason::SnapshotPinned,

@@ -38,10 +38,13 @@ mod tests;
 mod usage;
 mod wire;
 mod writer;
+mod written_off;
 
 pub use access::{Encryption, KeySource};
+pub use check::{
+    CheckLevel, CheckOptions, CheckProgress, CheckReport, Loss, Note, Problem, Sample, Touched,
+};
 pub use collector::{Blocker, CollectOptions, CollectReport, SHORTEST_GRACE};
-pub use check::{CheckLevel, CheckReport, Problem};
 pub use chunker::Cutting;
 pub use decisions::ForgetReason;
 pub use environment::{Environment, SystemEnvironment};
@@ -59,6 +62,7 @@ pub use writer::{
     Begun, CommitFacts, CommitInfo, DEFAULT_COMPRESSION_LEVEL, SessionOptions, SnapshotWriter,
     StreamSummary, StreamWriter, writer_memory_bytes,
 };
+pub use written_off::{MAX_WRITE_OFF_BYTES, WriteOff};
 
 /// SHA-256 of `bytes`, as hexadecimal digits.
 #[must_use]

@@ -33,6 +33,9 @@ pub(crate) const MARKS: &str = "marks/";
 /// Folder of what was decided about snapshots.
 pub(crate) const DECISIONS: &str = "decisions/";
 
+/// Folder of snapshots that were written off.
+pub(crate) const WRITTEN_OFF: &str = "written-off/";
+
 /// Longest name of a session, in bytes: 8 + 16 + 16, an attempt of 10 digits, three hyphens.
 pub(crate) const MAX_SESSION_BYTES: usize = 53;
 /// Longest name of a stream, in bytes.
@@ -43,7 +46,7 @@ const TIME_CHARACTERS: usize = 16;
 const RUN_CHARACTERS: usize = 16;
 
 /// All folders that a repository has or will have.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "config",
     "keys",
     "packs",
@@ -59,6 +62,7 @@ const FOLDERS: [&str; 15] = [
     "moved",
     "logs",
     "decisions",
+    "written-off",
 ];
 
 /// Whether an object of this name may belong to a repository.
@@ -133,6 +137,10 @@ impl SnapshotId {
 
     pub(crate) fn session_name(&self) -> String {
         format!("{SESSIONS}{}", self.0)
+    }
+
+    pub(crate) fn written_off_name(&self) -> String {
+        format!("{WRITTEN_OFF}{}", self.0)
     }
 
     pub(crate) fn beat_name(&self, n: u32) -> String {

@@ -1,5 +1,7 @@
 //! Recipes: where the bytes of a stream are, as runs (`docs/format.md`, "Recipes").
 
+use std::collections::BTreeSet;
+
 use crate::wire::{Malformed, Reader, put_varint, put_zigzag};
 
 /// Coded runs of a segment, in bytes, at most.
@@ -72,15 +74,20 @@ impl RunWriter {
 #[derive(Debug)]
 pub(crate) struct RunReader<'a> {
     reader: Reader<'a>,
+    is_too_long: bool,
 }
 
 impl<'a> RunReader<'a> {
     pub(crate) fn new(segment: &'a [u8]) -> Self {
-        Self { reader: Reader::new(segment) }
+        let is_too_long = segment.len() > SEGMENT_BYTES;
+        Self { reader: Reader::new(segment), is_too_long }
     }
 
     /// The next run, given where the one before ended.
     pub(crate) fn next(&mut self, from: End) -> Result<Option<Run>, Malformed> {
+        if self.is_too_long {
+            return Err(Malformed("a segment is too long"));
+        }
         if self.reader.is_empty() {
             return Ok(None);
         }
@@ -98,6 +105,27 @@ impl<'a> RunReader<'a> {
         };
         Ok(Some(Run { pack, block, offset, length }))
     }
+}
+
+/// The packs that a segment names, without knowing their blocks.
+pub(crate) fn packs_of(segment: &[u8]) -> Result<BTreeSet<u32>, Malformed> {
+    let mut reader = Reader::new(segment);
+    let (mut packs, mut pack) = (BTreeSet::new(), 0);
+    while !reader.is_empty() {
+        let code = reader.varint()? & 3;
+        match code {
+            0 => {}
+            1 => drop(reader.small()?),
+            2 => drop((reader.zigzag()?, reader.small()?)),
+            _ => {
+                pack = shifted(pack, reader.zigzag()?)?;
+                reader.small()?;
+                reader.small()?;
+            }
+        }
+        packs.insert(pack);
+    }
+    Ok(packs)
 }
 
 fn shifted(from: u32, by: i64) -> Result<u32, Malformed> {
@@ -133,10 +161,13 @@ mod tests {
                 from = end(run, *block, *offset);
             }
             prop_assert_eq!(reader.next(from), Ok(None));
+            let packs = runs.iter().map(|(run, _, _)| run.pack).collect();
+            prop_assert_eq!(packs_of(&segment), Ok(packs));
         }
 
         #[test]
         fn hostile_segments_end(bytes: Vec<u8>) {
+            let _ = packs_of(&bytes);
             let mut reader = RunReader::new(&bytes);
             for _ in 0..=bytes.len() {
                 match reader.next(End::default()) {

@@ -1,5 +1,6 @@
 //! Snapshots: what they are, which streams they hold, and where these are.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dbbackup_storage::collect_listing;
@@ -8,9 +9,11 @@ use tokio::sync::OnceCell;
 
 use crate::head::{About, Head, HeadObject, MetaEntry};
 use crate::names::{SNAPSHOTS, SnapshotId, series_prefix};
+use crate::piece::Place;
 use crate::repository::{Inner, Repository};
 use crate::stream_reader::StreamReader;
 use crate::tables::{StreamEntry, UsedPack, parse_packs, parse_streams};
+use crate::written_off::WriteOff;
 use crate::{Error, Result};
 
 /// A committed snapshot. Clones share what was read of it.
@@ -22,6 +25,7 @@ pub struct Snapshot {
     digest: Arc<str>,
     packs: Arc<OnceCell<Arc<Vec<UsedPack>>>>,
     page: Arc<Mutex<Option<(usize, StreamPageEntries)>>>,
+    written_off: Option<Arc<WriteOff>>,
 }
 
 type StreamPageEntries = Arc<Vec<StreamEntry>>;
@@ -44,6 +48,8 @@ pub struct SnapshotList {
     pub snapshots: Vec<Snapshot>,
     /// Those whose head cannot be read, and why.
     pub unreadable: Vec<(SnapshotId, Error)>,
+    /// Those of both kinds that were written off, and why.
+    pub written_off: BTreeMap<SnapshotId, WriteOff>,
 }
 
 impl Repository {
@@ -56,9 +62,13 @@ impl Repository {
         self.heads(&series.unwrap_or_default()).await
     }
 
-    async fn heads(&self, prefix: &str) -> Result<SnapshotList> {
-        let mut list = SnapshotList::default();
+    pub(crate) async fn heads(&self, prefix: &str) -> Result<SnapshotList> {
+        let (written_off, unreadable) = self.inner.all_written_off(prefix).await?;
+        for error in unreadable {
+            tracing::warn!(%error, "does not count");
+        }
         let decided = self.inner.decided().await?;
+        let mut list = SnapshotList { written_off, ..SnapshotList::default() };
         let listing = self.inner.store.list(&format!("{SNAPSHOTS}{prefix}"));
         for object in collect_listing(listing).await? {
             let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
@@ -68,7 +78,9 @@ impl Repository {
             }
             match self.inner.head_object(&id).await {
                 Ok(Some((HeadObject::Head(head), digest))) => {
-                    list.snapshots.push(Snapshot::new(self, id, *head, digest));
+                    let written_off = list.written_off.get(&id).cloned().map(Arc::new);
+                    let snapshot = Snapshot::new(self, id, *head, digest);
+                    list.snapshots.push(Snapshot { written_off, ..snapshot });
                 }
                 Ok(Some((HeadObject::Tombstone, _)) | None) => {}
                 Err(error @ Error::Storage(_)) => return Err(error),
@@ -144,6 +156,7 @@ impl Snapshot {
             digest: Arc::from(digest),
             packs: Arc::default(),
             page: Arc::default(),
+            written_off: None,
         }
     }
 
@@ -157,6 +170,27 @@ impl Snapshot {
     #[must_use]
     pub fn about(&self) -> &About {
         &self.head.about
+    }
+
+    /// Why it was written off, if it was: known of snapshots that were listed or
+    /// found by their id, not of one that a run has just made.
+    #[must_use]
+    pub fn written_off(&self) -> Option<&WriteOff> {
+        self.written_off.as_deref()
+    }
+
+    /// Refuses a snapshot that was written off: data of it is lost, or may be
+    /// deleted at any time.
+    ///
+    /// # Errors
+    /// `SnapshotWrittenOff`.
+    pub fn must_not_be_written_off(&self) -> Result<()> {
+        match self.written_off() {
+            None => Ok(()),
+            Some(why) => {
+                Err(Error::WrittenOff { snapshot: self.id.to_string(), reason: why.reason.clone() })
+            }
+        }
     }
 
     /// The report of the run that made it.
@@ -199,7 +233,18 @@ impl Snapshot {
         Ok(())
     }
 
-    async fn stream_page(&self, number: usize) -> Result<StreamPageEntries> {
+    /// How many pages its table of streams has.
+    pub(crate) fn stream_pages(&self) -> usize {
+        self.head.stream_pages.len()
+    }
+
+    /// Where its tables stand.
+    pub(crate) fn table_places(&self) -> impl Iterator<Item = &Place> {
+        let packs = self.head.pack_pages.iter().map(|page| &page.place);
+        packs.chain(self.head.stream_pages.iter().map(|page| &page.place))
+    }
+
+    pub(crate) async fn stream_page(&self, number: usize) -> Result<StreamPageEntries> {
         let lock = || self.page.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, entries)) = &*lock()
             && *known == number

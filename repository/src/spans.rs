@@ -14,11 +14,18 @@ pub(crate) struct Span {
 
 /// The parts of blocks that `run` is made of, and where it ends.
 pub(crate) fn spans(run: &Run, blocks: &[BlockInfo]) -> Result<(Vec<Span>, End), Malformed> {
+    spans_of(run, |block| blocks.get(block as usize).map(|block| block.plain))
+}
+
+/// The same, where only the plain lengths of the pack's blocks are known.
+pub(crate) fn spans_of(
+    run: &Run,
+    plain_length: impl Fn(u32) -> Option<u32>,
+) -> Result<(Vec<Span>, End), Malformed> {
     let mut spans = Vec::new();
     let (mut block, mut offset, mut left) = (run.block, run.offset, run.length);
     loop {
-        let plain =
-            blocks.get(block as usize).ok_or(Malformed("a run ends outside of its pack"))?.plain;
+        let plain = plain_length(block).ok_or(Malformed("a run ends outside of its pack"))?;
         let within = plain.checked_sub(offset).filter(|within| *within > 0);
         let within = within.ok_or(Malformed("a run begins outside of its block"))?;
         let length = u32::try_from(left).unwrap_or(u32::MAX).min(within);

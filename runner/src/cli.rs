@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// Look whether everything that the snapshots need is there and whole.
     Check(CheckArgs),
+    /// Say which snapshots can no longer be restored. Nothing is deleted or made up.
+    Repair(RepairArgs),
     /// Let snapshots go that no rule keeps; `prune` frees their space.
     Forget(ForgetArgs),
     /// Delete what no snapshot uses, in two steps: call it again after the grace period.
@@ -196,6 +198,9 @@ pub(crate) struct RestoreArgs {
     /// What happens to roles and other globals.
     #[arg(long, default_value = "skip")]
     pub(crate) globals: GlobalsArg,
+    /// Restore it though it was written off: what is lost of it fails.
+    #[arg(long)]
+    pub(crate) even_if_written_off: bool,
     /// Identity of the restore: give the same one to go on with a restore that was killed.
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
@@ -236,6 +241,9 @@ pub(crate) struct FetchArgs {
     pub(crate) repository: RepositoryArgs,
     /// The snapshot's id, or as many of its first characters as make it unique.
     pub(crate) snapshot: String,
+    /// Give back what is left of it though it was written off.
+    #[arg(long)]
+    pub(crate) even_if_written_off: bool,
     /// Write below this folder, which must be empty or absent; standard output where not given.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) target: Option<PathBuf>,
@@ -248,7 +256,44 @@ pub(crate) struct CheckArgs {
     /// How thorough: that everything exists, that its tables are whole, or every byte.
     #[arg(long, value_name = "LEVEL", default_value = "footers")]
     pub(crate) level: CheckLevelArg,
+    /// Read the bytes of a share of the packs, such as 5%: other ones each day.
+    #[arg(long, value_name = "PERCENT", conflicts_with = "level", value_parser = share)]
+    pub(crate) read_data: Option<u16>,
+    /// Number of the check, which says what --read-data reads; that of the day where not given.
+    #[arg(long, value_name = "NUMBER", requires = "read_data")]
+    pub(crate) check_number: Option<u64>,
     /// Print the findings as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A share in hundredths of a percent: `5%`, `0.25%`, `100`.
+fn share(text: &str) -> Result<u16, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let hundredths = Some(())
+        .filter(|()| digits(whole) && digits(part) && part.len() <= 2)
+        .and_then(|()| format!("{whole}{part:0<2}").parse::<u16>().ok())
+        .filter(|hundredths| (1..=10_000).contains(hundredths));
+    hundredths.ok_or_else(|| "give a percentage from 0.01% to 100%".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Snapshot to write off, though some of it may be left; those of which nothing is left
+    /// where not given.
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) write_off: Vec<String>,
+    /// Why, in words: what a later reader should know.
+    #[arg(long, value_name = "TEXT", requires = "write_off")]
+    pub(crate) reason: Option<String>,
+    /// Do what the plan says; without it, the plan is only printed.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print the plan as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

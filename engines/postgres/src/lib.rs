@@ -23,6 +23,7 @@ mod tls;
 mod versions;
 mod watch;
 
+pub use archive::database_of_stream;
 pub use backup::backup;
 pub use clients::ClientFolders;
 pub use options::{

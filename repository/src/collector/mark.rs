@@ -135,6 +135,7 @@ impl Repository {
             }
             listed.insert(id);
         }
+        let decided = self.inner.decided().await?;
         let mut names = listed.clone();
         if holds(Guard::ReadBlockers) {
             names.extend(named.iter().cloned());
@@ -146,6 +147,8 @@ impl Repository {
         while let Some(found) = found.try_next().await? {
             match found {
                 Found::Head(used) => marked.add(*used),
+                // Where a head was let go, one may stand in its place that was late.
+                Found::Tombstone(id) if decided.contains(&id) => {}
                 Found::Tombstone(id) => _ = marked.tombstones.insert(id),
                 // A listing may still show what was deleted.
                 Found::Gone(id) if listed.contains(&id) => gone.push(id.to_string()),
@@ -160,7 +163,12 @@ impl Repository {
     }
 
     async fn look_at(&self, id: SnapshotId) -> Result<Found> {
-        match self.inner.head_object(&id).await? {
+        let found = match self.inner.head_object(&id).await {
+            // Somebody has looked at it and said that it is lost.
+            Err(Error::Damaged { .. }) if self.inner.is_written_off(&id).await? => None,
+            found => found?,
+        };
+        match found {
             None => Ok(Found::Gone(id)),
             Some((HeadObject::Tombstone, _)) => Ok(Found::Tombstone(id)),
             Some((HeadObject::Head(head), digest)) => {
@@ -224,6 +232,7 @@ impl Repository {
                 Ok(id) => {
                     matches!(self.inner.head_object(&id).await?, Some((HeadObject::Head(_), _)))
                         || self.inner.is_forgotten(&id).await?
+                        || self.inner.is_written_off(&id).await?
                 }
                 Err(_) => false,
             };

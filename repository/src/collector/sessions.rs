@@ -142,7 +142,8 @@ impl Sessions {
         id: &SnapshotId,
         silence: Duration,
     ) -> Result<Option<Blocker>> {
-        if inner.head_object(id).await?.is_some() {
+        // Its head may be there, or gone since it was let go.
+        if inner.head_object(id).await?.is_some() || inner.is_forgotten(id).await? {
             return Ok(None);
         }
         // A session that was listed and is gone was resolved by another collector.

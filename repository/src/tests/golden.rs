@@ -21,7 +21,7 @@ fn golden_contents() -> Contents {
     ])
 }
 
-fn golden_days() -> [Contents; 2] {
+pub(super) fn golden_days() -> [Contents; 2] {
     [golden_contents(), changed(&golden_contents(), 43)]
 }
 

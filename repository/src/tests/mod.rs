@@ -1,5 +1,6 @@
 //! Whole backups against stores that fail, are damaged, or are shared.
 
+mod check;
 mod collecting;
 mod concurrent;
 mod crash;
@@ -7,6 +8,8 @@ mod damage;
 mod deduplication;
 mod fixture;
 mod golden;
+mod hostile;
+mod independent;
 mod opening;
 mod reading;
 mod simulation;

@@ -39,6 +39,7 @@ use self::packer::Packer;
 use self::shared::{Parts, Shared};
 pub use self::stream::{StreamSummary, StreamWriter};
 use crate::chunker::Cutting;
+use crate::guards::{Guard, holds};
 use crate::head::HeadObject;
 use crate::names::{MAX_STREAM_NAME_BYTES, SNAPSHOTS, SnapshotId, series_prefix};
 use crate::repository::{Inner, Repository};
@@ -137,7 +138,7 @@ impl Repository {
             match inner.head_object(&id).await {
                 Ok(Some((HeadObject::Head(head), digest))) => {
                     if before.is_none_or(|before| head.about.slot_time < before)
-                        && !inner.is_hidden(&id).await?
+                        && inner.counts(&id).await?
                     {
                         return Ok(Some(Snapshot::new(self, id, *head, digest)));
                     }
@@ -148,6 +149,24 @@ impl Repository {
             }
         }
         Ok(None)
+    }
+}
+
+impl Inner {
+    /// Whether a snapshot was neither let go nor written off, so that another one
+    /// may be built on it. One of which that cannot be read does not count.
+    async fn counts(&self, id: &SnapshotId) -> Result<bool> {
+        match self.is_forgotten(id).await {
+            Ok(forgotten) => {
+                let hidden = forgotten && holds(Guard::ForgottenHead);
+                Ok(!hidden && !self.is_written_off(id).await?)
+            }
+            Err(error @ Error::Storage(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, snapshot = %id, "passed over");
+                Ok(false)
+            }
+        }
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) async fn fetch(
     let named = |failure| work::named(failure, &name);
     let repository = open(&args.repository, cancel).await.map_err(named)?;
     let snapshot = unless_stopped(cancel, repository.find(&args.snapshot)).await.map_err(named)?;
+    if !args.even_if_written_off {
+        snapshot.must_not_be_written_off().map_err(Failure::from).map_err(named)?;
+    }
     let session = unless_stopped(cancel, repository.begin_reading()).await.map_err(named)?;
     let giving = give_back(&snapshot, args.target.as_deref(), &board);
     let outcome = unless_stopped(cancel, giving).await;

@@ -11,6 +11,7 @@ mod inspect;
 mod pin;
 pub(crate) mod print;
 mod prune;
+mod repair;
 mod restore;
 mod run;
 mod snapshots;
@@ -46,6 +47,9 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
         Command::Fetch(args) => fetch::fetch(args, cancel).await,
         Command::Check(args) => {
             named(&args.repository.repository.to_string(), check::check(args, cancel)).await
+        }
+        Command::Repair(args) => {
+            named(&args.repository.repository.to_string(), repair::repair(args, cancel)).await
         }
         Command::Forget(args) => {
             named(&args.repository.repository.to_string(), forget::forget(args, cancel)).await

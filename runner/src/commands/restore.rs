@@ -35,7 +35,8 @@ pub(super) async fn restore(
     };
     let board = ProgressBoard::new(None);
     let stall_timeout = args.repository.stall_timeout();
-    let order = work::Order::by_hand(&repository, stall_timeout, &board, cancel);
+    let mut order = work::Order::by_hand(&repository, stall_timeout, &board, cancel);
+    order.even_if_written_off = args.even_if_written_off;
     let (report, settlement) = work::restore(&order, &action).await;
     board.clear();
     if let Some(settlement) = settlement {

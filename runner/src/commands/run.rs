@@ -48,6 +48,7 @@ async fn carry_out(
         scratch: Path::new(dbbackup_contract::SCRATCH_DIR),
         board,
         cancel,
+        even_if_written_off: false,
     };
     match &task.action {
         Action::Init(action) => (Report::Init(work::init(&order, action).await), None),

@@ -1,7 +1,7 @@
 //! `snapshots`: what a repository holds, oldest first.
 
 use dbbackup_contract::{ExitCode, Failure};
-use dbbackup_repository::Snapshot;
+use dbbackup_repository::{Error, Snapshot, SnapshotId};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -27,21 +27,24 @@ pub(super) async fn snapshots(
         for snapshot in &found {
             let about = snapshot.about();
             print::line(&format!(
-                "{}  {}  {:>10}  {}",
+                "{}  {}  {:>10}  {}{}",
                 snapshot.id(),
                 about.slot_time.strftime("%Y-%m-%d %H:%M:%SZ"),
                 print::bytes(about.bytes.read),
-                about.series
+                about.series,
+                if snapshot.written_off().is_some() { "  (written off)" } else { "" }
             ));
         }
     }
-    for (id, error) in &list.unreadable {
+    let lost = |(id, _): &&(SnapshotId, Error)| !list.written_off.contains_key(id);
+    let unreadable: Vec<_> = list.unreadable.iter().filter(lost).collect();
+    for (id, error) in &unreadable {
         print::aside(&format!("error: snapshot {id} cannot be read: {error} ({})", error.reason()));
     }
-    if !list.unreadable.is_empty() {
+    if !unreadable.is_empty() {
         print::aside("hint: Bring these objects back from a copy of the repository.");
     }
-    Ok(if list.unreadable.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
+    Ok(if unreadable.is_empty() { ExitCode::Success } else { ExitCode::Damaged })
 }
 
 fn described(snapshot: &Snapshot) -> Value {
@@ -58,5 +61,6 @@ fn described(snapshot: &Snapshot) -> Value {
         "streams": about.streams,
         "labels": about.labels,
         "report": snapshot.report(),
+        "writtenOff": snapshot.written_off(),
     })
 }

@@ -45,7 +45,10 @@ async fn newest_with(
     action: &FindAction,
 ) -> Result<Option<Snapshot>, Failure> {
     let mut found = repository.snapshots(Some(&action.series)).await?.snapshots;
-    found.retain(|one| action.before.is_none_or(|before| one.about().slot_time < before));
+    found.retain(|one| {
+        let is_before = action.before.is_none_or(|before| one.about().slot_time < before);
+        is_before && one.written_off().is_none()
+    });
     for snapshot in found.into_iter().rev() {
         if holds(&snapshot, &action.databases).await? {
             tracing::warn!(

@@ -41,6 +41,8 @@ pub(crate) struct Order<'a> {
     pub(crate) stall_timeout: Duration,
     /// Folder for files that clients of a server need.
     pub(crate) scratch: &'a Path,
+    /// Whether a snapshot is restored that was written off. No task says so.
+    pub(crate) even_if_written_off: bool,
     /// Who watches.
     pub(crate) board: &'a ProgressBoard<'a>,
     /// Cancelled when the work has to stop.
@@ -60,6 +62,7 @@ impl<'a> Order<'a> {
             workers: DEFAULT_WORKERS,
             stall_timeout,
             scratch: Path::new("/dev/shm"),
+            even_if_written_off: false,
             board,
             cancel,
         }

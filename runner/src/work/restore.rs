@@ -69,6 +69,9 @@ async fn try_restore(
     let snapshot = order.step(repository.find(&action.snapshot)).await?;
     *snapshot_id = Some(snapshot.id().to_string());
     has_databases(&snapshot)?;
+    if !order.even_if_written_off {
+        snapshot.must_not_be_written_off()?;
+    }
     let options = RestoreOptions {
         server: server_connection(order, &action.target),
         databases: action.databases.clone(),

@@ -7,6 +7,7 @@ mod exit_codes;
 mod full_volume;
 mod hung_volume;
 mod output;
+mod repair;
 mod retention;
 mod round_trip;
 mod secrets;

@@ -53,14 +53,31 @@ fn the_outcome_as_json_has_the_same_fields_every_time() {
         "slotTime",
         "startTime",
         "streams",
+        "writtenOff",
     ];
     assert_eq!(fields(snapshot), expected);
     assert_eq!(snapshot["id"], stored["id"]);
     assert_eq!((&snapshot["series"], &snapshot["kind"]), (&"name".into(), &"stream".into()));
 
     let check = json(place.call(["check", "--json", "--level=data"]));
-    assert_eq!(fields(&check), ["bytesRead", "packs", "problems", "snapshots"]);
+    let expected = [
+        "bytesRead",
+        "configs",
+        "isCut",
+        "keySlots",
+        "level",
+        "losses",
+        "moreNotes",
+        "notes",
+        "packs",
+        "packsRead",
+        "problems",
+        "snapshots",
+        "unneeded",
+    ];
+    assert_eq!(fields(&check), expected);
     assert_eq!((&check["snapshots"], &check["problems"]), (&1.into(), &Value::Array(vec![])));
+    assert_eq!(check["notes"], Value::Array(vec![]), "nothing of a volume is foreign");
 
     let slot = "--slot=2026-01-01T00:00:00Z";
     let run = json(place.call(["inspect", "--series=name", "--run=x", slot]));

@@ -47,3 +47,18 @@ fn a_fetch_that_is_stopped_says_that_its_target_is_not_complete() {
     assert!(ended.err.contains("target is not complete (Interrupted)"), "{}", ended.err);
     assert_eq!(ended.text(), "");
 }
+
+#[test]
+fn a_check_that_is_stopped_ends_between_two_blocks() {
+    let place = Place::new();
+    store(&place, &["store", "x"], &noise(1, 64 << 20));
+    let sessions = place.path("repository/sessions");
+    let before = files_below(&sessions).len();
+    let child = place.command(["check", "--level=data"]).spawn().unwrap();
+    // It begins with a session, so that the collector waits for it.
+    wait_until("no session", || files_below(&sessions).len() > before, || format!("{sessions:?}"));
+    signal(&child, "TERM");
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(143), "{}{}", ended.text(), ended.err);
+    assert!(ended.err.contains("(Interrupted)"), "{}", ended.err);
+}

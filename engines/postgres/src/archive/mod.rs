@@ -21,6 +21,7 @@ mod wire;
 pub(crate) use layout::{BlockLayout, Layout};
 pub(crate) use restore_order::{PHASES, Phase, RestoreOrder, RestoreOrderReader};
 pub(crate) use split::{Piece, Splitter, Target};
+pub use stream_names::database_of_stream;
 pub(crate) use stream_names::database_prefix;
 
 use dbbackup_contract::{Failure, Reason};

@@ -36,6 +36,31 @@ pub(crate) fn database_prefix(database: &str) -> String {
     format!("databases/{}/", encoded(database))
 }
 
+/// The database that a stream belongs to, as people write it; `None` for what
+/// belongs to the whole server, and for streams that are not ours.
+#[must_use]
+pub fn database_of_stream(stream: &str) -> Option<String> {
+    let (database, _) = stream.strip_prefix("databases/")?.split_once('/')?;
+    Some(shown(&decoded(database)?))
+}
+
+/// The bytes that [`encoded`] was given; `None` where it cannot have written this.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = behind;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let (digits, behind) = rest.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = behind;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +74,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_stream_tells_its_database(name in ".{1,20}", other in ".{0,20}") {
+            let stream = format!("{}tables/x", database_prefix(&name));
+            prop_assert_eq!(database_of_stream(&stream), Some(name));
+            let _ = database_of_stream(&format!("databases/{other}"));
+            prop_assert_eq!(database_of_stream("globals.json"), None);
+        }
+
         #[test]
         fn different_names_stay_different(a in ".{0,20}", b in ".{0,20}") {
             prop_assert_eq!(a == b, encoded(&a) == encoded(&b));

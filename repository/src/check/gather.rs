@@ -1,0 +1,142 @@
+//! Every head is read, one after the other: which packs and meta objects are needed.
+
+use dbbackup_storage::collect_listing;
+
+use super::{Check, NeededPack, unless_unavailable};
+use crate::head::{HeadObject, PredecessorRef};
+use crate::names::{PartName, SNAPSHOTS, SnapshotId};
+use crate::pack::PackEntry;
+use crate::snapshot::Snapshot;
+use crate::{Error, Result};
+
+impl Check<'_> {
+    /// Reads all heads. What was written off is not needed any more.
+    pub(super) async fn gather(&mut self) -> Result<()> {
+        let (written_off, unreadable) = self.inner.all_written_off("").await?;
+        for error in unreadable {
+            self.report.problem(error);
+        }
+        let decided = self.inner.decided().await?;
+        let mut predecessors = Vec::new();
+        for object in collect_listing(self.inner.store.list(SNAPSHOTS)).await? {
+            // Names of another form are seen when everything is listed.
+            let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
+            let Ok(id) = SnapshotId::parse(name) else { continue };
+            if written_off.contains_key(&id) {
+                self.report.note(object.name, "a snapshot that was written off");
+                continue;
+            }
+            if decided.contains(&id) {
+                match self.inner.is_forgotten(&id).await {
+                    // Its head waits for the collector; what it needs may be gone.
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => {
+                        let problem = self.report.problem(unless_unavailable(error)?);
+                        self.report.touches_all(problem, &id);
+                    }
+                }
+            }
+            match self.inner.head_object(&id).await {
+                Ok(Some((HeadObject::Head(head), digest))) => {
+                    predecessors.extend(head.about.predecessor.clone().map(|of| (id.clone(), of)));
+                    self.snapshots.insert(id.clone(), digest.clone());
+                    let snapshot = Snapshot::new(self.repository, id, *head, digest);
+                    self.gather_needs(&snapshot).await?;
+                }
+                // A head that went since the listing is noticed by its successor.
+                Ok(Some((HeadObject::Tombstone, _)) | None) => {}
+                Err(error) => {
+                    let problem = self.report.problem(unless_unavailable(error)?);
+                    self.report.touches_all(problem, &id);
+                }
+            }
+        }
+        self.report.snapshots = self.snapshots.len() as u64;
+        for (id, predecessor) in predecessors {
+            self.look_at_predecessor(&id, &predecessor).await?;
+        }
+        Ok(())
+    }
+
+    /// The packs and meta objects of a snapshot. Whose tables cannot be read is
+    /// reported when the recipes are walked.
+    async fn gather_needs(&mut self, snapshot: &Snapshot) -> Result<()> {
+        for meta in snapshot.metas() {
+            self.metas.insert(meta.name.clone());
+        }
+        match snapshot.packs().await {
+            Ok(packs) => {
+                for pack in packs.iter().filter(|pack| pack.is_used()) {
+                    self.need(&pack.entry);
+                }
+                Ok(())
+            }
+            Err(error) => unless_unavailable(error).map(drop),
+        }
+    }
+
+    fn need(&mut self, entry: &PackEntry) {
+        let known = self.by_name.entry(entry.name.clone()).or_default();
+        if known.iter().all(|n| self.packs[*n as usize].entry != *entry) {
+            known.push(self.packs.len() as u32);
+            let pack =
+                NeededPack { entry: entry.clone(), listed: None, damage: None, blocks: None };
+            self.packs.push(pack);
+        }
+    }
+
+    /// The index of a pack that is needed.
+    pub(super) fn index_of(&self, entry: &PackEntry) -> Option<usize> {
+        let named: &PartName = &entry.name;
+        let mut indices = self.by_name.get(named)?.iter().map(|n| *n as usize);
+        indices.find(|n| self.packs[*n].entry == *entry)
+    }
+
+    /// A head that another one was built on, and that is gone or another one, was
+    /// taken away or replaced: nobody but the collector removes heads, and it
+    /// leaves a note of each.
+    async fn look_at_predecessor(&mut self, id: &SnapshotId, of: &PredecessorRef) -> Result<()> {
+        let Ok(predecessor) = SnapshotId::parse(&of.id) else {
+            let detail = "its predecessor has no snapshot's id";
+            self.report.problem(Error::damaged(id.head_name(), detail));
+            return Ok(());
+        };
+        match self.snapshots.get(&predecessor) {
+            Some(digest) if *digest == of.digest => return Ok(()),
+            Some(_) => {
+                let detail = format!("it is not the head that {id} was built on");
+                let error = Error::damaged(predecessor.head_name(), detail);
+                let problem = self.report.problem(error);
+                self.report.touches_all(problem, &predecessor);
+                return Ok(());
+            }
+            None => {}
+        }
+        // It may be damaged, which was reported, or written off.
+        let stands = match self.inner.head_object(&predecessor).await {
+            Ok(Some((HeadObject::Head(_), _))) => true,
+            Ok(Some((HeadObject::Tombstone, _)) | None) => false,
+            Err(error) => unless_unavailable(error).map(|_| true)?,
+        };
+        if !stands && !self.was_forgotten(&predecessor).await? {
+            let problem = self.report.problem(Error::Missing(predecessor.head_name()));
+            self.report.touches_all(problem, &predecessor);
+        }
+        Ok(())
+    }
+
+    /// Whether retention has let a snapshot go, or somebody has written it off.
+    async fn was_forgotten(&mut self, id: &SnapshotId) -> Result<bool> {
+        if self.inner.is_written_off(id).await? {
+            return Ok(true);
+        }
+        match self.inner.is_forgotten(id).await {
+            Ok(forgotten) => Ok(forgotten),
+            Err(error) => {
+                self.report.problem(unless_unavailable(error)?);
+                Ok(true)
+            }
+        }
+    }
+}
