@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Beat = 5,
     Condemned = 6,
     Verdict = 7,
+    Leaving = 16,
 }
 
 /// Seals and opens the frames of one object.

@@ -6,5 +6,7 @@ mod damage;
 mod deduplication;
 mod fixture;
 mod golden;
+mod keys;
+mod keys_at_once;
 mod opening;
 mod reading;
