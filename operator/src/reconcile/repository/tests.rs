@@ -63,7 +63,7 @@ fn each_generation_is_opened_once_and_then_left_alone() {
 fn a_key_that_does_not_open_the_repository_is_named_as_a_warning() {
     use dbbackup_contract::KeySlotReport;
     let mut report = report(Some("5d0c"), None);
-    let slot = |name: &str, opened| {
+    let slot = |name: &str, opened: bool| {
         let slot = opened.then(|| format!("{name}-slot"));
         KeySlotReport { name: name.to_owned(), opened, slot, added: false }
     };
