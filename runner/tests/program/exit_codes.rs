@@ -58,8 +58,18 @@ fn a_command_line_that_is_wrong_is_64_and_help_is_0() {
         assert!(ended.err.contains("Usage: dbbackup-runner"), "{}", ended.err);
     }
     assert_eq!(place.call(["run"]).code, Some(64));
-    let commands =
-        ["init", "backup", "restore", "snapshots", "store", "fetch", "check", "inspect", "run"];
+    let commands = [
+        "init",
+        "key",
+        "backup",
+        "restore",
+        "snapshots",
+        "store",
+        "fetch",
+        "check",
+        "inspect",
+        "run",
+    ];
     for command in commands.map(Some).into_iter().chain([None]) {
         let arguments = command.into_iter().chain(["--help"]);
         let help = Ended::from(runner(arguments).output().unwrap()).well();
