@@ -156,15 +156,16 @@ async fn a_rotation_survives_a_crash_at_every_write_and_goes_on_when_it_is_tried
                 break;
             }
             failures += 1;
-            // Whoever tries again has the keys of the step that failed.
-            if by_old {
-                rotate(&store, &old, &new, old_slot).await.unwrap();
-            } else {
+            // The step that failed is tried again. (Going back to the first one would
+            // give the old key a slot that stays, if its slot has begun to leave.)
+            if by_new {
                 let now = opened(store.clone(), &by(&new)).await.unwrap();
                 let (wanted, retired) = ([new.clone()], [old_slot]);
                 let rotating =
                     now.repository.rotate(&wanted, &now.opened_slots, &retired, Kdf::Pbkdf2);
                 rotating.await.unwrap();
+            } else {
+                rotate(&store, &old, &new, old_slot).await.unwrap();
             }
             assert!(opens(&store, &new).await, "{effect:?} at {at}");
             assert_eq!(reason(&store, &old).await, Reason::WrongKey, "{effect:?} at {at}");
