@@ -133,9 +133,13 @@ reasons! {
     /// this release cannot read the repository's format
     RepositoryVersionUnsupported: Fatal, Incompatible, JOBS, "Use the release that wrote it, or a newer one.";
     /// no key that was given opens the repository
-    WrongKey: Fatal, Key, JOBS, "Give the key or passphrase with which the repository was made; no other one opens it, wherever it was added since.";
+    WrongKey: Fatal, Key, JOBS, "Give a key or passphrase that has a slot in the repository. To bring in a new one, name it beside one that opens the repository.";
     /// a key slot is damaged, which is not the same as a wrong key
     KeySlotDamaged: Fatal, Damaged, JOBS, "Restore the object under keys/ from a copy of the repository, or use another key slot.";
+    /// a key slot cannot be removed, since nothing else that was given would open the repository
+    KeySlotNeeded: Fatal, Conflict, REPOSITORIES, "Add another key first, or give one that opens another slot. Where somebody else removes keys at the same time, try again after that.";
+    /// no such key slot
+    KeySlotNotFound: Fatal, NotFound, COMMANDS, "List what there is with: dbbackup-runner key list REPOSITORY.";
     /// a key was given for an unencrypted repository, or none for an encrypted one
     EncryptionMismatch: Fatal, Key, JOBS, "Say the encryption that the repository has: keys, or none.";
     /// an object of the repository was changed, cut or swapped

@@ -76,6 +76,15 @@ pub struct InitReport {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
     pub key_slots: Vec<KeySlotReport>,
+    /// Ids of the key slots that were removed, since their entries are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    pub removed_slots: Vec<String>,
+    /// Key slots that no entry opens, by name where it is known, else by id; the
+    /// first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    pub other_slots: Vec<String>,
     /// Snapshots in the repository.
     #[serde(default)]
     pub snapshot_count: u64,
@@ -100,6 +109,13 @@ pub struct KeySlotReport {
     pub name: String,
     /// Whether it opens the repository.
     pub opened: bool,
+    /// Id of the slot that it opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
+    pub slot: Option<String>,
+    /// Whether it got the slot in this run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub added: bool,
 }
 
 /// How data was read from the server.

@@ -200,6 +200,10 @@ pub enum Initialize {
 pub struct InitAction {
     /// Whether it may be created.
     pub initialize: Initialize,
+    /// Ids of the key slots whose entries are gone from the spec: they are removed
+    /// once another entry has opened the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired_slots: Vec<String>,
 }
 
 /// What is backed up.
@@ -370,7 +374,10 @@ mod tests {
                 encryption: EncryptionAccess::None {},
                 expected_id: None,
             },
-            action: Action::Init(InitAction { initialize: Initialize::IfEmpty }),
+            action: Action::Init(InitAction {
+                initialize: Initialize::IfEmpty,
+                retired_slots: Vec::new(),
+            }),
             stall_timeout_seconds: 900,
             workers: 2,
         }

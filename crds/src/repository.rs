@@ -75,7 +75,7 @@ pub struct VolumeStorage {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.keys), has(self.none)].filter(x, x).size() == 1").message("say exactly one of encryption.keys and encryption.none; without encryption write none: {}"))]
 pub struct EncryptionSpec {
-    /// Keys or passphrases. One of them must be that with which the repository was made; do not remove it. An entry that is added later opens nothing yet: a repository's key cannot be changed so far.
+    /// Keys or passphrases, each of which opens the repository. An entry that comes gets a key slot, if another entry opens the repository; the slot of an entry that is removed goes once another entry has opened it. So rotate by adding the new entry, waiting until the status says that it opens the repository, and then removing the old one. Do not change the secret of an entry in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub keys: Option<Vec<EncryptionKey>>,
@@ -157,6 +157,10 @@ pub struct KeySlotStatus {
     pub name: String,
     /// Whether it opens the repository.
     pub opened: bool,
+    /// Id of the key slot that it opens, as `dbbackup-runner key list` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub slot: Option<String>,
     /// When it opened the repository last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_opened_time: Option<Timestamp>,

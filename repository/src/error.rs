@@ -30,6 +30,9 @@ pub enum Error {
     /// No key that was given opens the repository, and a slot is damaged.
     #[error("key slot {0} is damaged, and no other opens with the keys that were given")]
     KeySlotDamaged(String),
+    /// A key slot cannot be removed: nothing else would open the repository.
+    #[error("{0}")]
+    KeySlotNeeded(String),
     /// The content of a key's file is no key.
     #[error("key {name}: {detail}")]
     KeyInvalid {
@@ -156,6 +159,7 @@ impl Error {
             Self::VersionUnsupported(_) => Reason::RepositoryVersionUnsupported,
             Self::WrongKey(_) | Self::KeyInvalid { .. } => Reason::WrongKey,
             Self::KeySlotDamaged(_) => Reason::KeySlotDamaged,
+            Self::KeySlotNeeded(_) => Reason::KeySlotNeeded,
             Self::NotEncrypted | Self::Encrypted => Reason::EncryptionMismatch,
             Self::Damaged { .. } => Reason::RepositoryDamaged,
             Self::Missing(_) => Reason::ObjectMissing,

@@ -28,10 +28,13 @@ mod padme;
 mod piece;
 mod recipe;
 mod repository;
+mod rotation;
 mod session;
+mod slot_listing;
 mod snapshot;
 mod spans;
 mod stream_reader;
+mod stretching;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -50,13 +53,17 @@ pub use decisions::ForgetReason;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Result};
 pub use head::{About, MAX_REPORT_BYTES, PredecessorRef, TombstoneReason};
+pub use key_slot::{MAX_KEY_NAME_BYTES, SlotId, SlotLabel};
 pub use keyring::RepositoryId;
 pub use names::{MAX_STREAM_NAME_BYTES, SnapshotId};
-pub use open::{OpenOptions, Opened};
+pub use open::{OpenOptions, Opened, OpenedSlot};
 pub use repository::Repository;
+pub use rotation::{AddedKey, Rotation};
 pub use session::{ReadSession, RunState};
+pub use slot_listing::{KeySlot, SlotState};
 pub use snapshot::{Snapshot, SnapshotList, StreamInfo};
 pub use stream_reader::StreamReader;
+pub use stretching::{Kdf, Stretching};
 pub use usage::Usage;
 pub use writer::{
     Begun, CommitFacts, CommitInfo, DEFAULT_COMPRESSION_LEVEL, SessionOptions, SnapshotWriter,

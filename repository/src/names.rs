@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub(crate) const CONFIG: &str = "config/";
 /// Folder of key slots.
 pub(crate) const KEYS: &str = "keys/";
+/// Folder of what says that a key slot is being removed.
+pub(crate) const LEAVING: &str = "leaving/";
 /// Folder of packs.
 pub(crate) const PACKS: &str = "packs/";
 /// Folder of meta objects.
@@ -46,9 +48,10 @@ const TIME_CHARACTERS: usize = 16;
 const RUN_CHARACTERS: usize = 16;
 
 /// All folders that a repository has or will have.
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 17] = [
     "config",
     "keys",
+    "leaving",
     "packs",
     "meta",
     "snapshots",

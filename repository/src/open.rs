@@ -5,17 +5,18 @@ use std::sync::Arc;
 use dbbackup_contract::Initialize;
 use dbbackup_storage::{RetryPolicy, RetryingStore, Store, collect_listing};
 use futures::StreamExt;
-use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 use crate::access::{Encryption, KeySource};
 use crate::config::{Config, build_config, config_number};
 use crate::environment::{Environment, SystemEnvironment, random};
 use crate::footers::Footers;
-use crate::key_slot::{Opening, Slot, build_slot};
+use crate::key_slot::{SlotId, build_slot};
 use crate::keyring::{Cipher, KEY_BYTES, Keyring, RepositoryId};
 use crate::names::{CONFIG, KEYS, is_ours};
 use crate::repository::{Inner, Repository};
+use crate::slot_listing::{FoundSlot, find_slots, off_thread, slots_of, try_slot};
+use crate::stretching::Kdf;
 use crate::{Error, Result};
 
 /// What opening a repository may differ in.
@@ -25,6 +26,8 @@ pub struct OpenOptions {
     pub initialize: Initialize,
     /// How often a store that is unavailable is tried again.
     pub retry: RetryPolicy,
+    /// How passphrases are stretched, where it is created.
+    pub kdf: Kdf,
     /// Time and randomness.
     pub environment: Arc<dyn Environment>,
 }
@@ -34,6 +37,7 @@ impl Default for OpenOptions {
         Self {
             initialize: Initialize::Never,
             retry: RetryPolicy::default(),
+            kdf: Kdf::default(),
             environment: Arc::new(SystemEnvironment),
         }
     }
@@ -46,8 +50,17 @@ pub struct Opened {
     pub repository: Repository,
     /// Whether it was created just now.
     pub created: bool,
-    /// Names of the keys that open it.
-    pub opened_slots: Vec<String>,
+    /// The keys that open it, and a slot of each.
+    pub opened_slots: Vec<OpenedSlot>,
+}
+
+/// A key that opens the repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedSlot {
+    /// The key's name.
+    pub key: String,
+    /// The slot that it opens.
+    pub slot: SlotId,
 }
 
 impl Repository {
@@ -90,7 +103,7 @@ impl Repository {
             Some(config) => config,
             None => {
                 may_create(&*store, options.initialize).await?;
-                created = create(&*store, encryption, &*options.environment).await?;
+                created = create(&*store, encryption, &options).await?;
                 find_config(&*store).await?.ok_or_else(|| Error::Missing(format!("{CONFIG}0")))?
             }
         };
@@ -114,27 +127,6 @@ impl Repository {
             min_collector: config.min_collector,
         };
         Ok(Opened { repository: Self { inner: Arc::new(inner) }, created, opened_slots })
-    }
-
-    /// Adds a key slot for `source`, so that it opens the repository as well.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub async fn add_key(&self, source: &KeySource) -> Result<()> {
-        if !self.is_encrypted() {
-            return Err(Error::NotEncrypted);
-        }
-        let inner = &self.inner;
-        let (repository, source) = (self.id(), source.clone());
-        let (keys, environment) = (Arc::clone(inner), Arc::clone(&inner.environment));
-        let (name, slot) =
-            off_thread(move || build_slot(repository, keys.keys.master(), &source, &*environment))
-                .await?;
-        if inner.create(&name, slot.into()).await? {
-            Ok(())
-        } else {
-            Err(Error::System(format!("{name} exists")))
-        }
     }
 }
 
@@ -189,11 +181,8 @@ async fn may_create(store: &dyn Store, initialize: Initialize) -> Result<()> {
 }
 
 /// Writes slots, then the config. False if somebody else was quicker.
-async fn create(
-    store: &dyn Store,
-    encryption: &Encryption,
-    environment: &dyn Environment,
-) -> Result<bool> {
+async fn create(store: &dyn Store, encryption: &Encryption, options: &OpenOptions) -> Result<bool> {
+    let environment = &*options.environment;
     let repository = RepositoryId(random(environment)?);
     let keys = match encryption {
         Encryption::None => Keyring::unencrypted(repository)?,
@@ -203,8 +192,11 @@ async fn create(
             }
             let master = Zeroizing::new(random::<KEY_BYTES>(environment)?);
             for source in sources {
-                let (name, slot) = build_slot(repository, &master, source, environment)?;
-                store.create(&name, slot.into()).await?;
+                let (source, master) = (source.clone(), master.clone());
+                let (kdf, environment) = (options.kdf, options.environment.clone());
+                let building = move || build_slot(repository, &master, &source, kdf, &*environment);
+                let (id, slot) = off_thread(building).await?;
+                store.create(&id.object_name(), slot.into()).await?;
             }
             Keyring::encrypted(repository, master)?
         }
@@ -224,56 +216,42 @@ async fn unlock(
     store: &dyn Store,
     config: &Config,
     sources: &[KeySource],
-) -> Result<(Keyring, Vec<String>)> {
-    let (mut slots, mut damaged) = (Vec::new(), None);
-    for object in collect_listing(store.list(KEYS)).await? {
-        let slot = store.get(&object.name).await.map_err(Error::needed);
-        match slot.and_then(|bytes| Slot::parse(&object.name, &bytes)) {
-            Ok(slot) if slot.belongs_to(config.repository) => slots.push(slot),
-            // Another repository's, a newer release's, or just removed.
-            Ok(_) | Err(Error::VersionUnsupported(_) | Error::Missing(_)) => {}
-            Err(Error::KeySlotDamaged(name)) => damaged = Some(name),
-            Err(Error::Damaged { name, .. }) => damaged = Some(name),
-            Err(error) => return Err(error),
-        }
-    }
-    let nothing_left = slots.is_empty();
-    let (tried, config_too) = (sources.to_vec(), config.clone());
-    let opened = off_thread(move || open_slots(&slots, &tried, &config_too)).await?;
-    match (opened, damaged) {
-        (Some(opened), _) => Ok(opened),
-        (None, Some(name)) => Err(Error::KeySlotDamaged(name)),
-        (None, None) if nothing_left => Err(Error::Missing("every key slot".into())),
-        (None, None) => Err(Error::WrongKey(sources.len())),
-    }
-}
-
-/// Which sources open a slot, and the keys behind them.
-fn open_slots(
-    slots: &[Slot],
-    sources: &[KeySource],
-    config: &Config,
-) -> Result<Option<(Keyring, Vec<String>)>> {
+) -> Result<(Keyring, Vec<OpenedSlot>)> {
+    let found = find_slots(store).await?;
+    let (damaged, unsupported) = hindrances(&found);
+    let slots = slots_of(found, config.repository);
     let (mut keyring, mut opened): (Option<Keyring>, _) = (None, Vec::new());
     for source in sources {
-        for slot in slots {
-            let Opening::Opened(master) = slot.open(source)? else { continue };
+        for slot in &slots {
+            let Some(master) = try_slot(slot, source).await? else { continue };
             match &keyring {
                 None => keyring = Some(Keyring::encrypted(config.repository, master)?),
                 // A slot with another master key opens nothing of this repository.
                 Some(known) if *known.master() != *master => continue,
                 Some(_) => {}
             }
-            opened.push(source.name.clone());
+            opened.push(OpenedSlot { key: source.name.clone(), slot: slot.id });
             break;
         }
     }
-    Ok(keyring.map(|keyring| (keyring, opened)))
+    if let Some(keyring) = keyring {
+        return Ok((keyring, opened));
+    }
+    // The key may be right: its slot may be the damaged one.
+    Err(damaged.unwrap_or_else(|| match (slots.is_empty(), unsupported) {
+        (true, Some(error)) => error,
+        (true, None) => Error::Missing("every key slot".into()),
+        (false, _) => Error::WrongKey(sources.len()),
+    }))
 }
 
-/// Stretching passphrases takes a core for tenths of seconds.
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    spawn_blocking(work).await.map_err(|error| Error::System(error.to_string()))?
+/// The first slot that is damaged, and the first that only a newer release reads.
+fn hindrances(found: &[FoundSlot]) -> (Option<Error>, Option<Error>) {
+    let first = |is: fn(&Error) -> bool| {
+        found.iter().filter_map(|found| found.slot.as_ref().err()).find(|error| is(error)).cloned()
+    };
+    (
+        first(|error| matches!(error, Error::KeySlotDamaged(_))),
+        first(|error| matches!(error, Error::VersionUnsupported(_))),
+    )
 }

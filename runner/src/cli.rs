@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dbbackup_contract::{GlobalsPolicy, TlsMode};
+use dbbackup_repository::Kdf;
 use jiff::Timestamp;
 
 use crate::address::Address;
@@ -34,6 +35,9 @@ impl Cli {
 pub(crate) enum Command {
     /// Create a repository, or open it where it exists.
     Init(InitArgs),
+    /// List, add and remove the keys that open a repository.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Back up databases of a server.
     Backup(BackupArgs),
     /// Restore databases of a snapshot as new databases.
@@ -102,6 +106,84 @@ pub(crate) struct InitArgs {
     /// Refuse what is not a repository yet.
     #[arg(long)]
     pub(crate) never_create: bool,
+    /// How the passphrase of a new repository is stretched.
+    #[arg(long, value_name = "KDF", default_value = "pbkdf2")]
+    pub(crate) kdf: KdfArg,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KdfArg {
+    /// PBKDF2-HMAC-SHA256 with 600,000 rounds, which FIPS approves.
+    Pbkdf2,
+    /// Argon2id with 64 MiB and 3 passes: each guess of an attacker costs memory, too.
+    Argon2id,
+}
+
+impl From<KdfArg> for Kdf {
+    fn from(arg: KdfArg) -> Self {
+        match arg {
+            KdfArg::Pbkdf2 => Self::Pbkdf2,
+            KdfArg::Argon2id => Self::Argon2id,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// List the key slots, and which of them the given key opens.
+    List(KeyListArgs),
+    /// Add a key slot, so that another key or passphrase opens the repository, too.
+    Add(KeyAddArgs),
+    /// Remove a key slot; the given key must open another one.
+    Remove(KeyRemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyListArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Print a list of objects, with `slot` in each.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyAddArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    #[command(flatten)]
+    pub(crate) new: NewKeyArgs,
+    /// Name of the new key, for lists; its file's name where not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How the new passphrase is stretched.
+    #[arg(long, value_name = "KDF", default_value = "pbkdf2")]
+    pub(crate) kdf: KdfArg,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct NewKeyArgs {
+    /// File with the new key: 32 bytes, raw or in base64.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key_file: Option<PathBuf>,
+    /// File with the new passphrase; a line break at its end does not count.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyRemoveArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// The slot's id or as many of its first characters as make it unique, or its name.
+    pub(crate) slot: String,
     /// Print the outcome as JSON.
     #[arg(long)]
     pub(crate) json: bool,

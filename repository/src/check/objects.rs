@@ -122,7 +122,7 @@ impl Check<'_> {
             Err(error) => Err(unless_unavailable(error)?),
         };
         match slot {
-            Ok(slot) if slot.belongs_to(self.inner.keys.repository) => self.report.key_slots += 1,
+            Ok(slot) if slot.repository == self.inner.keys.repository => self.report.key_slots += 1,
             Ok(_) => self.report.note(name, "a key slot of another repository: it is skipped"),
             Err(Error::VersionUnsupported(_)) => {
                 self.report.note(name, "a key slot that this release does not know");

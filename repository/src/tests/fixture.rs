@@ -79,6 +79,11 @@ pub(super) async fn opened(store: Arc<dyn Store>, encryption: &Encryption) -> Re
     Repository::open_with(store, encryption, options()).await
 }
 
+/// Names of the keys that open it.
+pub(super) fn keys_of(opened: &Opened) -> Vec<&str> {
+    opened.opened_slots.iter().map(|slot| slot.key.as_str()).collect()
+}
+
 /// The slot of day `n`.
 pub(super) fn day(n: u32) -> Timestamp {
     format!("2026-11-{:02}T02:15:00Z", n + 1).parse().unwrap()

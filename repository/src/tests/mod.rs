@@ -10,6 +10,8 @@ mod fixture;
 mod golden;
 mod hostile;
 mod independent;
+mod keys;
+mod keys_at_once;
 mod opening;
 mod reading;
 mod simulation;

@@ -6,7 +6,7 @@ use dbbackup_contract::{Initialize, Reason};
 use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
 
 use super::fixture::*;
-use crate::{Encryption, KeySource, Repository};
+use crate::{Encryption, Kdf, KeySource, Repository};
 
 async fn reason(store: &Arc<MemoryStore>, encryption: &Encryption) -> Reason {
     opened(store.clone(), encryption).await.map(|_| ()).unwrap_err().reason()
@@ -19,19 +19,19 @@ async fn a_passphrase_and_a_raw_key_open_the_same_repository() {
     let both = Encryption::Keys(vec![passphrase.clone(), key()]);
     let created = opened(store.clone(), &both).await.unwrap();
     assert!(created.created);
-    assert_eq!(created.opened_slots, ["old", "main"]);
+    assert_eq!(keys_of(&created), ["old", "main"]);
     for source in [passphrase, key()] {
         let again = opened(store.clone(), &Encryption::Keys(vec![source.clone()])).await.unwrap();
         assert!(!again.created);
         assert_eq!(again.repository.id(), created.repository.id());
-        assert_eq!(again.opened_slots, [source.name]);
+        assert_eq!(keys_of(&again), [source.name]);
     }
     let new = KeySource::raw("new", &[9; 32]).unwrap();
     let only_new = Encryption::Keys(vec![new.clone()]);
     assert_eq!(reason(&store, &only_new).await, Reason::WrongKey);
-    created.repository.add_key(&new).await.unwrap();
+    created.repository.add_key(&new, Kdf::Pbkdf2).await.unwrap();
     let with_new = opened(store, &only_new).await.unwrap();
-    assert_eq!(with_new.opened_slots, ["new"]);
+    assert_eq!(keys_of(&with_new), ["new"]);
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn an_initialisation_survives_a_crash_at_every_write() {
             faulty.revive();
             let options = crate::OpenOptions { initialize: Initialize::IfEmpty, ..options() };
             let again = Repository::open_with(faulty, &encrypted(), options).await.unwrap();
-            assert_eq!(again.opened_slots, ["main"]);
+            assert_eq!(keys_of(&again), ["main"]);
         }
     }
 }

@@ -289,8 +289,10 @@ class Snapshot:
 
 
 def read_notes(sealed):
-    """Sessions, heartbeats, condemns and verdicts."""
-    forms = {"sessions": SESSION, "beats": rf"{SESSION}-{NUMBER}", "condemned": NUMBER, "verdict": NUMBER}
+    """Sessions, heartbeats, decisions, and what the collector and a removal of keys note."""
+    forms = {"sessions": SESSION, "beats": rf"{SESSION}-{NUMBER}", "decisions": rf"{SESSION}-{NUMBER}",
+             "condemned": NUMBER, "blockers": NUMBER, "verdict": NUMBER, "marks": NUMBER,
+             "leaving": "[a-z2-7]{26}", "written-off": SESSION}
     notes = []
     for folder, form in forms.items():
         for name in sealed.names(folder):
@@ -317,7 +319,11 @@ def extract(snapshot, folder):
 def read(sealed, output):
     packs, snapshots, tombstones = Packs(sealed), [], []
     digests = {}
+    forgotten = {note["session"] for name, note in read_notes(sealed)
+                 if name.startswith("decisions/") and note["decision"] == "Forgotten"}
     for name in sealed.names("snapshots"):
+        if name.removeprefix("snapshots/") in forgotten:
+            continue
         need(re.fullmatch(f"snapshots/{SESSION}", name), f"{name} is a foreign object")
         snapshot = Snapshot(sealed, packs, name, sealed.load(name))
         digests[snapshot.id] = snapshot.stored_digest

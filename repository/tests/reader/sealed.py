@@ -14,8 +14,10 @@ import re
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-KINDS = {"packs": 1, "meta": 2, "snapshots": 3, "sessions": 4, "beats": 5, "condemned": 6, "verdict": 7}
+KINDS = {"packs": 1, "meta": 2, "snapshots": 3, "sessions": 4, "beats": 5, "condemned": 6, "verdict": 7,
+         "marks": 9, "blockers": 10, "decisions": 13, "leaving": 16, "written-off": 17}
 LARGEST_OBJECT = 32 << 20
 LARGEST_PIECE = 4 << 20
 NUMBER = r"(?:0|[1-9][0-9]{0,9})"
@@ -151,10 +153,15 @@ class Secret:
     def is_given(self):
         return self.passphrase is not None or self.raw is not None
 
-    def wrapping_key(self, kdf, rounds, salt):
+    def wrapping_key(self, kdf, numbers, salt):
         if kdf == 1 and self.passphrase is not None:
-            need(100_000 <= rounds <= 10_000_000, "rounds out of bounds")
+            rounds, *rest = numbers
+            need(100_000 <= rounds <= 10_000_000 and rest == [0, 0], "rounds out of bounds")
             return hashlib.pbkdf2_hmac("sha256", self.passphrase, salt, rounds)
+        if kdf == 2 and self.passphrase is not None:
+            passes, memory, lanes = numbers
+            need(2 <= passes <= 16 and 19_456 <= memory <= 131_072 and 1 <= lanes <= 16, "Argon2id out of bounds")
+            return Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory).derive(self.passphrase)
         if kdf == 3 and self.raw is not None:
             return hkdf(self.raw, salt, b"dbbackup/v0/slot")
         return None
@@ -210,21 +217,36 @@ class Sealed:
         outcome = "no key slot is for this secret"
         for name in self.names("keys"):
             slot = self.load(name)
-            if len(slot) != 164 or hashlib.sha256(slot[:132]).digest() != slot[132:]:
+            end = {164: 132, 252: 220}.get(len(slot))
+            if end is None or hashlib.sha256(slot[:end]).digest() != slot[end:] or slot[6] != (end == 220):
                 outcome = f"{name} is damaged"
                 continue
             need(slot[:4] == b"dbks" and slot[4] == 0, f"{name} is of an unknown version")
             if slot[8:24] != self.id:
                 continue
             need(base32(slot[24:40]) == name.removeprefix("keys/"), f"{name} has another id")
-            key = secret.wrapping_key(slot[5], int.from_bytes(slot[40:44], "little"), slot[52:84])
+            numbers = [int.from_bytes(slot[at:at + 4], "little") for at in (40, 44, 48)]
+            key = secret.wrapping_key(slot[5], numbers, slot[52:84])
             if key is None:
                 continue
             try:
-                return AESGCM(key).decrypt(bytes(12), slot[84:132], slot[:84])
+                master = AESGCM(key).decrypt(bytes(12), slot[84:132], slot[:84])
             except InvalidTag:
                 outcome = "the key is wrong"
+                continue
+            if end == 220:
+                self.verify_label(slot, master)
+            return master
         raise Damage(outcome)
+
+    def verify_label(self, slot, master):
+        try:
+            key = hkdf(master, slot[52:84], b"dbbackup/v0/slot-label")
+            label = AESGCM(key).decrypt(bytes(12), slot[132:220], slot[:132])
+        except InvalidTag:
+            raise Damage("a key slot is forged") from None
+        need(label[0] <= 63 and not any(label[1 + label[0]:64]), "a key slot's label is malformed")
+        label[1:1 + label[0]].decode()
 
     def header(self, name, data):
         """Verifies the header; gives its 32 random bytes."""

@@ -19,6 +19,13 @@ fn in_flags(reason: Reason) -> Option<&'static str> {
             "Give --key-file or --passphrase-file where the repository is encrypted, \
              --no-encryption where it is not."
         }
+        Reason::KeySlotNeeded => {
+            "Add another key first with: dbbackup-runner key add. Then remove this slot with that \
+             key. Where somebody else removes keys at the same time, try again after that."
+        }
+        Reason::KeySlotNotFound => {
+            "List what there is with: dbbackup-runner key list REPO, and the same key."
+        }
         Reason::SnapshotNotFound => {
             "List what there is with: dbbackup-runner snapshots REPO, and the same key."
         }

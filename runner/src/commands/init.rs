@@ -14,7 +14,8 @@ pub(super) async fn init(args: InitArgs, cancel: &CancellationToken) -> Result<E
     let board = ProgressBoard::new(None);
     let stall_timeout = args.repository.stall_timeout();
     let order = work::Order::by_hand(&access, stall_timeout, &board, cancel);
-    let report = work::init(&order, &InitAction { initialize }).await;
+    let action = InitAction { initialize, retired_slots: Vec::new() };
+    let report = work::init(&order, &action, args.kdf.into()).await;
     board.clear();
     if args.json {
         print::json(&report)?;

@@ -8,6 +8,7 @@ mod forget;
 mod hints;
 mod init;
 mod inspect;
+mod key;
 mod pin;
 pub(crate) mod print;
 mod prune;
@@ -36,6 +37,10 @@ use crate::work;
 pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Init(args) => init::init(args, cancel).await,
+        Command::Key(command) => {
+            let repository = key::repository(&command).to_string();
+            named(&repository, key::key(command, cancel)).await
+        }
         Command::Backup(args) => backup::backup(args, cancel).await,
         Command::Restore(args) => restore::restore(args, cancel).await,
         Command::Snapshots(args) => {

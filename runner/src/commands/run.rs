@@ -5,6 +5,7 @@ use std::path::Path;
 use dbbackup_contract::{
     Action, ExitCode, Failure, MAX_TASK_BYTES, Reason, Report, TERMINATION_FILE, Task,
 };
+use dbbackup_repository::Kdf;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
@@ -51,7 +52,9 @@ async fn carry_out(
         even_if_written_off: false,
     };
     match &task.action {
-        Action::Init(action) => (Report::Init(work::init(&order, action).await), None),
+        Action::Init(action) => {
+            (Report::Init(work::init(&order, action, Kdf::default()).await), None)
+        }
         Action::Backup(action) => (Report::Backup(work::back_up(&order, action).await), None),
         Action::Find(action) => (Report::Find(work::find(&order, action).await), None),
         Action::Restore(action) => {

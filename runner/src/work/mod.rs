@@ -27,7 +27,7 @@ pub(crate) use backup::{back_up, committed};
 pub(crate) use find::find;
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
-pub(crate) use open::{end, named, open};
+pub(crate) use open::{end, named, open, open_with_keys, read_key};
 pub(crate) use plan::{Plan, Policy, plan_forgetting};
 pub(crate) use restore::{Settlement, restore};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dbbackup_contract::{
     EncryptionAccess, Failure, KeyAccess, KeyKind, Reason, RepositoryAccess, StorageAccess,
 };
-use dbbackup_repository::{Encryption, Error, KeySource, ReadSession, Repository};
+use dbbackup_repository::{Encryption, Error, KeySource, Opened, ReadSession, Repository};
 use dbbackup_storage::{Store, TimedStore, VolumeOptions, VolumeStore};
 
 use crate::patience::briefly;
@@ -19,12 +19,40 @@ pub(crate) async fn open(
     access: &RepositoryAccess,
     stall_timeout: Duration,
 ) -> Result<Repository, Failure> {
+    let (opened, _) = open_with_keys(access, stall_timeout).await?;
+    Ok(opened.repository)
+}
+
+/// The same, with what is known of its keys, and the keys themselves.
+///
+/// # Errors
+/// The same.
+pub(crate) async fn open_with_keys(
+    access: &RepositoryAccess,
+    stall_timeout: Duration,
+) -> Result<(Opened, Vec<KeySource>), Failure> {
     let encryption = encryption(&access.encryption).await?;
     let store = store(&access.storage, stall_timeout).await?;
     let opened = Repository::open(store, &encryption).await;
-    let repository = opened.map_err(|error| refused(error, access))?.repository;
-    pinned(access, &repository)?;
-    Ok(repository)
+    let opened = opened.map_err(|error| refused(error, access))?;
+    pinned(access, &opened.repository)?;
+    let keys = match encryption {
+        Encryption::Keys(keys) => keys,
+        Encryption::None => Vec::new(),
+    };
+    Ok((opened, keys))
+}
+
+/// One key's secret, read from its file.
+///
+/// # Errors
+/// The file cannot be read, or holds no key.
+pub(crate) async fn read_key(key: &KeyAccess) -> Result<KeySource, Failure> {
+    let key = key.clone();
+    let reading = tokio::task::spawn_blocking(move || key_source(&key));
+    reading.await.map_err(|error| {
+        Failure::new(Reason::Internal, format!("the reading of a key died: {error}"))
+    })?
 }
 
 /// Where the repository is. No answer for `stall_timeout` is a failure that
@@ -101,6 +129,8 @@ pub(crate) fn named(failure: Failure, repository: &str) -> Failure {
         | Reason::RepositoryDamaged
         | Reason::ObjectMissing
         | Reason::KeySlotDamaged
+        | Reason::KeySlotNeeded
+        | Reason::KeySlotNotFound
         | Reason::EncryptionMismatch
         | Reason::RepositoryVersionUnsupported
         | Reason::SnapshotNotFound => {

@@ -60,6 +60,7 @@ fn a_command_line_that_is_wrong_is_64_and_help_is_0() {
     assert_eq!(place.call(["run"]).code, Some(64));
     let commands = [
         "init",
+        "key",
         "backup",
         "restore",
         "snapshots",

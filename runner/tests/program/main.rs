@@ -6,6 +6,7 @@ mod closed_output;
 mod exit_codes;
 mod full_volume;
 mod hung_volume;
+mod keys;
 mod output;
 mod repair;
 mod retention;

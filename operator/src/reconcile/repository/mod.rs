@@ -10,7 +10,7 @@ use dbbackup_contract::{
     Action as TaskAction, Failure, InitAction, InitReport, Outcome, Reason, Report, Subject,
     SubjectKind, Task,
 };
-use dbbackup_crds::{BackupRepository, BackupRepositoryStatus};
+use dbbackup_crds::{BackupRepository, BackupRepositoryStatus, EncryptionSpec};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use kube::Resource;
@@ -215,7 +215,7 @@ async fn begin(
     let number = part.saturating_mul(100_000).saturating_add(attempt);
     let name = job_name(&identity.name, &identity.uid, Purpose::Init, number);
     let around = context.surroundings();
-    let job = match init_job(repository, identity, status.id.as_deref(), name.clone(), &around) {
+    let job = match init_job(repository, identity, &status, name.clone(), &around) {
         Ok(job) => job,
         Err(failure) => {
             let next = now.checked_add(SignedDuration::from_hours(24)).unwrap_or(now);
@@ -255,15 +255,25 @@ fn job_before<'a>(status: &'a BackupRepositoryStatus, name: &str) -> Option<&'a 
     status.job_name.as_deref().filter(|before| *before != name)
 }
 
+/// Slots that an entry of this object opened, which is gone from its spec. Slots that
+/// a person or another object made are never among them.
+fn retired_slots(encryption: &EncryptionSpec, status: &BackupRepositoryStatus) -> Vec<String> {
+    let listed = encryption.keys.as_deref().unwrap_or_default();
+    let gone = |name: &str| listed.iter().all(|key| key.name != name);
+    let slots = status.key_slots.iter().filter(|slot| gone(&slot.name));
+    slots.filter_map(|slot| slot.slot.clone()).collect()
+}
+
 fn init_job(
     repository: &BackupRepository,
     identity: &Identity,
-    pinned: Option<&str>,
+    status: &BackupRepositoryStatus,
     name: String,
     around: &Surroundings,
 ) -> Result<Job, Failure> {
     let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
     let mut mounts = Mounts::default();
+    let pinned = status.id.as_deref();
     let access = repository_access(&identity.name, &repository.spec, pinned, &mut mounts)
         .ok_or_else(|| invalid("spec names neither storage nor encryption".to_owned()))?;
     let (version, workers) = task_defaults();
@@ -277,7 +287,10 @@ fn init_job(
         },
         report: Some(around.endpoint.clone()),
         repository: access,
-        action: TaskAction::Init(InitAction { initialize: repository.spec.initialize }),
+        action: TaskAction::Init(InitAction {
+            initialize: repository.spec.initialize,
+            retired_slots: retired_slots(&repository.spec.encryption, status),
+        }),
         stall_timeout_seconds: stall_seconds(&repository.spec.job),
         workers,
     };

@@ -9,9 +9,10 @@ use crate::display;
 use crate::reasons;
 use crate::run::Waiting;
 
-/// What it means that an entry of `encryption.keys` opens nothing.
+/// What it means that an entry of `encryption.keys` opens nothing though another one
+/// does: the repository's format lets this release only read.
 const UNUSABLE_KEYS: &str = "These entries of encryption.keys cannot be used, neither for backups \
-    nor for restores. Keep the key with which the repository was made.";
+    nor for restores. Keep a key that opens the repository.";
 
 /// It is being opened. What stood before a retry of the same spec stays: it
 /// still holds, and a status that flaps helps nobody.
@@ -66,6 +67,7 @@ pub fn opened(
         .map(|slot| KeySlotStatus {
             name: slot.name.clone(),
             opened: slot.opened,
+            slot: slot.slot.clone(),
             last_opened_time: if slot.opened {
                 Some(now)
             } else {
@@ -86,6 +88,7 @@ pub fn opened(
         let column = format!("{words}; unusable keys: {closed}");
         (column, format!("{words}. Warning: not opened by: {closed}. {UNUSABLE_KEYS}"))
     };
+    let message = format!("{message}{}", changes(report, &before));
     status.display = Some(display::shortened(column));
     let verdict = Verdict::new(Standing::Ready, reasons::OPENED, message);
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
@@ -118,6 +121,32 @@ pub fn failed(
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.observed_generation = generation;
     status
+}
+
+/// What was done about key slots, and which ones no entry of the spec opens: whoever
+/// has their secrets reads the backups.
+fn changes(report: &InitReport, before: &[KeySlotStatus]) -> String {
+    let added: Vec<&str> =
+        report.key_slots.iter().filter(|slot| slot.added).map(|slot| slot.name.as_str()).collect();
+    let removed: Vec<&str> = report
+        .removed_slots
+        .iter()
+        .map(|id| {
+            let entry = before.iter().find(|slot| slot.slot.as_ref() == Some(id));
+            entry.map_or(id.as_str(), |slot| slot.name.as_str())
+        })
+        .collect();
+    let others: Vec<&str> = report.other_slots.iter().map(String::as_str).collect();
+    let told = |what: &str, names: &[&str]| match names {
+        [] => String::new(),
+        names => format!(". {what}: {}", names.join(", ")),
+    };
+    [
+        told("Key slots added", &added),
+        told("Key slots removed", &removed),
+        told("Key slots that no entry of encryption.keys opens", &others),
+    ]
+    .concat()
 }
 
 /// What was found when it was opened: it stays true when backups come.

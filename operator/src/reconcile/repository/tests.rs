@@ -21,6 +21,8 @@ fn report(id: Option<&str>, error: Option<Failure>) -> InitReport {
         repository_id: id.map(str::to_owned),
         created: false,
         key_slots: Vec::new(),
+        removed_slots: Vec::new(),
+        other_slots: Vec::new(),
         snapshot_count: 2,
         logical_bytes: 3_000_000_000,
         stored_bytes: 1_000_000_000,
@@ -61,7 +63,10 @@ fn each_generation_is_opened_once_and_then_left_alone() {
 fn a_key_that_does_not_open_the_repository_is_named_as_a_warning() {
     use dbbackup_contract::KeySlotReport;
     let mut report = report(Some("5d0c"), None);
-    let slot = |name: &str, opened| KeySlotReport { name: name.to_owned(), opened };
+    let slot = |name: &str, opened: bool| {
+        let slot = opened.then(|| format!("{name}-slot"));
+        KeySlotReport { name: name.to_owned(), opened, slot, added: false }
+    };
     report.key_slots = vec![slot("first", true), slot("second", false)];
     let open = opened(tried(), &report, Some(1), now());
     assert!(holds(&open.conditions, READY, Some(1)));
@@ -125,7 +130,8 @@ fn the_job_that_opens_a_repository() {
     use crate::reconcile::fixtures;
     let (repository, identity) = (fixtures::repository(), fixtures::identity("main"));
     let around = fixtures::surroundings();
-    let job = init_job(&repository, &identity, Some("5d0c"), "i".into(), &around).unwrap();
+    let status = BackupRepositoryStatus { id: Some("5d0c".into()), ..Default::default() };
+    let job = init_job(&repository, &identity, &status, "i".into(), &around).unwrap();
     insta::assert_yaml_snapshot!(fixtures::readable(&job));
 }
 
@@ -140,4 +146,57 @@ fn an_attempt_takes_the_job_of_the_one_before_away_and_never_its_own() {
     let failed = failed(status, &failure, now(), Some(1), now());
     assert_eq!(plan(&repository(), &failed, None, now()), Step::Begin(2));
     assert_eq!(job_before(&failed, "j2"), Some("j"));
+}
+
+#[test]
+fn an_entry_that_is_gone_has_its_slot_retired_until_a_job_has_done_it() {
+    use dbbackup_contract::KeySlotReport;
+    let encryption = |names: &[&str]| -> EncryptionSpec {
+        let entry = |name| json!({"name": name, "passphraseSecretRef": {"name": "s"}});
+        let keys: Vec<_> = names.iter().map(entry).collect();
+        serde_json::from_value(json!({ "keys": keys })).unwrap()
+    };
+    let slot = |name: &str, added| KeySlotReport {
+        name: name.to_owned(),
+        opened: true,
+        slot: Some(format!("{name}-slot")),
+        added,
+    };
+    let mut report = report(Some("5d0c"), None);
+    report.key_slots = vec![slot("k2025", false), slot("k2026", true)];
+    report.other_slots = vec!["escrow".to_owned()];
+    let both = opened(tried(), &report, Some(1), now());
+    let message = &both.conditions[0].message;
+    let told = ". Key slots added: k2026. Key slots that no entry of encryption.keys opens: escrow";
+    assert!(message.ends_with(told), "{message}");
+    assert_eq!(both.key_slots[1].slot.as_deref(), Some("k2026-slot"));
+    assert!(retired_slots(&encryption(&["k2026", "k2025"]), &both).is_empty());
+    // In either order: the entry may be replaced in one change, too.
+    for left in [&["k2026"][..], &["k2026", "k2027"]] {
+        assert_eq!(retired_slots(&encryption(left), &both), ["k2025-slot"]);
+    }
+    // What failed is asked for again.
+    let failure = Failure::new(Reason::StorageFull, "no room");
+    let failed = failed(both.clone(), &failure, now(), Some(2), now());
+    assert_eq!(retired_slots(&encryption(&["k2026"]), &failed), ["k2025-slot"]);
+    report.key_slots = vec![slot("k2026", false)];
+    report.removed_slots = vec!["k2025-slot".to_owned()];
+    report.other_slots.clear();
+    let rotated = opened(failed, &report, Some(2), now());
+    assert!(rotated.conditions[0].message.ends_with(". Key slots removed: k2025"));
+    assert!(retired_slots(&encryption(&["k2026"]), &rotated).is_empty());
+}
+
+#[test]
+fn the_task_of_a_rotation_names_the_slots_that_go() {
+    use crate::reconcile::fixtures;
+    let (repository, identity) = (fixtures::repository(), fixtures::identity("main"));
+    let status: BackupRepositoryStatus = serde_json::from_value(json!({
+        "keySlots": [{"name": "gone", "opened": true, "slot": "abc"}]
+    }))
+    .unwrap();
+    let around = fixtures::surroundings();
+    let job = init_job(&repository, &identity, &status, "i".into(), &around).unwrap();
+    let job = serde_json::to_string(&job).unwrap();
+    assert!(job.contains(r#"\"retiredSlots\":[\"abc\"]"#), "{job}");
 }

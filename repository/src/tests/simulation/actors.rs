@@ -46,6 +46,7 @@ pub(super) async fn open(process: &Arc<Process>) -> Result<Repository> {
     let options = OpenOptions {
         initialize: Initialize::IfEmpty,
         retry: RetryPolicy { tries: 4, ..RetryPolicy::default() },
+        kdf: crate::Kdf::default(),
         environment: Arc::new(Surroundings { world: Arc::clone(&process.world), skew }),
     };
     let store = Arc::clone(process);
