@@ -8,8 +8,7 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
-    StalledStreamProtectionConfig,
+    IdentityCache, ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::{Client, config};
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -64,9 +63,7 @@ pub(crate) async fn build(options: &S3Options) -> Result<Client> {
         .timeout_config(TimeoutConfig::builder().connect_timeout(options.limits.connect).build())
         // The store itself waits for answers and for their parts, by the same limits.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        // Said with each request that needs them: other servers refuse some that the
-        // SDK would add.
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        // Asked for where there is one to compare: with whole objects.
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
     Ok(Client::from_conf(config))

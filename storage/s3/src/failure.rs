@@ -181,6 +181,7 @@ fn meaning(status: u16, code: &str) -> (ErrorKind, &'static str) {
         | "XAmzContentChecksumMismatch"
         | "ConditionalRequestConflict"
         | "OperationAborted" => (Unavailable, ""),
+        _ if status == 400 && !code.is_empty() => (Unsuitable, "the server refuses the request"),
         _ => by_status(status),
     }
 }
@@ -348,6 +349,8 @@ mod tests {
             (416, "InvalidRange", ErrorKind::Truncated),
             (403, "InvalidObjectState", ErrorKind::Unsuitable),
             (501, "NotImplemented", ErrorKind::Unsuitable),
+            (400, "InvalidRequest", ErrorKind::Unsuitable),
+            (400, "", ErrorKind::PermissionDenied),
             (507, "XMinioStorageFull", ErrorKind::Full),
         ] {
             assert_eq!(answer(status, code, None).kind, kind, "{status} {code}");

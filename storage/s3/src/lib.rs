@@ -8,6 +8,7 @@
 //! The SDK's own retries are off: `dbbackup-storage` repeats, and knows what a lost
 //! acknowledgement means. What is decided and why: `docs/adr/0033-s3-driver.md`.
 
+mod bucket;
 mod client;
 mod credentials;
 mod failure;

@@ -9,8 +9,8 @@ use futures::StreamExt as _;
 use futures::stream;
 use percent_encoding::percent_decode_str;
 
+use crate::bucket::Bucket;
 use crate::probe::PROBE;
-use crate::store::Bucket;
 
 /// Where a listing stands.
 enum Page {

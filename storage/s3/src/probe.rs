@@ -1,24 +1,16 @@
 //! What a server does with conditions and checksums, tried out on one object.
 
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use bytes::Bytes;
 use dbbackup_storage::{Capabilities, Checksums, CreateIfAbsent, ErrorKind, Result};
 
+use crate::bucket::{Bucket, Headers};
 use crate::failure::Failed;
-use crate::store::Bucket;
 
 /// The object that is tried. It stays: who may create may not delete, and where it
 /// is already there, one request tells all. No object of ours can have this name,
 /// since it has a dot.
 pub(crate) const PROBE: &str = ".dbbackup-probe";
 const CONTENT: &[u8] = b"dbbackup tries here whether this server replaces what exists\n";
-
-/// With which headers an object is sent.
-#[derive(Clone, Copy)]
-struct Headers {
-    condition: bool,
-    checksum: bool,
-}
 
 /// The most that is asked for first.
 const TRIES: [Headers; 4] = [
@@ -65,10 +57,5 @@ async fn again(bucket: &Bucket, headers: Headers) -> std::result::Result<CreateI
 }
 
 async fn put(bucket: &Bucket, headers: Headers) -> std::result::Result<(), Failed> {
-    let request = bucket
-        .put(PROBE)
-        .body(ByteStream::from_static(CONTENT))
-        .set_if_none_match(headers.condition.then(|| "*".to_owned()))
-        .set_checksum_algorithm(headers.checksum.then_some(ChecksumAlgorithm::Crc32C));
-    bucket.answer(CONTENT.len(), request.send()).await.map(drop)
+    bucket.put(PROBE, Bytes::from_static(CONTENT), headers).await
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use aws_sdk_s3::types::ChecksumMode;
+use bytes::Bytes;
 use dbbackup_storage::{
     Capabilities, Checksums, CreateIfAbsent, RetryPolicy, RetryingStore, Store, check_conformance,
 };
 
-use crate::place::Place;
+use crate::place::{BUCKET, Place};
 use crate::server::Kind;
 
 async fn keeps_the_contract(kind: Kind, expected: CreateIfAbsent) {
@@ -39,6 +41,18 @@ async fn versity_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_keeps_the_contract() {
     keeps_the_contract(Kind::Moto, CreateIfAbsent::Obeyed).await;
+}
+
+/// The SDK sends none where it thinks that none was asked for; the server tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_has_a_checksum_on_the_server() {
+    let place = Place::on(Kind::Minio).await;
+    let store = place.open("x").await;
+    store.create("a", Bytes::from_static(b"123456789")).await.unwrap();
+    let head = place.client().head_object().bucket(BUCKET).key("x/a");
+    let head = head.checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
+    // The check value of CRC-32C (RFC 3720, B.4 has the polynomial): E3069283.
+    assert_eq!(head.checksum_crc32_c(), Some("4waSgw=="));
 }
 
 #[tokio::test(flavor = "multi_thread")]
