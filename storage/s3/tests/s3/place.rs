@@ -1,11 +1,16 @@
 //! A bucket on a server, and the options that name it.
 
+use std::time::{Duration, Instant};
+
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials as Keys, Region};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials as Keys, Region, SharedHttpClient};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use dbbackup_storage_s3::{Credentials, KeyFiles, S3Options, S3Store};
 
 use crate::server::{ACCESS_KEY, Kind, SECRET_KEY, Server};
 
+const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const BUCKET: &str = "backups";
 
 /// A server with an empty bucket.
@@ -23,27 +28,47 @@ impl Place {
     }
 
     pub(crate) async fn make_bucket(&self, name: &str) {
+        self.make(name, &self.client()).await;
+    }
+
+    /// The usual bucket, on a server with a certificate that this CA has signed.
+    pub(crate) async fn make_bucket_by(&self, ca_pem: &str) {
+        let trusted = TrustStore::empty().with_pem_certificate(ca_pem);
+        let context = TlsContext::builder().with_trust_store(trusted).build().unwrap();
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(context)
+            .build_https();
+        self.make(BUCKET, &self.client_by(http)).await;
+    }
+
+    async fn make(&self, name: &str, client: &Client) {
         // A server that listens may not be ready yet.
-        let mut made = self.client().create_bucket().bucket(name).send().await;
-        for _ in 0..100 {
-            if made.is_ok() {
-                return;
+        let started = Instant::now();
+        loop {
+            match client.create_bucket().bucket(name).send().await {
+                Ok(_) => return,
+                Err(error) if started.elapsed() > LIMIT => {
+                    panic!("{error:?}: {}", self.server.log());
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            made = self.client().create_bucket().bucket(name).send().await;
         }
-        panic!("{made:?}: {}", self.server.log());
     }
 
     /// A client of our own making, to look at the bucket past the driver.
     pub(crate) fn client(&self) -> Client {
+        self.client_by(aws_smithy_http_client::Builder::new().build_http())
+    }
+
+    fn client_by(&self, http: SharedHttpClient) -> Client {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::from_static("us-east-1"))
             .endpoint_url(self.server.endpoint())
             .force_path_style(true)
             .credentials_provider(Keys::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(http)
             .build();
         Client::from_conf(config)
     }
