@@ -5,7 +5,7 @@ use dbbackup_contract::{
 };
 use dbbackup_repository::{Opened, Repository};
 
-use super::{Order, open};
+use super::{Order, open, storage};
 
 /// Creates the repository where the action allows it, else opens it.
 pub(crate) async fn init(order: &Order<'_>, action: &InitAction) -> InitReport {
@@ -25,7 +25,7 @@ pub(crate) async fn init(order: &Order<'_>, action: &InitAction) -> InitReport {
 }
 
 async fn try_init(order: &Order<'_>, action: &InitAction) -> Result<InitReport, Failure> {
-    let store = order.step(open::store(&order.repository.storage, order.stall_timeout)).await?;
+    let store = order.step(storage::store(&order.repository.storage, order.stall_timeout)).await?;
     let encryption = order.step(open::encryption(&order.repository.encryption)).await?;
     // A pinned repository that is gone must not be replaced by an empty one.
     let initialize = match order.repository.expected_id {

@@ -7,6 +7,7 @@ mod init;
 mod inspect;
 mod open;
 mod restore;
+mod storage;
 
 use std::path::Path;
 use std::time::Duration;

@@ -8,6 +8,10 @@ mod full_volume;
 mod hung_volume;
 mod output;
 mod round_trip;
+mod s3;
+mod s3_credentials;
+#[path = "../../../storage/s3/tests/s3/server.rs"]
+mod s3_server;
 mod secrets;
 mod stop;
 mod support;

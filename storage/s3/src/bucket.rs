@@ -174,12 +174,7 @@ impl Bucket {
 
     /// A failure to open the store.
     pub(crate) fn unopened(&self, failed: Failed) -> Error {
-        let mut error = failed.of(Operation::Open, &self.shown);
-        // Not an object's: what answers there knows no buckets.
-        if error.kind == ErrorKind::NotFound {
-            error.kind = ErrorKind::Misconfigured;
-        }
-        error
+        failed.with_a_word().of(Operation::Open, &self.shown)
     }
 
     /// A failure to open the store, in our words.

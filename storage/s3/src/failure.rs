@@ -34,6 +34,15 @@ impl Failed {
         Error::new(self.kind, operation, name, self.detail).retry_after(self.retry_after)
     }
 
+    /// The same, as the answer to a request that S3 never answers without a word.
+    pub(crate) fn with_a_word(mut self) -> Self {
+        if self.code.is_empty() && matches!(self.status, 300..=400 | 404..=406 | 410) {
+            self.kind = ErrorKind::Misconfigured;
+            self.detail = format!("what answers there is no S3 server (status {})", self.status);
+        }
+        self
+    }
+
     /// No answer came within this time.
     pub(crate) fn silent(limit: Duration) -> Self {
         let text = format!("no answer for {} s", limit.as_secs().max(1));
@@ -145,7 +154,10 @@ fn meaning(status: u16, code: &str) -> (ErrorKind, &'static str) {
         "KMS.NotFoundException" | "KMS.DisabledException" | "InvalidEncryptionAlgorithmError" => {
             (Misconfigured, "the server cannot encrypt in this way")
         }
-        "InvalidAccessKeyId" => (PermissionDenied, "the server does not know this access key"),
+        // The second: Versity's gateway, with the status 404.
+        "InvalidAccessKeyId" | "XAdminUserNotFound" => {
+            (PermissionDenied, "the server does not know this access key")
+        }
         "SignatureDoesNotMatch" => {
             (PermissionDenied, "the secret access key does not belong to the access key")
         }

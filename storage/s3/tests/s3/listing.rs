@@ -75,7 +75,7 @@ async fn versity_lists_all_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_put_there_is_seen_and_the_probe_is_not() {
-    for kind in [Kind::Minio, Kind::Versity, Kind::Moto] {
+    for kind in [Kind::Versity, Kind::Moto] {
         let place = Place::on(kind).await;
         let store = place.open("x").await;
         assert!(collect_listing(store.list("")).await.unwrap().is_empty(), "{kind:?}");

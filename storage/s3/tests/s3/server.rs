@@ -1,5 +1,7 @@
-//! S3 servers of others, each started for one test on a free port of this machine,
+//! S3 servers of others, for the tests of several crates: each started for one test on a free port of this machine,
 //! and ended by its own id when dropped.
+
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -117,6 +119,13 @@ impl Server {
 
     pub(crate) fn endpoint(&self) -> String {
         format!("{}://127.0.0.1:{}", if self.tls { "https" } else { "http" }, self.port)
+    }
+
+    /// Makes a bucket without asking the server: it takes the folders that it finds for
+    /// buckets.
+    pub(crate) fn make_folder(&self, bucket: &str) {
+        assert_eq!(self.kind, Kind::Versity);
+        std::fs::create_dir(self.folder.path().join("data").join(bucket)).unwrap();
     }
 
     pub(crate) fn log(&self) -> String {
