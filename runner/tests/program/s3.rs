@@ -1,6 +1,7 @@
 //! A repository in a bucket, on a server that others have written.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use crate::s3_server::{ACCESS_KEY, Kind, SECRET_KEY, Server};
 use crate::support::{Ended, Place, noise, write_secret};
@@ -63,6 +64,27 @@ fn what_is_stored_in_a_bucket_comes_back_and_is_checked() {
     let target = bucket.place.path("target");
     bucket.call(&["fetch", &id, "--target", target.to_str().unwrap()]).well();
     assert!(std::fs::read(target.join("content")).unwrap() == content);
+}
+
+/// What is sent is held once, however large the whole is.
+#[test]
+fn memory_stays_the_same_however_much_is_stored() {
+    let bucket = Bucket::new();
+    bucket.call(&["init"]).well();
+    let mut command = bucket.command(&["store", "name"]);
+    command.arg("--s3-credentials-dir").arg(bucket.place.folder.path()).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for seed in 0..20 {
+        stdin.write_all(&noise(seed, 10 << 20)).unwrap();
+    }
+    // It has taken all but what the pipe holds; its peak is what its pod has to have.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    drop(stdin);
+    Ended::from(child.wait_with_output().unwrap()).well();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 192 * 1024, "{peak} kB");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use aws_sdk_s3::types::{
 use aws_sdk_s3::{Client, config};
 use bytes::{Bytes, BytesMut};
 use dbbackup_storage::{Error, ErrorKind, Operation, Result};
+use futures::future::BoxFuture;
 
 use crate::failure::Failed;
 use crate::{Limits, S3Options, ServerSideEncryption};
@@ -113,13 +114,16 @@ impl Bucket {
     pub(crate) async fn answer<T, E>(
         &self,
         sent: usize,
-        request: impl Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
+        request: impl Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>> + Send,
     ) -> std::result::Result<T, Failed>
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         let sending = sent as u64 / self.limits.slowest_upload.max(1);
         let limit = self.limits.silence + Duration::from_secs(sending);
+        // The SDK's futures are large and deeply nested: whoever holds one of ours
+        // shall neither be so nor have to be compiled with it.
+        let request: BoxFuture<'_, _> = Box::pin(request);
         match tokio::time::timeout(limit, request).await {
             Ok(answered) => answered.map_err(Failed::from),
             Err(_) => Err(Failed::silent(limit)),

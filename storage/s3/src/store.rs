@@ -11,6 +11,7 @@ use dbbackup_storage::{
     ObjectInfo, Operation, Repeater, Result, Store, validate_name, validate_prefix, validate_size,
 };
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 
 use crate::bucket::{Bucket, Headers};
 use crate::{S3Options, client, listing, probe};
@@ -32,6 +33,12 @@ impl S3Store {
     /// `Misconfigured` where the options are wrong; `PermissionDenied`;
     /// `Unavailable`; `Unsuitable`.
     pub async fn open(options: S3Options) -> Result<Self> {
+        // What is inside is deep; it stays out of the types of whoever opens a store.
+        let opening: BoxFuture<'_, Result<Self>> = Box::pin(Self::try_open(options));
+        opening.await
+    }
+
+    async fn try_open(options: S3Options) -> Result<Self> {
         options.validate()?;
         let client = client::build(&options).await?;
         let writable = options.writable;
