@@ -55,7 +55,7 @@ fn what_is_stored_in_a_bucket_comes_back_and_is_checked() {
     let path = path.to_str().unwrap();
     let stored = bucket.call(&["store", "name", "--path", path, "--json"]).well();
     let stored: serde_json::Value = serde_json::from_str(stored.text()).unwrap();
-    let id = stored["snapshotId"].as_str().unwrap().to_owned();
+    let id = stored["id"].as_str().unwrap().to_owned();
 
     let listed = bucket.call(&["snapshots", "--json"]).well();
     let listed: serde_json::Value = serde_json::from_str(listed.text()).unwrap();
@@ -63,7 +63,7 @@ fn what_is_stored_in_a_bucket_comes_back_and_is_checked() {
     bucket.call(&["check", "--level", "data"]).well();
     let target = bucket.place.path("target");
     bucket.call(&["fetch", &id, "--target", target.to_str().unwrap()]).well();
-    assert!(std::fs::read(target.join("content")).unwrap() == content);
+    assert!(std::fs::read(&target).unwrap() == content);
 }
 
 /// What is sent is held once, however large the whole is.
@@ -123,6 +123,16 @@ fn wrong_keys_are_denied_and_shown_in_no_log() {
     let ended = bucket.call(&["init"]);
     assert_eq!(ended.code, Some(67), "{}", ended.err);
     assert!(ended.err.contains("secretAccessKey does not exist (LocalFileError)"), "{}", ended.err);
+}
+
+#[test]
+fn a_session_token_of_a_file_is_shown_to_the_server_and_to_nobody_else() {
+    let bucket = Bucket::new();
+    write_secret(&bucket.place.path("sessionToken"), b"t0ken-of-no-session");
+    let ended = bucket.call(&["init"]);
+    assert_eq!(ended.code, Some(67), "{}", ended.err);
+    assert!(ended.err.contains("the session token is not valid"), "{}", ended.err);
+    assert!(!ended.err.contains("t0ken"), "{}", ended.err);
 }
 
 #[test]

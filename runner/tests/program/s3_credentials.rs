@@ -85,10 +85,12 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// Without a session token: the S3 server knows which ones it gave out, and these keys
+/// are not of a session.
 fn keys_as_json() -> String {
     format!(
         r#"{{"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "{ACCESS_KEY}",
-            "SecretAccessKey": "{SECRET_KEY}", "Token": "t0ken",
+            "SecretAccessKey": "{SECRET_KEY}", "Token": "",
             "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z"}}"#
     )
 }
@@ -113,7 +115,7 @@ fn a_token_of_the_cluster_is_exchanged_for_keys() {
              <AssumeRoleWithWebIdentityResult><AssumedRoleUser><Arn>arn:aws:sts::1:x</Arn>\
              <AssumedRoleId>x</AssumedRoleId></AssumedRoleUser><Credentials>\
              <AccessKeyId>{ACCESS_KEY}</AccessKeyId>\
-             <SecretAccessKey>{SECRET_KEY}</SecretAccessKey><SessionToken>t0ken</SessionToken>\
+             <SecretAccessKey>{SECRET_KEY}</SecretAccessKey><SessionToken></SessionToken>\
              <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>\
              </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
         );

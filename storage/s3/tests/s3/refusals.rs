@@ -26,7 +26,13 @@ fn assert_refused(error: &Error, kind: ErrorKind, words: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_keys_are_denied_and_not_told() {
-    let place = Place::on(Kind::Versity).await;
+    for kind in [Kind::Minio, Kind::Versity] {
+        denies_wrong_keys(kind).await;
+    }
+}
+
+async fn denies_wrong_keys(kind: Kind) {
+    let place = Place::on(kind).await;
     let with = |folder: &tempfile::TempDir| S3Options {
         credentials: Credentials::Files(KeyFiles::in_folder(folder.path())),
         ..place.options("x")
@@ -58,7 +64,7 @@ async fn keys_that_are_renewed_are_taken_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_is_not_there_is_a_mistake_of_the_options() {
-    for kind in [Kind::Versity, Kind::Moto] {
+    for kind in [Kind::Minio, Kind::Versity, Kind::Moto] {
         let place = Place::on(kind).await;
         for writable in [true, false] {
             let bucket = "no-such-bucket".to_owned();
