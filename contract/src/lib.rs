@@ -15,6 +15,7 @@ mod progress;
 mod reason;
 mod reference;
 mod report;
+mod s3;
 mod secret;
 mod task;
 
@@ -35,5 +36,6 @@ pub use report::{
     MAX_WARNING_BYTES, MAX_WARNINGS, Message, Method, MethodChoice, Outcome, Report, ReportBody,
     RestoreReport, RunState, ServerReport, VerificationLevel, VerificationReport,
 };
+pub use s3::{S3Access, S3CredentialFiles};
 pub use secret::SecretString;
 pub use task::{Action, BackupAction, EncryptionAccess, FindAction, GlobalsPolicy, InitAction, Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint, RepositoryAccess, RestoreAction, RestoreDatabase, RestoreStrategy, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION, Task, TaskError};

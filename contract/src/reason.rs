@@ -169,11 +169,11 @@ reasons! {
     /// the storage did not answer as it should
     StorageUnavailable: Retryable, Retryable, JOBS, "Look at the volume or the store, and at its events.";
     /// the storage is full
-    StorageFull: Fatal, NoSpace, JOBS, "Make room on the volume, or enlarge it. What was written before stays valid.";
+    StorageFull: Fatal, NoSpace, JOBS, "Make room on the volume, or enlarge it; for a bucket, raise its quota. What was written before stays valid.";
     /// the storage may not be written or read by this user
-    StoragePermissionDenied: Fatal, Denied, JOBS, "Give the Job's user (fsGroup) read and write access to the volume.";
+    StoragePermissionDenied: Fatal, Denied, JOBS, "Give the Job's user (fsGroup) read and write access to the volume; for a bucket, the keys or the role the rights that docs/storage.md lists.";
     /// the storage cannot keep the promises that a repository needs
-    StorageUnsuitable: Fatal, Incompatible, JOBS, "Use a file system with hard links or rename without replacement.";
+    StorageUnsuitable: Fatal, Incompatible, JOBS, "Use a file system with hard links or rename without replacement; for a bucket, a server that takes single objects of 32 MiB.";
 
     // Reaching the server.
     /// the host's name is not known

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{DatabaseSelection, Failure, PostgresqlAccess, Reason, SecretFile};
+use crate::{DatabaseSelection, Failure, PostgresqlAccess, Reason, S3Access, SecretFile};
 
 /// Version of the task's shape. A runner refuses another one.
 pub const TASK_VERSION: u32 = 1;
@@ -134,6 +134,8 @@ pub enum StorageAccess {
         /// Absolute path in the pod.
         path: String,
     },
+    /// A place in a bucket.
+    S3(S3Access),
 }
 
 /// How a repository is encrypted.

@@ -68,11 +68,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RepositoryArgs {
-    /// The repository: file:///absolute/path.
+    /// The repository: file:///absolute/path or s3://BUCKET/PREFIX.
     #[arg(value_name = "REPO", value_parser = Address::<RepositoryUri>::parser())]
     pub(crate) repository: RepositoryUri,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
     /// No byte for so long is an error.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = 1..)]
     stall_timeout: i64,
@@ -83,6 +85,31 @@ impl RepositoryArgs {
     pub(crate) fn stall_timeout(&self) -> Duration {
         Duration::from_secs(self.stall_timeout.unsigned_abs())
     }
+}
+
+/// How to reach a bucket.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Repositories in a bucket (s3://)")]
+pub(crate) struct S3Args {
+    /// Address of a server that is not AWS: https://HOST[:PORT].
+    #[arg(id = "s3_endpoint", long = "s3-endpoint", value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// The bucket's region; AWS_REGION or the profile's where not given.
+    #[arg(id = "s3_region", long = "s3-region", value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// The bucket stands in the path, not in the host's name; most servers but AWS want that.
+    #[arg(id = "s3_path_style", long = "s3-path-style")]
+    pub(crate) path_style: bool,
+    /// File with the CA's certificates (PEM); the system's where absent.
+    #[arg(id = "s3_ca_file", long = "s3-ca-file", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Folder with the files accessKeyId, secretAccessKey and, if there is one,
+    /// sessionToken; AWS's usual places (environment, profile, role) where not given.
+    #[arg(id = "s3_credentials_dir", long = "s3-credentials-dir", value_name = "FOLDER")]
+    pub(crate) credentials_dir: Option<PathBuf>,
+    /// Class in which packs are kept; only classes that give them back at once.
+    #[arg(id = "s3_storage_class", long = "s3-storage-class", value_name = "CLASS")]
+    pub(crate) storage_class: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,12 @@ use std::io::{IsTerminal as _, Write};
 use std::sync::LazyLock;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// All bars of the program; lines that are written meanwhile go above them.
 static BARS: LazyLock<MultiProgress> =
@@ -37,11 +41,19 @@ pub(crate) fn log(is_for_a_job: bool) {
         .with_env_filter(asked.unwrap_or_else(|| EnvFilter::new(usual)))
         .with_writer(AboveTheBar)
         .with_ansi(std::io::stderr().is_terminal() && wants_colours());
+    let fit_to_show = filter_fn(is_fit_to_show);
     if is_short {
-        log.without_time().with_target(false).init();
+        log.without_time().with_target(false).finish().with(fit_to_show).init();
     } else {
-        log.init();
+        log.finish().with(fit_to_show).init();
     }
+}
+
+/// Whether a line may be shown to anybody at all. Libraries of the object stores and
+/// of HTTP write whole requests into their debug logs, tokens included.
+fn is_fit_to_show(line: &Metadata<'_>) -> bool {
+    const TALKATIVE: [&str; 5] = ["aws_", "hyper", "h2", "rustls", "tower"];
+    *line.level() <= Level::WARN || !TALKATIVE.iter().any(|name| line.target().starts_with(name))
 }
 
 /// <https://no-color.org>: set to anything but nothing, it means no.

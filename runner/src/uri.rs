@@ -1,4 +1,4 @@
-//! Addresses on the command line: `file:///path` for a repository,
+//! Addresses on the command line: `file:///path` or `s3://bucket/prefix` for a repository,
 //! `postgresql://user@host:5432/database` for a server.
 
 use std::path::PathBuf;
@@ -12,6 +12,12 @@ use url::{ParseError, Url};
 pub(crate) enum RepositoryUri {
     /// A folder.
     File(PathBuf),
+    /// A place in a bucket. How to reach it stands in flags.
+    S3 {
+        bucket: String,
+        /// Without slashes around it; may be empty.
+        prefix: String,
+    },
 }
 
 impl std::str::FromStr for RepositoryUri {
@@ -21,18 +27,21 @@ impl std::str::FromStr for RepositoryUri {
     fn from_str(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| {
             Failure::new(Reason::UsageError, format!("the repository's address is wrong: {why}"))
-                .with_hint("Write file:///absolute/path.")
+                .with_hint("Write file:///absolute/path or s3://BUCKET/PREFIX.")
         };
         if text.starts_with('/') {
             return Err(refuse("it is a path without file://")
                 .with_hint(format!("Write file://{text}, with % as %25, ? as %3F and # as %23.")));
         }
         let url = Url::parse(text).map_err(|error| refuse(&why_unreadable(error)))?;
-        if url.scheme() != "file" {
+        if !matches!(url.scheme(), "file" | "s3") {
             return Err(refuse(&format!("{}: is not supported by this release", url.scheme())));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(refuse("a folder has no options; write ? as %3F and # as %23"));
+            return Err(refuse("it has no options; write ? as %3F and # as %23"));
+        }
+        if url.scheme() == "s3" {
+            return in_bucket(&url, refuse);
         }
         url.to_file_path()
             .map(Self::File)
@@ -40,10 +49,34 @@ impl std::str::FromStr for RepositoryUri {
     }
 }
 
+/// `s3://BUCKET/PREFIX`.
+fn in_bucket(url: &Url, refuse: impl Fn(&str) -> Failure) -> Result<RepositoryUri, Failure> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("it holds keys, which other users of this machine can see").with_hint(
+            "Put the keys into files of mode 0600 and give --s3-credentials-dir FOLDER.",
+        ));
+    }
+    if url.port().is_some() {
+        return Err(
+            refuse("a bucket has no port").with_hint("Give --s3-endpoint https://HOST:PORT.")
+        );
+    }
+    let bucket = url.host_str().unwrap_or_default().to_owned();
+    if bucket.is_empty() {
+        return Err(refuse("it names no bucket"));
+    }
+    let prefix = percent_decode_str(url.path().trim_matches('/')).decode_utf8();
+    let prefix = prefix.map_err(|_| refuse("the prefix is not UTF-8"))?.into_owned();
+    Ok(RepositoryUri::S3 { bucket, prefix })
+}
+
 impl std::fmt::Display for RepositoryUri {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self::File(path) = self;
-        write!(f, "file://{}", path.display())
+        match self {
+            Self::File(path) => write!(f, "file://{}", path.display()),
+            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
     }
 }
 
@@ -123,10 +156,30 @@ mod tests {
             "file:///srv/back%20up".parse::<RepositoryUri>().unwrap(),
             RepositoryUri::File("/srv/back up".into())
         );
-        for wrong in ["/srv/backup", "file://elsewhere/x", "s3://bucket", "file:///x?y=1", ""] {
+        for wrong in ["/srv/backup", "file://elsewhere/x", "gs://bucket", "file:///x?y=1", ""] {
             let failure = wrong.parse::<RepositoryUri>().unwrap_err();
             assert_eq!(failure.reason, Reason::UsageError, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_place_in_a_bucket_is_a_repository() {
+        for (text, bucket, prefix, shown) in [
+            ("s3://acme", "acme", "", "s3://acme"),
+            ("s3://acme/", "acme", "", "s3://acme"),
+            ("s3://acme/shop/eu/", "acme", "shop/eu", "s3://acme/shop/eu"),
+            ("s3://Old_Bucket/a%20b", "Old_Bucket", "a b", "s3://Old_Bucket/a b"),
+        ] {
+            let uri = text.parse::<RepositoryUri>().unwrap();
+            let expected = RepositoryUri::S3 { bucket: bucket.into(), prefix: prefix.into() };
+            assert_eq!((&uri, uri.to_string().as_str()), (&expected, shown));
+        }
+        for wrong in ["s3://", "s3:///x", "s3:acme", "s3://acme:9000/x", "s3://acme/x?region=y"] {
+            assert!(wrong.parse::<RepositoryUri>().is_err(), "{wrong}");
+        }
+        let failure = "s3://AKIA:hunter2@acme/x".parse::<RepositoryUri>().unwrap_err();
+        assert!(!format!("{failure} {}", failure.hint).contains("hunter2"));
+        assert!(failure.hint.contains("--s3-credentials-dir"));
     }
 
     #[test]

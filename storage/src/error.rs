@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dbbackup_contract::{Failure, Reason};
 
@@ -27,6 +28,9 @@ pub enum ErrorKind {
     Silent,
     /// The store cannot keep the promises of the contract.
     Unsuitable,
+    /// What was said of the store is wrong: there is no such bucket, it lies in
+    /// another region, no credentials were given. Nothing but a correction helps.
+    Misconfigured,
     /// The caller broke the contract: a bad name, an object that is too large.
     Misuse,
 }
@@ -72,6 +76,8 @@ pub struct Error {
     pub name: String,
     /// The store's own words.
     pub detail: String,
+    /// How long the store asks to be left alone before the next try.
+    pub retry_after: Option<Duration>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -84,7 +90,15 @@ impl Error {
         name: impl Into<String>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { kind, operation, name: name.into(), detail: detail.into(), source: None }
+        let (name, detail) = (name.into(), detail.into());
+        Self { kind, operation, name, detail, retry_after: None, source: None }
+    }
+
+    /// The same failure of a store that asks for a pause.
+    #[must_use]
+    pub fn retry_after(mut self, pause: Option<Duration>) -> Self {
+        self.retry_after = pause;
+        self
     }
 
     /// The same failure with its cause.
@@ -123,6 +137,7 @@ impl From<Error> for Failure {
             ErrorKind::Unavailable => Reason::StorageUnavailable,
             ErrorKind::Silent => Reason::Stalled,
             ErrorKind::Unsuitable => Reason::StorageUnsuitable,
+            ErrorKind::Misconfigured => Reason::InvalidSpec,
             ErrorKind::Misuse => Reason::Internal,
         };
         let message = match error.kind {

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use crate::{Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store};
+use crate::{
+    Capabilities, Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store,
+};
 
 /// What happens at the write that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +200,10 @@ impl Store for FaultyStore {
     async fn delete(&self, name: &str) -> Result<()> {
         self.count(|counts| counts.deletes += 1);
         self.write(Operation::Delete, name, self.inner.delete(name)).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
     }
 }
 

@@ -4,23 +4,27 @@
 //! A store knows names and bytes. What they mean is `dbbackup-repository`'s
 //! business; it sees every place through [`Store`].
 
+mod capabilities;
 mod conformance;
 mod error;
 mod faulty;
 mod memory;
+mod repeater;
 mod retrying;
 mod store;
 mod timed;
 mod volume;
 
+pub use capabilities::{Capabilities, Checksums, CreateIfAbsent};
 pub use conformance::{ConformanceError, check_conformance};
 pub use error::{Error, ErrorKind, Operation, Result};
 pub use faulty::{CallCounts, Effect, FaultyStore};
 pub use memory::MemoryStore;
-pub use retrying::{RetryPolicy, RetryingStore};
+pub use repeater::{Repeater, RetryPolicy};
+pub use retrying::RetryingStore;
 pub use store::{
     Creation, Listing, MAX_OBJECT_BYTES, ObjectInfo, Store, collect_listing, validate_name,
-    validate_prefix,
+    validate_prefix, validate_size,
 };
 pub use timed::TimedStore;
 pub use volume::{VolumeOptions, VolumeStore};

@@ -9,10 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use crate::store::validate_size;
 use crate::{
-    Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store, validate_name,
-    validate_prefix,
+    Capabilities, Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store,
+    validate_name, validate_prefix, validate_size,
 };
 
 /// Objects in memory.
@@ -119,6 +118,10 @@ impl Store for MemoryStore {
         validate_name(Operation::Delete, name)?;
         self.lock().remove(name);
         Ok(())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::LOCAL
     }
 }
 

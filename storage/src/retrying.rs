@@ -1,41 +1,14 @@
-//! Tries again what a store could not do, with growing and scattered delays.
+//! A store that tries again what another one could not do.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Creation, ErrorKind, Listing, ObjectInfo, Result, Store};
-
-/// How often and how long it is tried again.
-///
-/// Exponential back-off with full jitter (Brooker, *Exponential Backoff And
-/// Jitter*, AWS Architecture Blog, 2015): the n-th delay is drawn evenly from 0
-/// to `first_delay × 2^n`, `longest_delay` at most.
-#[derive(Clone, Copy, Debug)]
-pub struct RetryPolicy {
-    /// Tries in all, the first included.
-    pub tries: u32,
-    /// Upper end of the first delay.
-    pub first_delay: Duration,
-    /// Upper end of any delay.
-    pub longest_delay: Duration,
-}
-
-impl Default for RetryPolicy {
-    /// Seven tries within about half a minute: a restart of a store, not an outage,
-    /// which the Job's own retries outlast.
-    fn default() -> Self {
-        Self {
-            tries: 7,
-            first_delay: Duration::from_millis(200),
-            longest_delay: Duration::from_secs(15),
-        }
-    }
-}
+use crate::{
+    Capabilities, Creation, ErrorKind, Listing, ObjectInfo, Repeater, Result, RetryPolicy, Store,
+};
 
 /// Wraps a store and repeats what failed as [`ErrorKind::Unavailable`].
 ///
@@ -45,83 +18,49 @@ impl Default for RetryPolicy {
 #[derive(Debug)]
 pub struct RetryingStore {
     inner: Arc<dyn Store>,
-    policy: RetryPolicy,
-    random: AtomicU64,
+    repeater: Repeater,
 }
 
 impl RetryingStore {
     /// Repeats by `policy`; `seed` scatters the delays.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, policy: RetryPolicy, seed: u64) -> Self {
-        Self { inner, policy, random: AtomicU64::new(seed) }
-    }
-
-    fn delay(&self, failures: u32) -> Duration {
-        let ceiling = self
-            .policy
-            .first_delay
-            .saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX))
-            .min(self.policy.longest_delay);
-        // SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): delays need no better.
-        let mut x = self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^= x >> 31;
-        ceiling.mul_f64((x >> 11) as f64 / (1_u64 << 53) as f64)
-    }
-
-    async fn repeat<T, F, R>(&self, mut operation: F) -> Result<T>
-    where
-        F: FnMut(bool) -> R + Send,
-        R: Future<Output = Result<T>> + Send,
-        T: Send,
-    {
-        let mut failures = 0;
-        loop {
-            match operation(failures > 0).await {
-                Err(error) if error.is_retryable() && failures + 1 < self.policy.tries => {
-                    let delay = self.delay(failures);
-                    tracing::warn!(%error, ?delay, "trying again");
-                    tokio::time::sleep(delay).await;
-                    failures += 1;
-                }
-                done => return done,
-            }
-        }
+        Self { inner, repeater: Repeater::new(policy, seed) }
     }
 }
 
 #[async_trait]
 impl Store for RetryingStore {
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Creation> {
-        self.repeat(|again| {
-            let bytes = bytes.clone();
-            async move {
-                let created = self.inner.create(name, bytes.clone()).await?;
-                if created == Creation::Exists && again {
-                    return match self.inner.get(name).await {
-                        Ok(found) if found == bytes => Ok(Creation::Created),
-                        Ok(_) => Ok(Creation::Exists),
-                        Err(error) if error.kind == ErrorKind::NotFound => Ok(Creation::Exists),
-                        Err(error) => Err(error),
-                    };
+        self.repeater
+            .repeat(|again| {
+                let bytes = bytes.clone();
+                async move {
+                    let created = self.inner.create(name, bytes.clone()).await?;
+                    if created == Creation::Exists && again {
+                        return match self.inner.get(name).await {
+                            Ok(found) if found == bytes => Ok(Creation::Created),
+                            Ok(_) => Ok(Creation::Exists),
+                            Err(error) if error.kind == ErrorKind::NotFound => Ok(Creation::Exists),
+                            Err(error) => Err(error),
+                        };
+                    }
+                    Ok(created)
                 }
-                Ok(created)
-            }
-        })
-        .await
+            })
+            .await
     }
 
     async fn get(&self, name: &str) -> Result<Bytes> {
-        self.repeat(|_| self.inner.get(name)).await
+        self.repeater.repeat(|_| self.inner.get(name)).await
     }
 
     async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        self.repeat(|_| self.inner.get_range(name, range.clone())).await
+        self.repeater.repeat(|_| self.inner.get_range(name, range.clone())).await
     }
 
     async fn head(&self, name: &str) -> Result<ObjectInfo> {
-        self.repeat(|_| self.inner.head(name)).await
+        self.repeater.repeat(|_| self.inner.head(name)).await
     }
 
     /// A listing that breaks off is not repeated here: the caller has seen a part of it.
@@ -130,7 +69,11 @@ impl Store for RetryingStore {
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
-        self.repeat(|_| self.inner.delete(name)).await
+        self.repeater.repeat(|_| self.inner.delete(name)).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
     }
 }
 

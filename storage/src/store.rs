@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::{Error, ErrorKind, Operation, Result};
+use crate::{Capabilities, Error, ErrorKind, Operation, Result};
 
 /// Largest object that a store has to take, in bytes (`docs/format.md`, invariant 4).
 pub const MAX_OBJECT_BYTES: usize = 32 * 1024 * 1024;
@@ -49,8 +49,9 @@ pub type Listing<'a> = BoxStream<'a, Result<ObjectInfo>>;
 /// - **Objects never change.** [`create`](Store::create) makes a whole object or
 ///   none, also when the process or the machine dies in the middle, and never
 ///   replaces one. Of several that create the same name at the same time exactly
-///   one gets [`Creation::Created`]. When it returns, the object survives a
-///   power cut.
+///   one gets [`Creation::Created`], but for places whose
+///   [`capabilities`](Store::capabilities) say otherwise. When it returns, the
+///   object survives a power cut.
 /// - **Reading sees what was created.** After `Created`, every `get`,
 ///   `get_range` and `head` by anybody sees the object. Listings may lag: they
 ///   may miss what is new and show what was deleted a while ago. They come in no
@@ -98,6 +99,12 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// See [`ErrorKind`].
     async fn delete(&self, name: &str) -> Result<()>;
+
+    /// What was found out about the place itself. A driver that has not looked
+    /// claims nothing; a wrapper says what the wrapped one says.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
 }
 
 #[async_trait]
@@ -124,6 +131,10 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
 
     async fn delete(&self, name: &str) -> Result<()> {
         (**self).delete(name).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
     }
 }
 
@@ -172,7 +183,10 @@ fn misuse(operation: Operation, name: &str) -> Error {
 }
 
 /// Refuses what is larger than the contract allows.
-pub(crate) fn validate_size(name: &str, bytes: &Bytes) -> Result<()> {
+///
+/// # Errors
+/// `Misuse` if it is.
+pub fn validate_size(name: &str, bytes: &Bytes) -> Result<()> {
     if bytes.len() > MAX_OBJECT_BYTES {
         return Err(Error::new(
             ErrorKind::Misuse,

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 
-use crate::{Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store};
+use crate::{
+    Capabilities, Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store,
+};
 
 /// Wraps a store whose operations may take no longer than a limit, each for
 /// itself: one object of at most [`crate::MAX_OBJECT_BYTES`], or the next item
@@ -97,6 +99,10 @@ impl Store for TimedStore {
 
     async fn delete(&self, name: &str) -> Result<()> {
         self.within(Operation::Delete, name, self.inner.delete(name)).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
     }
 }
 

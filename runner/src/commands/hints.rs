@@ -33,7 +33,8 @@ fn in_flags(reason: Reason) -> Option<&'static str> {
             "Give more characters of the id; dbbackup-runner snapshots REPO shows it whole."
         }
         Reason::StoragePermissionDenied => {
-            "Run it as a user who may read and write the repository's folder."
+            "Run it as a user who may read and write the repository's folder; for a bucket, with \
+             keys that have the rights that docs/storage.md lists."
         }
         Reason::HostNotFound => "Check the spelling of the host in the server's address.",
         Reason::ServerUnreachable => {

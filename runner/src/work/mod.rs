@@ -8,6 +8,7 @@ mod inspect;
 mod open;
 mod plan;
 mod restore;
+mod storage;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,14 +1,11 @@
 //! Opening the repository that a task or a command names.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use dbbackup_contract::{
-    EncryptionAccess, Failure, KeyAccess, KeyKind, Reason, RepositoryAccess, StorageAccess,
-};
+use dbbackup_contract::{EncryptionAccess, Failure, KeyAccess, KeyKind, Reason, RepositoryAccess};
 use dbbackup_repository::{Encryption, Error, KeySource, Opened, ReadSession, Repository};
-use dbbackup_storage::{Store, TimedStore, VolumeOptions, VolumeStore};
 
+use super::storage::store;
 use crate::patience::briefly;
 
 /// Opens the repository and makes sure that it is the one that was pinned.
@@ -53,17 +50,6 @@ pub(crate) async fn read_key(key: &KeyAccess) -> Result<KeySource, Failure> {
     reading.await.map_err(|error| {
         Failure::new(Reason::Internal, format!("the reading of a key died: {error}"))
     })?
-}
-
-/// Where the repository is. No answer for `stall_timeout` is a failure that
-/// names it: from here on nothing of a repository waits for ever.
-pub(super) async fn store(
-    access: &StorageAccess,
-    stall_timeout: Duration,
-) -> Result<Arc<dyn Store>, Failure> {
-    let StorageAccess::Volume { path } = access;
-    let opening = VolumeStore::open(path, VolumeOptions::default());
-    Ok(Arc::new(TimedStore::open(format!("the volume {path}"), stall_timeout, opening).await?))
 }
 
 /// The keys' secrets, read afresh; off the caller's thread, since a file may be a

@@ -11,6 +11,10 @@ mod output;
 mod repair;
 mod retention;
 mod round_trip;
+mod s3;
+mod s3_credentials;
+#[path = "../../../storage/s3/tests/s3/server.rs"]
+mod s3_server;
 mod secrets;
 mod stop;
 mod support;

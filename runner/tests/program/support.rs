@@ -72,10 +72,14 @@ impl Place {
 
     /// A place whose repository lies somewhere else.
     pub(crate) fn at(folder: tempfile::TempDir, repository: &Path) -> Self {
+        Self::at_address(folder, format!("file://{}", repository.display()))
+    }
+
+    /// A place whose repository is at this address.
+    pub(crate) fn at_address(folder: tempfile::TempDir, repository: String) -> Self {
         let key = folder.path().join("key");
         // A raw key: no passphrase has to be stretched at each call.
         write_secret(&key, &[7; 32]);
-        let repository = format!("file://{}", repository.display());
         Self { folder, repository, key }
     }
 

@@ -24,10 +24,9 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use self::files::{Publish, Root};
-use crate::store::validate_size;
 use crate::{
-    Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store, validate_name,
-    validate_prefix,
+    Capabilities, Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store,
+    validate_name, validate_prefix, validate_size,
 };
 
 /// Objects that a listing reads ahead of its reader: about 100 bytes each.
@@ -143,6 +142,11 @@ impl Store for VolumeStore {
         validate_name(Operation::Delete, name)?;
         let (root, owned) = (Arc::clone(&self.root), name.to_owned());
         blocking(Operation::Delete, name, move || root.delete(&owned)).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // The file system was asked when it was opened for writing.
+        if self.root.publish().is_some() { Capabilities::LOCAL } else { Capabilities::default() }
     }
 }
 

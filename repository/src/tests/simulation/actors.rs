@@ -117,11 +117,11 @@ async fn inherit(
             }
         }
     }
-    if world.dice(|dice| dice.hits(300)) {
+    if world.dice(|dice| dice.hits(500)) {
         for name in world.names(PACKS) {
             let last = name.rsplit('/').next().and_then(PartName::parse).unwrap();
             let known = packs.iter().any(|pack| pack.entry.name == last);
-            if known || !world.dice(|dice| dice.hits(300)) || attempt.absent.contains(&last) {
+            if known || !world.dice(|dice| dice.hits(500)) || attempt.absent.contains(&last) {
                 continue;
             }
             if let Some(entry) = find_entry(repository, &last, &attempt.id).await? {
@@ -250,6 +250,16 @@ pub(super) async fn retain(process: Arc<Process>, keep: usize) -> Result<()> {
 /// A collection. That it finds snapshots missing is noted; it may have to.
 pub(super) async fn collect(process: Arc<Process>) -> Result<()> {
     let repository = open(&process).await?;
+    for _ in 0..process.world.dice(|dice| 1 + dice.below(3)) {
+        collect_once(&process, &repository).await?;
+        // Somebody is impatient.
+        let pause = process.world.dice(|dice| dice.seconds(30..400));
+        sleep(pause).await;
+    }
+    Ok(())
+}
+
+async fn collect_once(process: &Process, repository: &Repository) -> Result<()> {
     let done = repository.collect(&CollectOptions::default()).await;
     match done {
         Err(Error::SnapshotsMissing(gone)) => {
