@@ -100,7 +100,9 @@ pub enum Error {
     #[error("snapshots are gone that nobody has let go: {}", listed(.0, 5))]
     SnapshotsMissing(Vec<String>),
     /// More would be deleted than the caller allows.
-    #[error("{percent} % of the stored bytes would be deleted, more than the {limit} % that are allowed; the plan is {plan}")]
+    #[error(
+        "{percent} % of the stored bytes would be deleted, more than the {limit} % that are allowed; the plan is {plan}"
+    )]
     TooMuchToDelete {
         /// Share of the stored bytes, in percent, rounded up.
         percent: u64,

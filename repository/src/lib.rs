@@ -47,8 +47,8 @@ pub use access::{Encryption, KeySource};
 pub use check::{
     CheckLevel, CheckOptions, CheckProgress, CheckReport, Loss, Note, Problem, Sample, Touched,
 };
-pub use collector::{Blocker, CollectOptions, CollectReport, SHORTEST_GRACE};
 pub use chunker::Cutting;
+pub use collector::{Blocker, CollectOptions, CollectReport, SHORTEST_GRACE};
 pub use decisions::ForgetReason;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Result};

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::collector::Absent;
 use crate::envelope::{Kind, open_object};
 use crate::environment::random;
-use crate::keyring::Keyring;
-use crate::collector::Absent;
 use crate::guards::{Guard, holds};
 use crate::head::{HeadObject, Tombstone, TombstoneReason, encode_tombstone};
+use crate::keyring::Keyring;
 use crate::names::{RunName, SnapshotId, parse_number};
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
@@ -151,7 +151,8 @@ impl Repository {
         if series.is_empty() || series.contains('\0') {
             return Err(Error::Misuse(format!("{series:?} is no name of a series")));
         }
-        let early = if holds(Guard::SessionFirst) { None } else { Some(inner.absent_packs().await?) };
+        let early =
+            if holds(Guard::SessionFirst) { None } else { Some(inner.absent_packs().await?) };
         let id = loop {
             let fence = Some(TombstoneReason::Retry);
             match self.resolve_run(series, run_id, slot_time, fence).await? {

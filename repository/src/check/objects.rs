@@ -8,8 +8,8 @@ use crate::config::{Config, config_number};
 use crate::envelope::Kind;
 use crate::key_slot::Slot;
 use crate::names::{
-    BLOCKERS, CONDEMNED, CONFIG, KEYS, MARKS, META, PACKS, PartName, SESSIONS, SNAPSHOTS, SnapshotId, VERDICT,
-    WRITTEN_OFF, is_ours, parse_number,
+    BLOCKERS, CONDEMNED, CONFIG, KEYS, MARKS, META, PACKS, PartName, SESSIONS, SNAPSHOTS,
+    SnapshotId, VERDICT, WRITTEN_OFF, is_ours, parse_number,
 };
 use crate::{Error, Result};
 

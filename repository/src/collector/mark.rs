@@ -140,9 +140,8 @@ impl Repository {
         if holds(Guard::ReadBlockers) {
             names.extend(named.iter().cloned());
         }
-        let mut found = stream::iter(names)
-            .map(|id| self.look_at(id))
-            .buffer_unordered(HEADS_AT_ONCE);
+        let mut found =
+            stream::iter(names).map(|id| self.look_at(id)).buffer_unordered(HEADS_AT_ONCE);
         let mut gone = Vec::new();
         while let Some(found) = found.try_next().await? {
             match found {
@@ -261,7 +260,10 @@ impl Repository {
             }
         }
         if known.heads.len() > MAX_KNOWN {
-            tracing::warn!(snapshots = known.heads.len(), "too many snapshots to remember them all");
+            tracing::warn!(
+                snapshots = known.heads.len(),
+                "too many snapshots to remember them all"
+            );
             return Ok(());
         }
         // Whoever was quicker has read no less.

@@ -106,12 +106,8 @@ impl Repository {
             Error::Missing(_) => Error::Fenced(session.to_string()),
             error => error,
         })?;
-        let collection = Collection {
-            repository: self,
-            options,
-            clock,
-            report: CollectReport::default(),
-        };
+        let collection =
+            Collection { repository: self, options, clock, report: CollectReport::default() };
         let done = collection.run().await;
         // One that dies leaves it; it counts for nothing, and goes a day later.
         inner.store.delete(&name).await?;
@@ -277,11 +273,7 @@ impl Collection<'_> {
     }
 
     /// Sessions that have left something and may still commit.
-    async fn unresolved(
-        &self,
-        marked: &Marked,
-        stored: &Stored,
-    ) -> Result<BTreeSet<SnapshotId>> {
+    async fn unresolved(&self, marked: &Marked, stored: &Stored) -> Result<BTreeSet<SnapshotId>> {
         let mut unresolved = BTreeSet::new();
         for id in stored.sessions() {
             let resolved = marked.heads.contains_key(&id) || marked.tombstones.contains(&id);
@@ -342,8 +334,7 @@ impl Collection<'_> {
         self.repository.remember(n, marked, self.clock.now()).await?;
         let decided = inner.decided().await?;
         let over = |id: &SnapshotId| {
-            marked.settled.contains(id)
-                || decided.contains(id) && !marked.heads.contains_key(id)
+            marked.settled.contains(id) || decided.contains(id) && !marked.heads.contains_key(id)
         };
         self.report.removed_sessions = sessions.remove_traces(inner, over).await?;
         // Notes that a frozen collector has written behind the verdict.

@@ -7,9 +7,9 @@ use futures::StreamExt;
 
 use super::mark::Marked;
 use super::notes::{MAX_CONDEMNED, Parts};
+use crate::Result;
 use crate::names::{META, PACKS, PartName, SnapshotId};
 use crate::repository::Inner;
-use crate::Result;
 
 /// Every pack and meta object with its size: about 60 bytes each, 4 MB for a
 /// tebibyte of packs.
@@ -69,9 +69,7 @@ impl Stored {
 
     /// These were deleted.
     pub(super) fn remove(&mut self, parts: &Parts) {
-        for (names, sizes) in
-            [(&parts.packs, &mut self.packs), (&parts.metas, &mut self.metas)]
-        {
+        for (names, sizes) in [(&parts.packs, &mut self.packs), (&parts.metas, &mut self.metas)] {
             for name in names.iter().filter_map(|name| PartName::parse(name)) {
                 sizes.remove(&name);
             }

@@ -45,8 +45,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) async fn list(inner: &Inner, clock: StoreClock) -> Result<Self> {
-        let mut all =
-            Self { at: clock.now(), sessions: BTreeMap::new(), beats: BTreeMap::new() };
+        let mut all = Self { at: clock.now(), sessions: BTreeMap::new(), beats: BTreeMap::new() };
         // Sessions first: of those that are listed, no beat is older.
         for object in collect_listing(inner.store.list(SESSIONS)).await? {
             let last = object.name.strip_prefix(SESSIONS).unwrap_or_default();

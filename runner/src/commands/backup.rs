@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use dbbackup_contract::{BackupAction, DatabaseSelection, ExitCode, Failure, MadeBy, Origin, Report, Source};
+use dbbackup_contract::{
+    BackupAction, DatabaseSelection, ExitCode, Failure, MadeBy, Origin, Report, Source,
+};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 

@@ -84,10 +84,10 @@ fn policy(args: &RuleArgs) -> Result<Policy, Failure> {
         let hint = "Say at least one rule, such as --keep-daily 7, or name a --snapshot.";
         return Err(wrong("no rule was given that lets anything go".into()).with_hint(hint));
     }
-    let zone = TimeZone::get(&args.time_zone)
-        .map_err(|_| wrong(format!("{:?} is no time zone", args.time_zone)).with_hint(
-            "Write a name such as Europe/Berlin, or UTC.",
-        ))?;
+    let zone = TimeZone::get(&args.time_zone).map_err(|_| {
+        wrong(format!("{:?} is no time zone", args.time_zone))
+            .with_hint("Write a name such as Europe/Berlin, or UTC.")
+    })?;
     Ok(Policy { rules, zone })
 }
 

@@ -45,10 +45,8 @@ pub(crate) async fn plan_forgetting<'p>(
 ) -> Result<Plan, Failure> {
     let pinned = repository.pinned().await?;
     let list = repository.snapshots(None).await?;
-    let mut plan = Plan {
-        snapshots: list.snapshots.len() + list.unreadable.len(),
-        decisions: Vec::new(),
-    };
+    let mut plan =
+        Plan { snapshots: list.snapshots.len() + list.unreadable.len(), decisions: Vec::new() };
     let mut by_series = BTreeMap::<&str, Vec<&Snapshot>>::new();
     for snapshot in &list.snapshots {
         by_series.entry(&snapshot.about().series).or_default().push(snapshot);
@@ -101,8 +99,9 @@ fn plan_series(
 fn state(snapshot: &Snapshot) -> State {
     match snapshot.report().get("outcome") {
         None => State::Ended(Outcome::Succeeded),
-        Some(outcome) => serde_json::from_value(outcome.clone())
-            .map_or(State::Unreadable, State::Ended),
+        Some(outcome) => {
+            serde_json::from_value(outcome.clone()).map_or(State::Unreadable, State::Ended)
+        }
     }
 }
 

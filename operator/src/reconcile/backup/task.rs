@@ -1,7 +1,8 @@
 //! The tasks of a `Backup`: the run itself, and the question what became of it.
 
 use dbbackup_contract::{
-    Action, BackupAction, Failure, InspectAction, MadeBy, Origin, Reason, Subject, SubjectKind, Task,
+    Action, BackupAction, Failure, InspectAction, MadeBy, Origin, Reason, Subject, SubjectKind,
+    Task,
 };
 use dbbackup_crds::{Backup, BackupRepository, JobSpec, ResolvedBackup};
 use k8s_openapi::api::batch::v1::Job;

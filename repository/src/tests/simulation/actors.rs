@@ -140,8 +140,7 @@ async fn find_entry(
 ) -> Result<Option<PackEntry>> {
     let inner = &repository.inner;
     let session = SnapshotId::parse(&name.session)?;
-    let over = inner.head_object(&session).await?.is_some()
-        || inner.is_forgotten(&session).await?;
+    let over = inner.head_object(&session).await?.is_some() || inner.is_forgotten(&session).await?;
     let Some(object) = inner.find(&name.pack_object()).await? else { return Ok(None) };
     if !over || session == *own {
         return Ok(None);
@@ -301,7 +300,9 @@ pub(super) async fn read(process: Arc<Process>) -> Result<()> {
     let repository = open(&process).await?;
     let session = repository.begin_reading().await?;
     let list = repository.snapshots(None).await?;
-    let Some(snapshot) = choose(&process.world, &list.snapshots) else { return session.end().await };
+    let Some(snapshot) = choose(&process.world, &list.snapshots) else {
+        return session.end().await;
+    };
     // It may have been let go before this session began to hold it.
     let Ok(found) = repository.find(snapshot.id().as_str()).await else {
         return session.end().await;

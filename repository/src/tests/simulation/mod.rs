@@ -24,13 +24,8 @@ use self::world::{Dice, Process, Weather, World};
 use crate::guards::{BROKEN, Guard};
 use crate::keyring::Keyring;
 
-const CALM: Weather = Weather {
-    crashes: 0,
-    freezes: 0,
-    longest_freeze: Duration::ZERO,
-    deafness: 0,
-    lateness: 0,
-};
+const CALM: Weather =
+    Weather { crashes: 0, freezes: 0, longest_freeze: Duration::ZERO, deafness: 0, lateness: 0 };
 
 /// Seeds of one run of the tests.
 const SEEDS: u64 = 2000;
@@ -125,7 +120,8 @@ impl Life {
     /// Quiet weeks in which much goes wrong, or hectic days.
     fn thrown(dice: &mut Dice) -> Self {
         let hectic = dice.hits(300);
-        let longest_freeze = if hectic { dice.seconds(60..7200) } else { dice.seconds(60..4 * DAY) };
+        let longest_freeze =
+            if hectic { dice.seconds(60..7200) } else { dice.seconds(60..4 * DAY) };
         let weather = Weather {
             crashes: dice.below(12),
             freezes: dice.below(15),
@@ -217,7 +213,8 @@ fn seed_that_notices(guard: Guard, likely: u64) -> Option<u64> {
 fn every_broken_guard_is_noticed() {
     // On several threads: each has a guard of its own to break.
     let seeds: Vec<_> = std::thread::scope(|scope| {
-        let search = |(guard, likely)| scope.spawn(move || (guard, seed_that_notices(guard, likely)));
+        let search =
+            |(guard, likely)| scope.spawn(move || (guard, seed_that_notices(guard, likely)));
         GUARDS.map(search).map(|thread| thread.join().unwrap()).into()
     });
     println!("{seeds:?}");

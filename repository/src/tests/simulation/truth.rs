@@ -136,7 +136,10 @@ impl Truth {
             }
         }
         for id in &self.promised {
-            if !self.heads.contains_key(id) && !self.forgotten.contains(id) && !self.stolen.contains_key(id) {
+            if !self.heads.contains_key(id)
+                && !self.forgotten.contains(id)
+                && !self.stolen.contains_key(id)
+            {
                 wrong = Some(format!("snapshot {id} was promised and is gone"));
             }
         }
@@ -154,7 +157,9 @@ impl Truth {
 fn needs(head: &Head) -> Needs {
     let mut needs: Needs = head.metas.iter().map(|meta| meta.name.meta_object()).collect();
     for page in &head.pack_pages {
-        let Place::Inline(piece) = &page.place else { panic!("tables of the simulation are short") };
+        let Place::Inline(piece) = &page.place else {
+            panic!("tables of the simulation are short")
+        };
         let page = parse_packs(&decode_piece(piece).unwrap(), page.entries, &head.sessions);
         let used = page.unwrap().into_iter().filter(crate::tables::UsedPack::is_used);
         needs.extend(used.map(|pack| pack.entry.name.pack_object()));
