@@ -34,18 +34,18 @@ const SEEDS_TO_NOTICE: u64 = 5000;
 /// Each guard, and a seed that noticed that it was broken. After a change of what
 /// is simulated another one may: the test finds it, and prints it.
 const GUARDS: [(Guard, u64); 12] = [
-    (Guard::SessionFirst, 0),
-    (Guard::Inheritance, 0),
-    (Guard::Grace, 0),
-    (Guard::Fence, 0),
-    (Guard::Blockers, 0),
-    (Guard::Verdict, 0),
-    (Guard::ReadBlockers, 0),
-    (Guard::ForgottenRun, 0),
-    (Guard::ForgottenHead, 0),
-    (Guard::DecidedOnce, 0),
-    (Guard::Readers, 0),
-    (Guard::Alarm, 0),
+    (Guard::SessionFirst, 974),
+    (Guard::Inheritance, 9),
+    (Guard::Grace, 1028),
+    (Guard::Fence, 16),
+    (Guard::Blockers, 19),
+    (Guard::Verdict, 1),
+    (Guard::ReadBlockers, 292),
+    (Guard::ForgottenRun, 10),
+    (Guard::ForgottenHead, 74),
+    (Guard::DecidedOnce, 6),
+    (Guard::Readers, 78),
+    (Guard::Alarm, 41),
 ];
 const DAY: u64 = 86_400;
 
@@ -193,10 +193,20 @@ fn seeds(default: u64) -> u64 {
 
 #[test]
 fn nothing_that_is_in_use_is_ever_deleted() {
-    for seed in 0..seeds(SEEDS) {
-        if let Some(violation) = simulate(seed) {
-            panic!("seed {seed}: {violation}");
-        }
+    let (seeds, threads) = (seeds(SEEDS), std::thread::available_parallelism().unwrap().get());
+    let violated = std::thread::scope(|scope| {
+        let search = |first: usize| {
+            scope.spawn(move || {
+                (first as u64..seeds)
+                    .step_by(threads)
+                    .find_map(|seed| simulate(seed).map(|violation| (seed, violation)))
+            })
+        };
+        let searching: Vec<_> = (0..threads).map(search).collect();
+        searching.into_iter().find_map(|thread| thread.join().unwrap())
+    });
+    if let Some((seed, violation)) = violated {
+        panic!("seed {seed}: {violation}");
     }
 }
 
