@@ -135,7 +135,7 @@ pub enum StorageAccess {
         path: String,
     },
     /// A place in a bucket.
-    S3(S3Access),
+    S3(Box<S3Access>),
 }
 
 /// How a repository is encrypted.

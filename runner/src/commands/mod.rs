@@ -78,7 +78,7 @@ fn repository_access(args: &RepositoryArgs) -> Result<RepositoryAccess, Failure>
             StorageAccess::Volume { path: path.to_owned() }
         }
         RepositoryUri::S3 { bucket, prefix } => {
-            StorageAccess::S3(s3_access(bucket, prefix, &args.s3)?)
+            StorageAccess::S3(Box::new(s3_access(bucket, prefix, &args.s3)?))
         }
     };
     Ok(RepositoryAccess {
