@@ -7,4 +7,5 @@ mod deduplication;
 mod fixture;
 mod golden;
 mod opening;
+mod partial_nights;
 mod reading;

@@ -18,6 +18,7 @@ mod memory;
 mod meta;
 mod pack_use;
 mod packer;
+mod predecessors;
 mod recent;
 mod recipe_builder;
 mod shared;
@@ -36,6 +37,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use self::commit::{CommitFacts, CommitInfo};
 pub use self::memory::writer_memory_bytes;
 use self::packer::Packer;
+use self::predecessors::Predecessors;
 use self::shared::{Parts, Shared};
 pub use self::stream::{StreamSummary, StreamWriter};
 use crate::chunker::Cutting;
@@ -134,8 +136,8 @@ impl Repository {
         // W2: what is condemned is read after the session exists, and before the
         // predecessor is.
         let absent = self.inner.absent_packs().await?;
-        let predecessor = self.newest(&options.series, None).await?;
-        Ok(Begun::Started(SnapshotWriter::start(self, options, id, absent, predecessor)?))
+        let predecessors = Predecessors::find(self, &options.series).await?;
+        Ok(Begun::Started(SnapshotWriter::start(self, options, id, absent, predecessors)?))
     }
 
     /// The newest snapshot of a series that can be read; `before` leaves out
@@ -145,25 +147,38 @@ impl Repository {
         series: &str,
         before: Option<Timestamp>,
     ) -> Result<Option<Snapshot>> {
-        let inner: &Inner = &self.inner;
-        let prefix = format!("{SNAPSHOTS}{}", series_prefix(&inner.keys, series));
-        let listed = dbbackup_storage::collect_listing(inner.store.list(&prefix)).await?;
-        for object in listed.iter().rev() {
-            let Some(Ok(id)) = object.name.strip_prefix(SNAPSHOTS).map(SnapshotId::parse) else {
-                continue;
-            };
-            match inner.head_object(&id).await {
-                Ok(Some((HeadObject::Head(head), digest))) => {
-                    if before.is_none_or(|before| head.about.slot_time < before) {
-                        return Ok(Some(Snapshot::new(self, id, *head, digest)));
+        for id in self.names_of(series).await? {
+            match self.snapshot(&id).await {
+                Ok(Some(snapshot)) => {
+                    if before.is_none_or(|before| snapshot.about().slot_time < before) {
+                        return Ok(Some(snapshot));
                     }
                 }
-                Ok(Some((HeadObject::Tombstone, _)) | None) => {}
+                Ok(None) => {}
                 Err(error @ Error::Storage(_)) => return Err(error),
                 Err(error) => tracing::warn!(%error, snapshot = %id, "passed over"),
             }
         }
         Ok(None)
+    }
+
+    /// Names of a series' snapshots and tombstones, newest first.
+    async fn names_of(&self, series: &str) -> Result<Vec<SnapshotId>> {
+        let inner: &Inner = &self.inner;
+        let prefix = format!("{SNAPSHOTS}{}", series_prefix(&inner.keys, series));
+        let listed = dbbackup_storage::collect_listing(inner.store.list(&prefix)).await?;
+        let parse = |name: &str| SnapshotId::parse(name.strip_prefix(SNAPSHOTS)?).ok();
+        Ok(listed.iter().rev().filter_map(|object| parse(&object.name)).collect())
+    }
+
+    /// A snapshot; `None` where a tombstone or nothing stands in its place.
+    async fn snapshot(&self, id: &SnapshotId) -> Result<Option<Snapshot>> {
+        Ok(match self.inner.head_object(id).await? {
+            Some((HeadObject::Head(head), digest)) => {
+                Some(Snapshot::new(self, id.clone(), *head, digest))
+            }
+            Some((HeadObject::Tombstone, _)) | None => None,
+        })
     }
 }
 
@@ -173,7 +188,7 @@ impl SnapshotWriter {
         options: SessionOptions,
         id: SnapshotId,
         absent: std::collections::HashSet<String>,
-        predecessor: Option<Snapshot>,
+        predecessors: Predecessors,
     ) -> Result<Self> {
         let workers = options.workers.clamp(1, MAX_WORKERS) as usize;
         let runtime = Handle::current();
@@ -192,7 +207,7 @@ impl SnapshotWriter {
             segments: memory::segments_of_all(workers),
             level: options.compression_level.clamp(1, 19),
             absent,
-            predecessor,
+            predecessors,
         }));
         workers::start(&shared, queue, workers, &runtime)?;
         let fenced = shared.fenced.clone();
@@ -215,10 +230,18 @@ impl SnapshotWriter {
         &self.shared.id
     }
 
-    /// The snapshot whose chunks are known.
+    /// The newest snapshot of the series. A stream that it lacks is looked for in
+    /// the ones before it.
     #[must_use]
     pub fn predecessor(&self) -> Option<&Snapshot> {
-        self.shared.predecessor.as_ref()
+        self.shared.predecessors.newest()
+    }
+
+    /// How often something of an older snapshot could not be read, so that what
+    /// it knew is stored again.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.shared.passed_over()
     }
 
     /// Bytes so far.
@@ -246,6 +269,12 @@ impl SnapshotWriter {
             }
         }
         Ok(StreamWriter::open(Arc::clone(&self.shared), name.to_owned(), cutting).await)
+    }
+
+    /// Lets all recipes stand in meta objects.
+    #[cfg(test)]
+    pub(crate) fn leave_no_room_in_the_head(&self) {
+        self.shared.take_inline(shared::INLINE_RECIPE_BYTES);
     }
 
     /// Takes back every finished stream whose name begins with `prefix`.
