@@ -18,6 +18,7 @@ use crate::keyring::Keyring;
 use crate::names::{RunName, SnapshotId, parse_number};
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
+use crate::writer::Predecessors;
 use crate::{Error, Result};
 
 /// Time between two heartbeats: six of them fit the hour after which a session
@@ -73,8 +74,8 @@ pub(crate) struct BegunAttempt {
     pub(crate) id: SnapshotId,
     /// Packs that it must not refer to.
     pub(crate) absent: Absent,
-    /// The newest snapshot of the series.
-    pub(crate) predecessor: Option<Snapshot>,
+    /// The newest snapshots of the series.
+    pub(crate) predecessors: Predecessors,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -180,8 +181,8 @@ impl Repository {
             Some(early) => early,
             None => inner.absent_packs().await?,
         };
-        let predecessor = self.newest(series, None).await?;
-        Ok(Ok(BegunAttempt { id, absent, predecessor }))
+        let predecessors = Predecessors::find(self, series).await?;
+        Ok(Ok(BegunAttempt { id, absent, predecessors }))
     }
 }
 

@@ -13,5 +13,6 @@ mod independent;
 mod keys;
 mod keys_at_once;
 mod opening;
+mod partial_nights;
 mod reading;
 mod simulation;

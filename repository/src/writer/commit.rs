@@ -64,6 +64,9 @@ pub struct CommitFacts {
     pub start_time: Timestamp,
     /// The time of the commit.
     pub commit_time: Timestamp,
+    /// How often something of an older snapshot could not be read, so that what
+    /// it knew was stored again.
+    pub passed_over: u64,
 }
 
 impl SnapshotWriter {
@@ -88,6 +91,7 @@ impl SnapshotWriter {
             bytes: head.about.bytes.clone(),
             start_time: self.start_time,
             commit_time: head.about.commit_time,
+            passed_over: shared.passed_over(),
         };
         head.about.kind = info.kind;
         head.about.made_by = info.made_by;
@@ -150,7 +154,7 @@ impl SnapshotWriter {
     }
 
     fn about(&self, shared: &Shared, streams: u64) -> About {
-        let predecessor = shared.predecessor.as_ref();
+        let predecessor = shared.predecessors.newest();
         About {
             session: shared.id.to_string(),
             series: self.options.series.clone(),

@@ -18,6 +18,7 @@ mod memory;
 mod meta;
 mod pack_use;
 mod packer;
+mod predecessors;
 mod recent;
 mod recipe_builder;
 mod shared;
@@ -36,6 +37,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use self::commit::{CommitFacts, CommitInfo};
 pub use self::memory::writer_memory_bytes;
 use self::packer::Packer;
+pub(crate) use self::predecessors::Predecessors;
 use self::shared::{Parts, Shared};
 pub use self::stream::{StreamSummary, StreamWriter};
 use crate::chunker::Cutting;
@@ -128,27 +130,39 @@ impl Repository {
         series: &str,
         before: Option<Timestamp>,
     ) -> Result<Option<Snapshot>> {
-        let inner: &Inner = &self.inner;
-        let prefix = format!("{SNAPSHOTS}{}", series_prefix(&inner.keys, series));
-        let listed = dbbackup_storage::collect_listing(inner.store.list(&prefix)).await?;
-        for object in listed.iter().rev() {
-            let Some(Ok(id)) = object.name.strip_prefix(SNAPSHOTS).map(SnapshotId::parse) else {
-                continue;
-            };
-            match inner.head_object(&id).await {
-                Ok(Some((HeadObject::Head(head), digest))) => {
-                    if before.is_none_or(|before| head.about.slot_time < before)
-                        && inner.counts(&id).await?
-                    {
-                        return Ok(Some(Snapshot::new(self, id, *head, digest)));
+        for id in self.names_of(series).await? {
+            match self.snapshot(&id).await {
+                Ok(Some(snapshot)) => {
+                    if before.is_none_or(|before| snapshot.about().slot_time < before) {
+                        return Ok(Some(snapshot));
                     }
                 }
-                Ok(Some((HeadObject::Tombstone, _)) | None) => {}
+                Ok(None) => {}
                 Err(error @ Error::Storage(_)) => return Err(error),
                 Err(error) => tracing::warn!(%error, snapshot = %id, "passed over"),
             }
         }
         Ok(None)
+    }
+
+    /// Names of a series' snapshots and tombstones, newest first.
+    async fn names_of(&self, series: &str) -> Result<Vec<SnapshotId>> {
+        let inner: &Inner = &self.inner;
+        let prefix = format!("{SNAPSHOTS}{}", series_prefix(&inner.keys, series));
+        let listed = dbbackup_storage::collect_listing(inner.store.list(&prefix)).await?;
+        let parse = |name: &str| SnapshotId::parse(name.strip_prefix(SNAPSHOTS)?).ok();
+        Ok(listed.iter().rev().filter_map(|object| parse(&object.name)).collect())
+    }
+
+    /// A snapshot that another one may be built on; `None` where a tombstone or
+    /// nothing stands in its place, or where it does not count.
+    async fn snapshot(&self, id: &SnapshotId) -> Result<Option<Snapshot>> {
+        Ok(match self.inner.head_object(id).await? {
+            Some((HeadObject::Head(head), digest)) if self.inner.counts(id).await? => {
+                Some(Snapshot::new(self, id.clone(), *head, digest))
+            }
+            Some(_) | None => None,
+        })
     }
 }
 
@@ -176,7 +190,7 @@ impl SnapshotWriter {
         options: SessionOptions,
         attempt: BegunAttempt,
     ) -> Result<Self> {
-        let BegunAttempt { id, absent, predecessor } = attempt;
+        let BegunAttempt { id, absent, predecessors } = attempt;
         let workers = options.workers.clamp(1, MAX_WORKERS) as usize;
         let runtime = Handle::current();
         let stop = options.cancel.child_token();
@@ -194,7 +208,7 @@ impl SnapshotWriter {
             segments: memory::segments_of_all(workers),
             level: options.compression_level.clamp(1, 19),
             absent,
-            predecessor,
+            predecessors,
         }));
         workers::start(&shared, queue, workers, &runtime)?;
         let fenced = shared.fenced.clone();
@@ -217,10 +231,18 @@ impl SnapshotWriter {
         &self.shared.id
     }
 
-    /// The snapshot whose chunks are known.
+    /// The newest snapshot of the series. A stream that it lacks is looked for in
+    /// the ones before it.
     #[must_use]
     pub fn predecessor(&self) -> Option<&Snapshot> {
-        self.shared.predecessor.as_ref()
+        self.shared.predecessors.newest()
+    }
+
+    /// How often something of an older snapshot could not be read, so that what
+    /// it knew is stored again.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.shared.passed_over()
     }
 
     /// Bytes so far.
@@ -248,6 +270,12 @@ impl SnapshotWriter {
             }
         }
         Ok(StreamWriter::open(Arc::clone(&self.shared), name.to_owned(), cutting).await)
+    }
+
+    /// Lets all recipes stand in meta objects.
+    #[cfg(test)]
+    pub(crate) fn leave_no_room_in_the_head(&self) {
+        self.shared.take_inline(shared::INLINE_RECIPE_BYTES);
     }
 
     /// Takes back every finished stream whose name begins with `prefix`.

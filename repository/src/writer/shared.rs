@@ -14,12 +14,12 @@ use super::finished::FinishedStream;
 use super::meta::MetaWriter;
 use super::pack_use::PackUses;
 use super::packer::Packer;
+use super::predecessors::Predecessors;
 use super::recent::RecentChunks;
 use super::workers::Job;
 use crate::collector::Absent;
-use crate::names::SnapshotId;
+use crate::names::{PartName, SnapshotId};
 use crate::repository::Inner;
-use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
 /// Bytes of recipes that stand in the head.
@@ -48,8 +48,9 @@ pub(super) struct Shared {
     pub(super) segments: Arc<Semaphore>,
     pub(super) depth: usize,
     pub(super) level: i32,
-    pub(super) absent: Absent,
-    pub(super) predecessor: Option<Snapshot>,
+    absent: Absent,
+    pub(super) predecessors: Predecessors,
+    passed_over: AtomicU64,
     pub(super) totals: Totals,
     pub(super) inline_recipe_bytes: AtomicU64,
 }
@@ -104,7 +105,7 @@ pub(super) struct Parts {
     pub(super) segments: usize,
     pub(super) level: i32,
     pub(super) absent: Absent,
-    pub(super) predecessor: Option<Snapshot>,
+    pub(super) predecessors: Predecessors,
 }
 
 impl Shared {
@@ -129,7 +130,8 @@ impl Shared {
             depth: parts.depth,
             level: parts.level,
             absent: parts.absent,
-            predecessor: parts.predecessor,
+            passed_over: AtomicU64::new(parts.predecessors.damaged()),
+            predecessors: parts.predecessors,
             totals: Totals::default(),
             inline_recipe_bytes: AtomicU64::new(0),
         }
@@ -157,6 +159,24 @@ impl Shared {
             None if self.fenced.is_cancelled() => Error::Fenced(self.id.to_string()),
             None => Error::Cancelled,
         }
+    }
+
+    /// Whether nothing new may refer to a pack: it is condemned (W2). Every way of
+    /// finding a known chunk asks here.
+    pub(super) fn is_absent(&self, pack: &PartName) -> bool {
+        self.absent.contains(pack)
+    }
+
+    /// Notes that something of an older snapshot cannot be read. No backup fails
+    /// for that: what it knew is stored again.
+    pub(super) fn pass_over(&self, error: &Error, what: &str) {
+        tracing::warn!(%error, what, "passed over; chunks that it knew may be stored again");
+        self.passed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often something was passed over.
+    pub(super) fn passed_over(&self) -> u64 {
+        self.passed_over.load(Ordering::Relaxed)
     }
 
     /// An error if the writer was stopped.

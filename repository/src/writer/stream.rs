@@ -12,7 +12,6 @@ use super::finder::Finder;
 use super::finished::{FinishedStream, settle, store};
 use super::recipe_builder::{RecipeBuilder, Source};
 use super::shared::Shared;
-use super::walker::OldStream;
 use super::workers::{Job, SEAL_JOB_BYTES};
 use crate::Result;
 use crate::chunker::Cutting;
@@ -67,7 +66,8 @@ struct Pending {
 
 impl StreamWriter {
     pub(super) async fn open(shared: Arc<Shared>, name: String, cutting: Cutting) -> Self {
-        let finder = OldStream::find(&shared, &name).await.map(|old| Finder::new(old, &shared));
+        let old = shared.predecessors.stream(&shared, &name).await;
+        let finder = old.map(|old| Finder::new(old, &shared));
         let hasher = Box::new(shared.inner.keys.stream_hasher());
         Self {
             shared,

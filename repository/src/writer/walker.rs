@@ -1,12 +1,12 @@
 //! Walks along the predecessor's recipe of a stream and tells which chunks stood
 //! where, ahead of the writer that looks for them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::shared::Shared;
-use crate::collector::Absent;
 use crate::keyring::ChunkId;
 use crate::pack::{Footer, PackEntry};
 use crate::recipe::{End, RunReader};
@@ -20,6 +20,10 @@ use crate::{Error, Result};
 pub(super) const BATCH_CHUNKS: usize = 512;
 /// Batches that the walk is ahead: 32 MiB of the stream.
 pub(super) const BATCHES_AHEAD: usize = 8;
+
+/// A block of a pack whose blocks are not known: far from both ends of its range,
+/// so that steps from it stay within.
+const SOMEWHERE: u32 = 1 << 31;
 
 /// A chunk of the predecessor.
 #[derive(Clone, Debug)]
@@ -48,10 +52,9 @@ pub(super) struct OldStream {
 }
 
 impl OldStream {
-    /// Finds the stream; `None` where there is none or it cannot be read, since
-    /// no backup fails for what an older one lost.
-    pub(super) async fn find(shared: &Shared, name: &str) -> Option<Arc<Self>> {
-        let snapshot = shared.predecessor.clone()?;
+    /// Finds the stream in a snapshot; `None` where there is none or it cannot be
+    /// read.
+    pub(super) async fn of(snapshot: &Snapshot, shared: &Shared, name: &str) -> Option<Arc<Self>> {
         let found = async {
             let entry = match snapshot.entry(name).await {
                 Err(Error::StreamNotFound { .. }) => return Ok(None),
@@ -68,7 +71,7 @@ impl OldStream {
         match found.await {
             Ok(old) => old.map(Arc::new),
             Err(error) => {
-                warn_unreadable(&error, name);
+                shared.pass_over(&error, name);
                 None
             }
         }
@@ -90,7 +93,13 @@ pub(super) fn start(
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let (old, shared) = (Arc::clone(old), Arc::clone(shared));
     tokio::spawn(async move {
-        let walk = Walk { old: &old, absent: &shared.absent, sender: &sender, batch: Vec::new() };
+        let walk = Walk {
+            old: &old,
+            shared: &shared,
+            sender: &sender,
+            batch: Vec::new(),
+            lost: HashSet::new(),
+        };
         // Whoever has stopped listening wants no more.
         let _: std::result::Result<(), Unheard> = tokio::select! { done = walk.run(from) => done, () = shared.stop.cancelled() => Ok(()) };
     });
@@ -102,9 +111,11 @@ struct Unheard;
 
 struct Walk<'a> {
     old: &'a OldStream,
-    absent: &'a Absent,
+    shared: &'a Shared,
     sender: &'a mpsc::Sender<Vec<Expected>>,
     batch: Vec<Expected>,
+    /// Packs whose footer cannot be read: nothing of them is known.
+    lost: HashSet<u32>,
 }
 
 impl Walk<'_> {
@@ -116,7 +127,7 @@ impl Walk<'_> {
                 match self.segment(&segment.place, position, from).await {
                     Ok(heard) => heard?,
                     // The chunks of this segment are stored again.
-                    Err(error) => warn_unreadable(&error, &self.old.entry.name),
+                    Err(error) => self.shared.pass_over(&error, &self.old.entry.name),
                 }
             }
             position = end;
@@ -141,13 +152,18 @@ impl Walk<'_> {
             let pack = old.packs.get(run.pack as usize).ok_or_else(|| {
                 Error::damaged(format!("the recipe of {}", old.entry.name), "no such pack")
             })?;
-            let footer = old.inner.footers.whole(&old.inner, &pack.entry).await?;
+            let Some(footer) = self.footer(run.pack, &pack.entry).await? else {
+                // Where it ended is not known. What follows stands in the same pack,
+                // wherever in it, or says where in another pack it begins.
+                end = End { pack: run.pack, block: SOMEWHERE, offset: 0 };
+                position += run.length;
+                continue;
+            };
             let (parts, run_end) = spans(&run, &footer.blocks).map_err(malformed)?;
             end = run_end;
-            let absent = self.absent.contains(&pack.entry.name);
             for span in parts {
                 let next = position + u64::from(span.length);
-                if next > from && !absent {
+                if next > from {
                     self.chunks(run.pack, pack, &footer, span, position);
                     if self.batch.len() >= BATCH_CHUNKS && self.send().await.is_err() {
                         return Ok(Err(Unheard));
@@ -157,6 +173,22 @@ impl Walk<'_> {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// The footer of a pack that chunks may be taken from.
+    async fn footer(&mut self, index: u32, entry: &PackEntry) -> Result<Option<Arc<Footer>>> {
+        if self.shared.is_absent(&entry.name) || self.lost.contains(&index) {
+            return Ok(None);
+        }
+        match self.old.inner.footers.whole(&self.old.inner, entry).await {
+            Ok(footer) => Ok(Some(footer)),
+            Err(error @ Error::Storage(_)) => Err(error),
+            Err(error) => {
+                self.shared.pass_over(&error, &self.old.entry.name);
+                self.lost.insert(index);
+                Ok(None)
+            }
+        }
     }
 
     /// The whole chunks within a part of a block.
@@ -186,8 +218,4 @@ impl Walk<'_> {
         let batch = std::mem::take(&mut self.batch);
         self.sender.send(batch).await.map_err(|_| Unheard)
     }
-}
-
-fn warn_unreadable(error: &Error, stream: &str) {
-    tracing::warn!(%error, stream, "the predecessor cannot be read here; its chunks are stored again");
 }

@@ -109,7 +109,7 @@ async fn inherit(
     attempt: &BegunAttempt,
 ) -> Result<Vec<UsedPack>> {
     let mut packs = Vec::new();
-    if let Some(predecessor) = &attempt.predecessor {
+    if let Some(predecessor) = attempt.predecessors.newest() {
         for pack in predecessor.packs().await?.iter() {
             let taken = world.dice(|dice| dice.hits(800));
             if taken && pack.is_used() && !attempt.absent.contains(&pack.entry.name) {
@@ -195,7 +195,7 @@ fn head(
         });
         put_pack(&mut page, index as u32, pack);
     }
-    let before = attempt.predecessor.as_ref();
+    let before = attempt.predecessors.newest();
     Head {
         about: About {
             session: attempt.id.to_string(),
