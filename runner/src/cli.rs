@@ -91,7 +91,7 @@ impl RepositoryArgs {
 #[derive(Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Repositories in a bucket (s3://)")]
 pub(crate) struct S3Args {
-    /// Address of a server that is not AWS: https://HOST[:PORT].
+    /// Address of a server that is not AWS: <https://HOST:PORT>.
     #[arg(id = "s3_endpoint", long = "s3-endpoint", value_name = "URL")]
     pub(crate) endpoint: Option<String>,
     /// The bucket's region; AWS_REGION or the profile's where not given.
