@@ -15,7 +15,15 @@ fn store(place: &Place, content: &[u8]) -> String {
 
 /// Bytes that share nothing.
 fn bytes(seed: u8) -> Vec<u8> {
-    (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect()
+    let mut state = u64::from(seed) << 32 | 1;
+    let next = || {
+        // xorshift64 (Marsaglia, 2003): nothing compresses it.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(300_000).collect()
 }
 
 /// Lets a day pass, as far as the files of the repository know.

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::world::{Process, Weather, World};
 use crate::envelope::{Kind, ObjectSeal};
 use crate::head::{About, Head, PackPage, PredecessorRef};
-use crate::names::{PACKS, PartName, SNAPSHOTS, SnapshotId};
+use crate::names::{PartName, SNAPSHOTS, SnapshotId};
 use crate::pack::{OpenPack, PackEntry};
 use crate::piece::{Place, encode_piece};
 use crate::session::{BegunAttempt, Heart};
@@ -102,7 +102,7 @@ fn promise(world: &World, id: &SnapshotId) -> Result<()> {
     Ok(())
 }
 
-/// Packs of the predecessor, and others that are found as by hooks.
+/// Packs of the predecessor, and of other snapshots, as hooks find them.
 async fn inherit(
     world: &World,
     repository: &Repository,
@@ -118,46 +118,20 @@ async fn inherit(
         }
     }
     if world.dice(|dice| dice.hits(500)) {
-        for name in world.names(PACKS) {
-            let last = name.rsplit('/').next().and_then(PartName::parse).unwrap();
-            let known = packs.iter().any(|pack| pack.entry.name == last);
-            if known || !world.dice(|dice| dice.hits(500)) || attempt.absent.contains(&last) {
-                continue;
-            }
-            if let Some(entry) = find_entry(repository, &last, &attempt.id).await? {
-                packs.push(whole(entry));
+        for snapshot in repository.snapshots(None).await?.snapshots {
+            for pack in snapshot.packs().await?.iter() {
+                let known = packs.iter().any(|known: &UsedPack| known.entry == pack.entry);
+                let taken = world.dice(|dice| dice.hits(300));
+                if taken && !known && pack.is_used() && !attempt.absent.contains(&pack.entry.name)
+                    // Its footer is read before it is used.
+                    && repository.inner.exists(&pack.entry.name.pack_object()).await?
+                {
+                    packs.push(pack.clone());
+                }
             }
         }
     }
     Ok(packs)
-}
-
-/// The entry of a pack whose session is over, read from the pack itself.
-async fn find_entry(
-    repository: &Repository,
-    name: &PartName,
-    own: &SnapshotId,
-) -> Result<Option<PackEntry>> {
-    let inner = &repository.inner;
-    let session = SnapshotId::parse(&name.session)?;
-    let over = inner.head_object(&session).await?.is_some() || inner.is_forgotten(&session).await?;
-    let Some(object) = inner.find(&name.pack_object()).await? else { return Ok(None) };
-    if !over || session == *own {
-        return Ok(None);
-    }
-    let mut salt = [0; 32];
-    salt.copy_from_slice(&object[8..40]);
-    Ok(Some(PackEntry {
-        name: name.clone(),
-        size: object.len() as u32,
-        block_table_at: 40,
-        block_table_bytes: 0,
-        chunk_table_bytes: 0,
-        blocks: 1,
-        salt,
-        block_table_tag: [0; 16],
-        chunk_table_tag: [0; 16],
-    }))
 }
 
 fn whole(entry: PackEntry) -> UsedPack {
