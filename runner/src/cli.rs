@@ -1,5 +1,6 @@
 //! The command line: every command and flag, as people read them in `--help`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// List the snapshots of a repository, oldest first.
     Snapshots(SnapshotsArgs),
-    /// Store any bytes: standard input, a file or a folder.
+    /// Store any bytes: standard input, a file, a folder, or what a program writes.
     Store(StoreArgs),
     /// Give back what `store` stored.
     Fetch(FetchArgs),
@@ -337,8 +338,11 @@ pub(crate) struct StoreArgs {
     /// Name of the series: what is stored under the same name shares what did not change.
     pub(crate) name: String,
     /// A file or a folder; standard input where not given.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "command")]
     pub(crate) path: Option<PathBuf>,
+    /// A program and its arguments: its standard output is stored if it ends with exit code 0.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
     /// Print the outcome as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -8,6 +8,7 @@ mod byte_source;
 mod cli;
 mod commands;
 mod patience;
+mod program;
 mod progress;
 mod report_channel;
 mod speed;

@@ -1,4 +1,5 @@
-//! `store`: any bytes through the pipeline: standard input, a file, or a folder.
+//! `store`: any bytes through the pipeline: standard input, a file, a folder, or what
+//! a program writes.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::byte_source::{ByteSource, unreadable};
 use crate::cli::StoreArgs;
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
+use crate::program::Program;
 use crate::progress::ProgressBoard;
 use crate::tree::{self, DATA, Entry, EntryKind, KIND_STREAM, KIND_TREE, TREE};
 use crate::work;
@@ -43,18 +45,13 @@ pub(super) async fn store(
             return show(&snapshot, args.json, started.elapsed());
         }
     };
-    let storing = async {
-        match (&args.path, &entries) {
-            (Some(path), Some(entries)) => store_tree(&writer, path, entries, &board).await,
-            _ => {
-                let input = ByteSource::standard_input()?;
-                store_stream(&writer, DATA, &args.name, input, &board).await?;
-                if writer.totals().read > 0 { Ok(()) } else { Err(nothing_came()) }
-            }
+    match (&args.path, &entries) {
+        (Some(path), Some(entries)) => {
+            unless_stopped(cancel, store_tree(&writer, path, entries, &board)).await?;
         }
-    };
-    let stored = unless_stopped(cancel, storing).await;
-    stored?;
+        _ if !args.command.is_empty() => store_program(&writer, &args, &board, cancel).await?,
+        _ => unless_stopped(cancel, store_input(&writer, &args.name, &board)).await?,
+    }
     let kind = if entries.is_some() { KIND_TREE } else { KIND_STREAM };
     let info = CommitInfo::new(kind, json!({}), json!({}));
     let snapshot = work::committed(cancel, writer, info).await?;
@@ -62,10 +59,44 @@ pub(super) async fn store(
     show(&snapshot, args.json, started.elapsed())
 }
 
+/// Stores standard input.
+async fn store_input(
+    writer: &SnapshotWriter,
+    name: &str,
+    board: &ProgressBoard<'_>,
+) -> Result<(), Failure> {
+    store_stream(writer, DATA, name, ByteSource::standard_input()?, board).await?;
+    if writer.totals().read > 0 { Ok(()) } else { Err(nothing_came()) }
+}
+
+/// Stores what a program writes, and is done only when it has ended well.
+async fn store_program(
+    writer: &SnapshotWriter,
+    args: &StoreArgs,
+    board: &ProgressBoard<'_>,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut program = Program::start(&args.command)?;
+    let storing = async {
+        let mut stream = writer.stream(DATA, Cutting::default()).await?;
+        while let Some(piece) = program.next().await? {
+            stream.write(piece).await?;
+            board.bytes(&args.name, writer.totals().read, None);
+        }
+        stream.finish().await?;
+        Ok::<_, Failure>(())
+    };
+    if let Err(failure) = unless_stopped(cancel, storing).await {
+        program.end().await;
+        return Err(failure);
+    }
+    program.succeeded(cancel).await
+}
+
 /// A program that failed before its first byte looks like this.
 fn nothing_came() -> Failure {
     Failure::new(Reason::UsageError, "standard input was empty: nothing is stored").with_hint(
-        "See whether the program that writes to it has failed. An empty file is stored with --path.",
+        "See whether the program that writes to it has failed. Or let it be started here: store REPO NAME -- COMMAND.",
     )
 }
 

@@ -17,5 +17,6 @@ mod s3_credentials;
 mod s3_server;
 mod secrets;
 mod stop;
+mod store_program;
 mod support;
 mod terminal;
