@@ -63,8 +63,7 @@ fn snapshots_go_by_rules_and_their_space_is_freed() {
     let plan = refused.err.split("the plan is ").nth(1).unwrap().split(' ').next().unwrap();
     assert!(dry.text().contains(plan), "{plan} is not in {}", dry.text());
 
-    let newest = ids.iter().max().unwrap();
-    let pinned = ids.iter().find(|id| *id != newest).unwrap();
+    let [pinned, gone, _newest] = &ids[..] else { panic!("{ids:?}") };
     place.call(["pin", pinned, "--note", "before the migration"]).well();
     let done = place.call(["forget", "--keep-last", "1"]);
     assert_eq!(done.code, Some(0), "{}", done.err);
@@ -84,7 +83,6 @@ fn snapshots_go_by_rules_and_their_space_is_freed() {
     }
     assert!(deleted > 100_000, "{deleted}");
     assert!(size(&folder) < before - 100_000);
-    let gone = ids.iter().find(|id| *id != newest && *id != pinned).unwrap();
     let fetched = place.call(["fetch", gone]);
     assert_eq!(fetched.code, Some(66), "{}", fetched.err);
     assert!(fetched.err.contains("SnapshotForgotten"), "{}", fetched.err);
