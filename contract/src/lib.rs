@@ -5,6 +5,7 @@
 //! data path, name what went wrong by the same table: [`Reason`]. The crate
 //! holds types and pure functions only, so that anything may depend on it.
 
+mod clouds;
 mod connection;
 mod duration;
 mod exit;
@@ -19,6 +20,7 @@ mod s3;
 mod secret;
 mod task;
 
+pub use clouds::{AzureAccess, AzureCredentialFiles, GcsAccess};
 pub use connection::{
     CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
 };

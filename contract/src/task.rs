@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{DatabaseSelection, Failure, PostgresqlAccess, Reason, S3Access, SecretFile};
+use crate::{
+    AzureAccess, DatabaseSelection, Failure, GcsAccess, PostgresqlAccess, Reason, S3Access,
+    SecretFile,
+};
 
 /// Version of the task's shape. A runner refuses another one.
 pub const TASK_VERSION: u32 = 1;
@@ -136,6 +139,10 @@ pub enum StorageAccess {
     },
     /// A place in a bucket.
     S3(Box<S3Access>),
+    /// A place in a container of Azure Blob Storage.
+    AzureBlob(Box<AzureAccess>),
+    /// A place in a bucket of Google Cloud Storage.
+    Gcs(Box<GcsAccess>),
 }
 
 /// How a repository is encrypted.

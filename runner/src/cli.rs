@@ -69,13 +69,18 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RepositoryArgs {
-    /// The repository: file:///absolute/path or s3://BUCKET/PREFIX.
+    /// The repository: file:///absolute/path, s3://BUCKET/PREFIX,
+    /// azure://ACCOUNT/CONTAINER/PREFIX or gs://BUCKET/PREFIX.
     #[arg(value_name = "REPO", value_parser = Address::<RepositoryUri>::parser())]
     pub(crate) repository: RepositoryUri,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
     #[command(flatten)]
     pub(crate) s3: S3Args,
+    #[command(flatten)]
+    pub(crate) azure: AzureArgs,
+    #[command(flatten)]
+    pub(crate) gcs: GcsArgs,
     /// No byte for so long is an error.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = 1..)]
     stall_timeout: i64,
@@ -111,6 +116,38 @@ pub(crate) struct S3Args {
     /// Class in which packs are kept; only classes that give them back at once.
     #[arg(id = "s3_storage_class", long = "s3-storage-class", value_name = "CLASS")]
     pub(crate) storage_class: Option<String>,
+}
+
+/// How to reach a container of Azure Blob Storage.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Repositories in Azure Blob Storage (azure://)")]
+pub(crate) struct AzureArgs {
+    /// Address of the account where it is not in the public cloud: <https://HOST:PORT>.
+    #[arg(id = "azure_endpoint", long = "azure-endpoint", value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// File with the CA's certificates (PEM); the system's where absent.
+    #[arg(id = "azure_ca_file", long = "azure-ca-file", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Folder with the file sasToken or accountKey; the workload identity or managed
+    /// identity of the environment where not given.
+    #[arg(id = "azure_credentials_dir", long = "azure-credentials-dir", value_name = "FOLDER")]
+    pub(crate) credentials_dir: Option<PathBuf>,
+}
+
+/// How to reach a bucket of Google Cloud Storage.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Repositories in Google Cloud Storage (gs://)")]
+pub(crate) struct GcsArgs {
+    /// Address of a server that is not the public one: <https://HOST:PORT>.
+    #[arg(id = "gcs_endpoint", long = "gcs-endpoint", value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// File with the CA's certificates (PEM); the system's where absent.
+    #[arg(id = "gcs_ca_file", long = "gcs-ca-file", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// File with a service account's key (JSON); what GOOGLE_APPLICATION_CREDENTIALS
+    /// names, or the workload identity, where not given.
+    #[arg(id = "gcs_credentials_file", long = "gcs-credentials-file", value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

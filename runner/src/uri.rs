@@ -1,4 +1,5 @@
-//! Addresses on the command line: `file:///path` or `s3://bucket/prefix` for a repository,
+//! Addresses on the command line: `file:///path`, `s3://bucket/prefix`,
+//! `azure://account/container/prefix` or `gs://bucket/prefix` for a repository,
 //! `postgresql://user@host:5432/database` for a server.
 
 use std::path::PathBuf;
@@ -18,6 +19,10 @@ pub(crate) enum RepositoryUri {
         /// Without slashes around it; may be empty.
         prefix: String,
     },
+    /// A place in a container of Azure Blob Storage.
+    Azure { account: String, container: String, prefix: String },
+    /// A place in a bucket of Google Cloud Storage.
+    Gcs { bucket: String, prefix: String },
 }
 
 impl std::str::FromStr for RepositoryUri {
@@ -27,20 +32,23 @@ impl std::str::FromStr for RepositoryUri {
     fn from_str(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| {
             Failure::new(Reason::UsageError, format!("the repository's address is wrong: {why}"))
-                .with_hint("Write file:///absolute/path or s3://BUCKET/PREFIX.")
+                .with_hint(
+                    "Write file:///absolute/path, s3://BUCKET/PREFIX, \
+                     azure://ACCOUNT/CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
+                )
         };
         if text.starts_with('/') {
             return Err(refuse("it is a path without file://")
                 .with_hint(format!("Write file://{text}, with % as %25, ? as %3F and # as %23.")));
         }
         let url = Url::parse(text).map_err(|error| refuse(&why_unreadable(error)))?;
-        if !matches!(url.scheme(), "file" | "s3") {
+        if !matches!(url.scheme(), "file" | "s3" | "azure" | "gs") {
             return Err(refuse(&format!("{}: is not supported by this release", url.scheme())));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("it has no options; write ? as %3F and # as %23"));
         }
-        if url.scheme() == "s3" {
+        if url.scheme() != "file" {
             return in_bucket(&url, refuse);
         }
         url.to_file_path()
@@ -49,16 +57,20 @@ impl std::str::FromStr for RepositoryUri {
     }
 }
 
-/// `s3://BUCKET/PREFIX`.
+/// `s3://BUCKET/PREFIX`, `azure://ACCOUNT/CONTAINER/PREFIX`, `gs://BUCKET/PREFIX`.
 fn in_bucket(url: &Url, refuse: impl Fn(&str) -> Failure) -> Result<RepositoryUri, Failure> {
+    let (keys, endpoint) = match url.scheme() {
+        "azure" => ("--azure-credentials-dir FOLDER", "--azure-endpoint"),
+        "gs" => ("--gcs-credentials-file FILE", "--gcs-endpoint"),
+        _ => ("--s3-credentials-dir FOLDER", "--s3-endpoint"),
+    };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("it holds keys, which other users of this machine can see").with_hint(
-            "Put the keys into files of mode 0600 and give --s3-credentials-dir FOLDER.",
-        ));
+        return Err(refuse("it holds keys, which other users of this machine can see")
+            .with_hint(format!("Put the keys into files of mode 0600 and give {keys}.")));
     }
     if url.port().is_some() {
         return Err(
-            refuse("a bucket has no port").with_hint("Give --s3-endpoint https://HOST:PORT.")
+            refuse("a bucket has no port").with_hint(format!("Give {endpoint} https://HOST:PORT."))
         );
     }
     let bucket = url.host_str().unwrap_or_default().to_owned();
@@ -67,16 +79,32 @@ fn in_bucket(url: &Url, refuse: impl Fn(&str) -> Failure) -> Result<RepositoryUr
     }
     let prefix = percent_decode_str(url.path().trim_matches('/')).decode_utf8();
     let prefix = prefix.map_err(|_| refuse("the prefix is not UTF-8"))?.into_owned();
-    Ok(RepositoryUri::S3 { bucket, prefix })
+    Ok(match url.scheme() {
+        "azure" => {
+            let (container, prefix) = prefix.split_once('/').unwrap_or((&prefix, ""));
+            if container.is_empty() {
+                return Err(refuse("it names no container"));
+            }
+            let (container, prefix) = (container.to_owned(), prefix.to_owned());
+            RepositoryUri::Azure { account: bucket, container, prefix }
+        }
+        "gs" => RepositoryUri::Gcs { bucket, prefix },
+        _ => RepositoryUri::S3 { bucket, prefix },
+    })
 }
 
 impl std::fmt::Display for RepositoryUri {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file://{}", path.display()),
-            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
-            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
-        }
+        let (bucket, prefix) = match self {
+            Self::File(path) => return write!(f, "file://{}", path.display()),
+            Self::S3 { bucket, prefix } => (format!("s3://{bucket}"), prefix),
+            Self::Azure { account, container, prefix } => {
+                (format!("azure://{account}/{container}"), prefix)
+            }
+            Self::Gcs { bucket, prefix } => (format!("gs://{bucket}"), prefix),
+        };
+        f.write_str(&bucket)?;
+        if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }
     }
 }
 
@@ -156,7 +184,7 @@ mod tests {
             "file:///srv/back%20up".parse::<RepositoryUri>().unwrap(),
             RepositoryUri::File("/srv/back up".into())
         );
-        for wrong in ["/srv/backup", "file://elsewhere/x", "gs://bucket", "file:///x?y=1", ""] {
+        for wrong in ["/srv/backup", "file://elsewhere/x", "ftp://bucket", "file:///x?y=1", ""] {
             let failure = wrong.parse::<RepositoryUri>().unwrap_err();
             assert_eq!(failure.reason, Reason::UsageError, "{wrong}");
         }
@@ -180,6 +208,36 @@ mod tests {
         let failure = "s3://AKIA:hunter2@acme/x".parse::<RepositoryUri>().unwrap_err();
         assert!(!format!("{failure} {}", failure.hint).contains("hunter2"));
         assert!(failure.hint.contains("--s3-credentials-dir"));
+    }
+
+    #[test]
+    fn a_place_in_a_cloud_is_a_repository() {
+        let azure = |prefix: &str| RepositoryUri::Azure {
+            account: "acme".into(),
+            container: "backups".into(),
+            prefix: prefix.into(),
+        };
+        let gcs =
+            |prefix: &str| RepositoryUri::Gcs { bucket: "acme".into(), prefix: prefix.into() };
+        for (text, expected, shown) in [
+            ("azure://acme/backups", azure(""), "azure://acme/backups"),
+            ("azure://acme/backups/shop/eu/", azure("shop/eu"), "azure://acme/backups/shop/eu"),
+            ("gs://acme", gcs(""), "gs://acme"),
+            ("gs://acme/a%20b", gcs("a b"), "gs://acme/a b"),
+        ] {
+            let uri = text.parse::<RepositoryUri>().unwrap();
+            assert_eq!((&uri, uri.to_string().as_str()), (&expected, shown));
+        }
+        for (wrong, flag) in [
+            ("azure://acme", ""),
+            ("azure://acme:hunter2@x/y", "--azure-credentials-dir"),
+            ("gs://x:443/y", "--gcs-endpoint"),
+            ("gs://me:hunter2@x/y", "--gcs-credentials-file"),
+        ] {
+            let failure = wrong.parse::<RepositoryUri>().unwrap_err();
+            assert!(!format!("{failure} {}", failure.hint).contains("hunter2"), "{wrong}");
+            assert!(failure.hint.contains(flag), "{wrong}: {}", failure.hint);
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! business; it sees every place through [`Store`].
 
 mod capabilities;
+mod causes;
 mod conformance;
 mod error;
 mod faulty;
+mod limits;
 mod memory;
 mod repeater;
 mod retrying;
@@ -16,9 +18,11 @@ mod timed;
 mod volume;
 
 pub use capabilities::{Capabilities, Checksums, CreateIfAbsent};
+pub use causes::{causes, on_one_line, told};
 pub use conformance::{ConformanceError, check_conformance};
 pub use error::{Error, ErrorKind, Operation, Result};
 pub use faulty::{CallCounts, Effect, FaultyStore};
+pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use repeater::{Repeater, RetryPolicy};
 pub use retrying::RetryingStore;

@@ -16,6 +16,7 @@ mod repair;
 mod restore;
 mod run;
 mod snapshots;
+mod storage;
 mod store;
 
 use std::os::unix::fs::MetadataExt as _;
@@ -23,15 +24,13 @@ use std::path::Path;
 
 use dbbackup_contract::{
     CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind, PostgresqlAccess,
-    Reason, RepositoryAccess, S3Access, S3CredentialFiles, SecretFile, StorageAccess, TlsAccess,
-    UserName,
+    Reason, RepositoryAccess, SecretFile, TlsAccess, UserName,
 };
 use dbbackup_repository::Repository;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, Command, KeyArgs, RepositoryArgs, S3Args, ServerArgs};
+use crate::cli::{Cli, Command, KeyArgs, RepositoryArgs, ServerArgs};
 use crate::patience::unless_stopped;
-use crate::uri::RepositoryUri;
 use crate::work;
 
 /// Runs one command. The exit code says how it ended; a failure has not been printed yet.
@@ -90,47 +89,11 @@ async fn open(args: &RepositoryArgs, cancel: &CancellationToken) -> Result<Repos
 
 /// What a task would say of this repository.
 fn repository_access(args: &RepositoryArgs) -> Result<RepositoryAccess, Failure> {
-    let storage = match &args.repository {
-        RepositoryUri::File(_) if args.s3 != S3Args::default() => {
-            let message = "the --s3-… flags are for repositories in a bucket (s3://)";
-            return Err(Failure::new(Reason::UsageError, message));
-        }
-        RepositoryUri::File(path) => {
-            let path = path.to_str().ok_or_else(|| {
-                Failure::new(Reason::UsageError, format!("{} is not UTF-8", path.display()))
-            })?;
-            StorageAccess::Volume { path: path.to_owned() }
-        }
-        RepositoryUri::S3 { bucket, prefix } => {
-            StorageAccess::S3(Box::new(s3_access(bucket, prefix, &args.s3)?))
-        }
-    };
     Ok(RepositoryAccess {
         name: args.repository.to_string(),
-        storage,
+        storage: storage::access(args)?,
         encryption: encryption_access(&args.key)?,
         expected_id: None,
-    })
-}
-
-/// What a task would say of this bucket.
-fn s3_access(bucket: &str, prefix: &str, args: &S3Args) -> Result<S3Access, Failure> {
-    let credentials = args.credentials_dir.as_deref().map(|folder| {
-        Ok::<_, Failure>(S3CredentialFiles {
-            access_key_id: local_file(&folder.join("accessKeyId"))?,
-            secret_access_key: secret_file(&folder.join("secretAccessKey"))?,
-            session_token: secret_file(&folder.join("sessionToken"))?,
-        })
-    });
-    Ok(S3Access {
-        bucket: bucket.to_owned(),
-        prefix: prefix.to_owned(),
-        endpoint: args.endpoint.clone(),
-        region: args.region.clone(),
-        force_path_style: args.path_style,
-        ca: args.ca_file.as_deref().map(local_file).transpose()?,
-        storage_class: args.storage_class.clone(),
-        credentials: credentials.transpose()?,
     })
 }
 

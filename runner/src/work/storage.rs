@@ -3,9 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbbackup_contract::{Failure, Reason, S3Access, S3CredentialFiles, StorageAccess};
+use dbbackup_contract::{
+    AzureAccess, Failure, GcsAccess, Reason, S3Access, S3CredentialFiles, SecretFile, StorageAccess,
+};
 use dbbackup_engine::read_secret;
 use dbbackup_storage::{CreateIfAbsent, ErrorKind, Store, TimedStore, VolumeOptions, VolumeStore};
+use dbbackup_storage_clouds::{
+    AzureCredentials, AzureKeyFiles, AzurePlace, CloudOptions, CloudStore, GcsCredentials,
+    GcsPlace, Place,
+};
 use dbbackup_storage_s3::{Credentials, KeyFiles, S3Options, S3Store};
 
 /// Where the repository is. No answer for `stall_timeout` is a failure that
@@ -21,16 +27,95 @@ pub(super) async fn store(
             Ok(Arc::new(TimedStore::open(shown, stall_timeout, opening).await?))
         }
         StorageAccess::S3(access) => bucket(access, stall_timeout).await,
+        StorageAccess::AzureBlob(access) => {
+            let owned = access.clone();
+            let options = off_thread(move || azure(&owned)).await?;
+            let whose = "account, container, endpoint, CA or credentials: in storage.azureBlob";
+            cloud(options, stall_timeout, whose, "--azure-…").await
+        }
+        StorageAccess::Gcs(access) => {
+            let owned = access.clone();
+            let options = off_thread(move || gcs(&owned)).await?;
+            let whose = "bucket, endpoint, CA or credentials: in storage.gcs";
+            cloud(options, stall_timeout, whose, "--gcs-…").await
+        }
     }
+}
+
+/// Reads secrets off the caller's thread: a file may be a pipe that somebody has yet to fill.
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(read).await.map_err(|error| {
+        Failure::new(Reason::Internal, format!("the reading of secrets died: {error}"))
+    })?
+}
+
+async fn cloud(
+    options: CloudOptions,
+    stall_timeout: Duration,
+    whose: &str,
+    flags: &str,
+) -> Result<Arc<dyn Store>, Failure> {
+    let shown = options.shown();
+    let opened = TimedStore::open(shown, stall_timeout, CloudStore::open(options)).await;
+    let store = opened.map_err(|error| match error.kind {
+        ErrorKind::Misconfigured => Failure::from(error).with_hint(format!(
+            "Correct {whose} of the BackupRepository, or in the address and the {flags} flags. \
+             docs/storage.md shows how."
+        )),
+        _ => error.into(),
+    })?;
+    Ok(Arc::new(store))
+}
+
+fn azure(access: &AzureAccess) -> Result<CloudOptions, Failure> {
+    let credentials = match &access.credentials {
+        None => AzureCredentials::Ambient,
+        Some(files) => {
+            // One of the two is enough; which one is missing is told by its name.
+            read_secret(&files.sas_token).or_else(|_| read_secret(&files.account_key))?;
+            AzureCredentials::Files(AzureKeyFiles {
+                sas_token: files.sas_token.path(),
+                account_key: files.account_key.path(),
+            })
+        }
+    };
+    let place = Place::Azure(AzurePlace {
+        account: access.account.clone(),
+        container: access.container.clone(),
+        credentials,
+    });
+    Ok(CloudOptions {
+        endpoint: access.endpoint.clone(),
+        ca_pem: pem(access.ca.as_ref())?,
+        ..CloudOptions::new(place, &access.prefix)
+    })
+}
+
+fn gcs(access: &GcsAccess) -> Result<CloudOptions, Failure> {
+    let credentials = match &access.credentials {
+        None => GcsCredentials::Ambient,
+        Some(file) => {
+            read_secret(file)?;
+            GcsCredentials::File(file.path())
+        }
+    };
+    let place = Place::Gcs(GcsPlace { bucket: access.bucket.clone(), credentials });
+    Ok(CloudOptions {
+        endpoint: access.endpoint.clone(),
+        ca_pem: pem(access.ca.as_ref())?,
+        ..CloudOptions::new(place, &access.prefix)
+    })
+}
+
+fn pem(ca: Option<&SecretFile>) -> Result<Option<Vec<u8>>, Failure> {
+    ca.map(|file| read_secret(file).map(|pem| pem.to_vec())).transpose()
 }
 
 async fn bucket(access: &S3Access, stall_timeout: Duration) -> Result<Arc<dyn Store>, Failure> {
     let owned = access.clone();
-    // Off the caller's thread: a file may be a pipe that somebody has yet to fill.
-    let reading = tokio::task::spawn_blocking(move || options(&owned));
-    let options = reading.await.map_err(|error| {
-        Failure::new(Reason::Internal, format!("the reading of secrets died: {error}"))
-    })??;
+    let options = off_thread(move || options(&owned)).await?;
     let shown = format!("the bucket {}", options.shown());
     let opened = TimedStore::open(shown.clone(), stall_timeout, S3Store::open(options)).await;
     let store = opened.map_err(|error| match error.kind {
@@ -40,23 +125,27 @@ async fn bucket(access: &S3Access, stall_timeout: Duration) -> Result<Arc<dyn St
         ),
         _ => error.into(),
     })?;
+    // Two runs would believe that the same object is theirs, and the first `init` of two
+    // would lose its key.
     if store.capabilities().create_if_absent != CreateIfAbsent::Obeyed {
-        tracing::warn!(
-            "{shown} does not keep what exists from being replaced; docs/storage.md says what is \
-             weaker then"
+        let message = format!(
+            "{shown}: the server replaces what exists, though it is asked not to (If-None-Match)"
         );
+        return Err(Failure::new(Reason::StorageUnsuitable, message).with_hint(
+            "Use a server that obeys conditional writes, or a version of it that does; \
+             docs/storage.md names some. If a proxy takes the header away, let it pass.",
+        ));
     }
     Ok(Arc::new(store))
 }
 
 fn options(access: &S3Access) -> Result<S3Options, Failure> {
-    let ca_pem = access.ca.as_ref().map(|file| read_secret(file).map(|pem| pem.to_vec()));
     let storage_class = access.storage_class.as_deref().map(str::parse).transpose();
     Ok(S3Options {
         region: access.region.clone(),
         endpoint: access.endpoint.clone(),
         force_path_style: access.force_path_style,
-        ca_pem: ca_pem.transpose()?,
+        ca_pem: pem(access.ca.as_ref())?,
         storage_class: storage_class.map_err(|why| Failure::new(Reason::InvalidSpec, why))?,
         credentials: credentials(access.credentials.as_ref())?,
         ..S3Options::new(&access.bucket, &access.prefix)

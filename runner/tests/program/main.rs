@@ -3,16 +3,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod closed_output;
+#[path = "../../../storage/clouds/tests/clouds/authority.rs"]
+mod cloud_authority;
+mod cloud_identities;
+#[path = "../../../storage/clouds/tests/clouds/server.rs"]
+mod cloud_server;
+#[path = "../../../storage/clouds/tests/clouds/service_account.rs"]
+mod cloud_service_account;
+mod clouds;
 mod exit_codes;
 mod full_volume;
 mod hung_volume;
 mod keys;
 mod output;
+#[path = "../../../storage/s3/tests/s3/proxy.rs"]
+#[allow(dead_code, reason = "the driver's tests use the rest")]
+mod proxy;
 mod repair;
 mod retention;
 mod round_trip;
 mod s3;
 mod s3_credentials;
+mod s3_rights;
 #[path = "../../../storage/s3/tests/s3/server.rs"]
 mod s3_server;
 mod secrets;

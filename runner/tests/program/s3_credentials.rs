@@ -11,13 +11,13 @@ use crate::s3_server::{ACCESS_KEY, SECRET_KEY};
 use crate::support::{Ended, write_secret};
 
 /// A request: its first line and headers, and its body.
-struct Request {
-    head: String,
-    body: String,
+pub(crate) struct Request {
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 /// Answers requests on a port of its own until it is dropped.
-struct Service {
+pub(crate) struct Service {
     port: u16,
     seen: Arc<Mutex<Vec<String>>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -25,7 +25,7 @@ struct Service {
 
 impl Service {
     /// `answer` gives status and body.
-    fn start(answer: impl Fn(&Request) -> (u16, String) + Send + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&Request) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -48,11 +48,11 @@ impl Service {
         Self { port, seen, thread: Some(thread) }
     }
 
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    fn seen(&self) -> Vec<String> {
+    pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -78,7 +78,7 @@ fn read(connection: &TcpStream) -> Option<Request> {
     Some(Request { head, body: String::from_utf8(body).unwrap() })
 }
 
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| {
         let (found, value) = line.split_once(':')?;
         found.eq_ignore_ascii_case(name).then_some(value.trim())

@@ -11,10 +11,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use dbbackup_storage::{Error, ErrorKind, Operation};
-
-/// Longest text of a server that is passed on, in characters.
-const MAX_TEXT: usize = 400;
+use dbbackup_storage::{Error, ErrorKind, Operation, causes, on_one_line};
 
 /// A request that failed, before it is known what it was for.
 #[derive(Debug)]
@@ -132,7 +129,7 @@ impl From<Answer<'_>> for Failed {
             let _ = write!(detail, " (the bucket's region is {region})");
         }
         let retry_after = header("retry-after").and_then(|text| pause(text, SystemTime::now()));
-        Self { kind, status, code, detail: cut(&detail), retry_after }
+        Self { kind, status, code, detail: on_one_line(&detail), retry_after }
     }
 }
 
@@ -223,11 +220,11 @@ fn undelivered<E>(error: &SdkError<E, HttpResponse>) -> Failed
 where
     E: StdError + Send + Sync + 'static,
 {
-    let credentials = chain(error).find_map(|error| error.downcast_ref::<CredentialsError>());
+    let credentials = causes(error).find_map(|error| error.downcast_ref::<CredentialsError>());
     if let Some(error) = credentials {
         return without_credentials(error);
     }
-    let tls = chain(error).find_map(|error| error.downcast_ref::<rustls::Error>());
+    let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
     let (kind, detail) = match (tls, error) {
         (Some(rustls::Error::InvalidMessage(_)), _) => {
             (ErrorKind::Misconfigured, "the endpoint does not speak TLS (https)".to_owned())
@@ -265,7 +262,7 @@ fn without_credentials(error: &CredentialsError) -> Failed {
         }
         _ => (ErrorKind::Unavailable, format!("no credentials could be had: {text}")),
     };
-    Failed::without_answer(kind, cut(&detail))
+    Failed::without_answer(kind, on_one_line(&detail))
 }
 
 /// Whether STS or a metadata service says that it will not, whoever asks again.
@@ -281,37 +278,10 @@ fn is_denied(text: &str) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// A failure in the words of its causes, without those that say only that there is one.
+/// A failure in the words of its causes.
 fn told(error: &(dyn StdError + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    for text in chain(error).map(ToString::to_string) {
-        let empty =
-            ["dispatch failure", "io error", "other", "timeout", "failed to construct request"];
-        let told_before = texts.iter().any(|before| before.contains(&text));
-        if !text.is_empty() && !empty.contains(&text.as_str()) && !told_before {
-            texts.push(text);
-        }
-    }
-    if texts.is_empty() { "it failed".to_owned() } else { cut(&texts.join(": ")) }
-}
-
-/// The error and its causes. An `io::Error` hides the one that it was made of.
-fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
-        None => error.source(),
-    })
-}
-
-/// A text of somebody else, on one line and not endless.
-fn cut(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    let empty = ["dispatch failure", "io error", "other", "timeout", "failed to construct request"];
+    dbbackup_storage::told(error, &empty)
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3).

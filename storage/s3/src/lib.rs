@@ -18,5 +18,6 @@ mod probe;
 mod store;
 
 pub use credentials::{Credentials, KeyFiles};
-pub use options::{Limits, S3Options, ServerSideEncryption, StorageClass};
+pub use dbbackup_storage::Limits;
+pub use options::{S3Options, ServerSideEncryption, StorageClass};
 pub use store::S3Store;

@@ -1,8 +1,6 @@
 //! What is said of a bucket, and what of it is refused before anything is asked.
 
-use std::time::Duration;
-
-use dbbackup_storage::{Error, ErrorKind, Operation, Result, RetryPolicy};
+use dbbackup_storage::{Error, ErrorKind, Limits, Operation, Result, RetryPolicy};
 use url::Url;
 
 use crate::Credentials;
@@ -211,31 +209,6 @@ pub enum ServerSideEncryption {
         /// Id, ARN or alias of the key.
         key_id: Option<String>,
     },
-}
-
-/// How long an answer may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Until a connection stands.
-    pub connect: Duration,
-    /// Until the server answers a request, and between two parts of an answer.
-    pub silence: Duration,
-    /// What is sent may take longer than `silence` by its size divided by this
-    /// (bytes a second).
-    pub slowest_upload: u64,
-}
-
-impl Default for Limits {
-    /// A pack of 16 MiB may take nine minutes, which is below the runner's usual
-    /// `stallTimeout`: a connection that died while something was sent is noticed,
-    /// and another one tried, before the run gives up.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            silence: Duration::from_secs(60),
-            slowest_upload: 32 * 1024,
-        }
-    }
 }
 
 #[cfg(test)]

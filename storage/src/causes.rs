@@ -1,0 +1,40 @@
+//! Failures of libraries and words of servers, as a person reads them.
+
+use std::error::Error as StdError;
+
+/// Longest text of somebody else that is passed on, in characters.
+const MAX_TEXT: usize = 400;
+
+/// The error and its causes. An `io::Error` hides the one that it was made of.
+pub fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => error.source(),
+    })
+}
+
+/// A failure in the words of its causes, without those that say only that there is
+/// one (`empty`).
+#[must_use]
+pub fn told(error: &(dyn StdError + 'static), empty: &[&str]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for text in causes(error).map(ToString::to_string) {
+        let told_before = texts.iter().any(|before| before.contains(&text));
+        if !text.is_empty() && !empty.contains(&text.as_str()) && !told_before {
+            texts.push(text);
+        }
+    }
+    if texts.is_empty() { "it failed".to_owned() } else { on_one_line(&texts.join(": ")) }
+}
+
+/// A text of somebody else, on one line and not endless.
+#[must_use]
+pub fn on_one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
