@@ -40,6 +40,8 @@ pub enum Checksums {
     Refused,
     /// Nothing is sent anywhere.
     NotNeeded,
+    /// The driver sends none.
+    NotSent,
     /// Nobody has looked: the place was opened for reading only.
     #[default]
     NotProbed,
