@@ -33,6 +33,8 @@ pub enum ForgetReason {
     Retention,
     /// Somebody asked for it.
     Erase,
+    /// It was a repacking, and of what it moved nothing is left.
+    Superseded,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
+use crate::blocks::PackBlocks;
+use crate::moves::Moves;
 use crate::names::PartName;
-use crate::pack::{BlockInfo, Footer, PackEntry};
+use crate::pack::{Footer, PackEntry};
 use crate::repository::Inner;
 use crate::{Error, Result};
 
@@ -23,7 +25,7 @@ const ENTRY_BYTES: usize = 256;
 /// Footers that were read.
 pub(crate) struct Footers {
     whole: Cache<PartName, Arc<Footer>>,
-    blocks: Cache<PartName, Arc<[BlockInfo]>>,
+    blocks: Cache<PartName, Arc<PackBlocks>>,
 }
 
 impl fmt::Debug for Footers {
@@ -51,23 +53,56 @@ impl Footers {
         self.whole.get(&entry.name, weigh, load).await
     }
 
-    /// Blocks of a pack: one small range read, unless they are known.
+    /// Where the blocks of a pack are: one small range read, unless they are known.
     pub(crate) async fn blocks(
         &self,
-        inner: &Inner,
+        inner: &Arc<Inner>,
         entry: &PackEntry,
-    ) -> Result<Arc<[BlockInfo]>> {
-        let weigh =
-            |blocks: &Arc<[BlockInfo]>| size_of_val::<[BlockInfo]>(&blocks[..]) + ENTRY_BYTES;
-        let load = || async {
-            let start = u64::from(entry.block_table_at);
-            let end = start + u64::from(entry.block_table_bytes);
-            let name = entry.name.pack_object();
-            let frame = inner.store.get_range(&name, start..end).await.map_err(Error::needed)?;
-            entry.open_block_table(&inner.keys, &frame).map(Arc::from)
-        };
-        self.blocks.get(&entry.name, weigh, load).await
+    ) -> Result<Arc<PackBlocks>> {
+        let weigh = |blocks: &Arc<PackBlocks>| blocks.weight() + ENTRY_BYTES;
+        self.blocks.get(&entry.name, weigh, || locate(inner, entry)).await
     }
+
+    /// Where its blocks were is not true any more.
+    pub(crate) fn forget(&self, entry: &PackEntry) {
+        self.blocks.forget(&entry.name);
+    }
+}
+
+/// Looks into the pack itself; if it is gone, where its blocks were moved to.
+async fn locate(inner: &Arc<Inner>, entry: &PackEntry) -> Result<Arc<PackBlocks>> {
+    let gone = match own(inner, entry).await {
+        Err(error @ Error::Missing(_)) => error,
+        located => return located,
+    };
+    match moved(inner, entry, &inner.moves.get()).await {
+        // It may have been moved, or moved again, since that was read.
+        Ok(None) | Err(Error::Missing(_)) => {
+            moved(inner, entry, &*inner.read_moves().await?).await?.ok_or(gone)
+        }
+        located => located?.ok_or(gone),
+    }
+}
+
+async fn own(inner: &Inner, entry: &PackEntry) -> Result<Arc<PackBlocks>> {
+    let start = u64::from(entry.block_table_at);
+    let end = start + u64::from(entry.block_table_bytes);
+    let name = entry.name.pack_object();
+    let frame = inner.store.get_range(&name, start..end).await.map_err(Error::needed)?;
+    let blocks = entry.open_block_table(&inner.keys, &frame)?;
+    Ok(Arc::new(PackBlocks::own(entry, &blocks)))
+}
+
+async fn moved(inner: &Inner, entry: &PackEntry, moves: &Moves) -> Result<Option<Arc<PackBlocks>>> {
+    let homes = moves.of(entry);
+    if homes.is_empty() {
+        return Ok(None);
+    }
+    let mut located = Vec::with_capacity(homes.len());
+    for home in homes {
+        located.push((home.clone(), own(inner, &home.entry).await?));
+    }
+    Ok(Some(Arc::new(PackBlocks::moved(entry.blocks, &located))))
 }
 
 /// Values that are loaded once, the longest unused ones forgotten first.
@@ -114,6 +149,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         let loaded = cell.get_or_try_init(load).await.cloned();
         self.account(key, loaded.as_ref().ok().map(weigh));
         loaded
+    }
+
+    fn forget(&self, key: &K) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = state.slots.remove(key) {
+            state.bytes -= slot.bytes;
+        }
     }
 
     /// Books the weight of a value, and forgets others until all fit. A value

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::Salt;
+use crate::moves::{Move, encode_moves, parse_moves};
 use crate::names::{MAX_SESSION_BYTES, MAX_STREAM_NAME_BYTES, PartName, SnapshotId};
 use crate::piece::Place;
 use crate::wire::{Malformed, Reader, put_bytes, put_varint};
@@ -28,6 +29,7 @@ const SECTION_META: u64 = 3;
 const SECTION_PACKS: u64 = 4;
 const SECTION_STREAMS: u64 = 5;
 const SECTION_REPORT: u64 = 6;
+const SECTION_MOVES: u64 = 7;
 /// Unknown sections from here on may be skipped.
 const FIRST_OPTIONAL_SECTION: u64 = 64;
 
@@ -133,6 +135,8 @@ pub(crate) struct Head {
     pub(crate) pack_pages: Vec<PackPage>,
     pub(crate) stream_pages: Vec<StreamPage>,
     pub(crate) report: serde_json::Value,
+    /// Blocks of other packs that stand in these: of repackings alone.
+    pub(crate) moves: Vec<Move>,
 }
 
 /// What stands in a snapshot's place.
@@ -192,6 +196,10 @@ impl Head {
         }
         put_section(&mut out, SECTION_STREAMS, &section);
         put_section(&mut out, SECTION_REPORT, &report);
+        if !self.moves.is_empty() {
+            let moves = encode_moves(&self.moves, |pack| self.session_index(pack))?;
+            put_section(&mut out, SECTION_MOVES, &moves);
+        }
         Ok(out)
     }
 
@@ -235,7 +243,10 @@ impl HeadObject {
                 }
                 let sessions =
                     parse_sessions(section(SECTION_SESSIONS)?).map_err(|error| damaged(&error))?;
+                let moves = sections.iter().find(|(tag, _)| *tag == SECTION_MOVES);
+                let moves = moves.map(|(_, section)| parse_moves(section, &sessions));
                 let head = Head {
+                    moves: moves.transpose().map_err(|error| damaged(&error))?.unwrap_or_default(),
                     metas: parse_metas(section(SECTION_META)?, &sessions)
                         .map_err(|error| damaged(&error))?,
                     pack_pages: parse_pack_pages(section(SECTION_PACKS)?)
@@ -275,7 +286,7 @@ fn parse_sections<'a>(name: &str, bytes: &'a [u8]) -> Result<Vec<(u64, &'a [u8])
             return Err(damaged(Malformed("sections are not in order")));
         }
         before = tag;
-        if (SECTION_ABOUT..=SECTION_REPORT).contains(&tag) {
+        if (SECTION_ABOUT..=SECTION_MOVES).contains(&tag) {
             sections.push((tag, content));
         } else if tag < FIRST_OPTIONAL_SECTION {
             return Err(Error::VersionUnsupported(format!(
@@ -375,6 +386,14 @@ mod tests {
                 place: Place::Meta { object: 0, counter: 1, at: 2, stored: 3 },
             }],
             report: serde_json::json!({"outcome": "Succeeded"}),
+            moves: vec![Move {
+                pack: PartName::new(Arc::from(SESSION), 8),
+                blocks: 9,
+                tag: [5; 16],
+                home: 0,
+                first: 2,
+                carried: [0, 8].into_iter().collect(),
+            }],
         }
     }
 

@@ -8,6 +8,8 @@
 //! everything after it can be restored.
 
 mod access;
+mod block_set;
+mod blocks;
 mod check;
 mod chunker;
 mod collector;
@@ -21,6 +23,7 @@ mod guards;
 mod head;
 mod key_slot;
 mod keyring;
+mod moves;
 mod names;
 mod open;
 mod pack;
@@ -48,7 +51,7 @@ pub use check::{
     CheckLevel, CheckOptions, CheckProgress, CheckReport, Loss, Note, Problem, Sample, Touched,
 };
 pub use chunker::Cutting;
-pub use collector::{Blocker, CollectOptions, CollectReport, SHORTEST_GRACE};
+pub use collector::{Blocker, CollectOptions, CollectReport, RepackOptions, SHORTEST_GRACE};
 pub use decisions::ForgetReason;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Result};

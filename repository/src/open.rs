@@ -13,6 +13,7 @@ use crate::environment::{Environment, SystemEnvironment, random};
 use crate::footers::Footers;
 use crate::key_slot::{SlotId, build_slot};
 use crate::keyring::{Cipher, KEY_BYTES, Keyring, RepositoryId};
+use crate::moves::KnownMoves;
 use crate::names::{CONFIG, KEYS, is_ours};
 use crate::repository::{Inner, Repository};
 use crate::slot_listing::{FoundSlot, find_slots, off_thread, slots_of, try_slot};
@@ -123,6 +124,7 @@ impl Repository {
             keys,
             environment: options.environment,
             footers: Footers::new(),
+            moves: KnownMoves::default(),
             read_only: config.read_only,
             min_collector: config.min_collector,
         };

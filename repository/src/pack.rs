@@ -21,7 +21,8 @@ const TARGET_SPREAD_BYTES: u64 = 8 * 1024 * 1024;
 pub(crate) const MAX_OPEN_PACK_BYTES: usize =
     (MIN_TARGET_BYTES + TARGET_SPREAD_BYTES) as usize + MAX_BLOCK_BYTES;
 
-const MAX_BLOCKS: usize = 65_536;
+/// Most blocks of a pack.
+pub(crate) const MAX_BLOCKS: usize = 65_536;
 const MAX_CHUNKS: usize = 1_048_576;
 
 const COUNTER_BLOCK_TABLE: u64 = 1 << 32;
@@ -228,6 +229,31 @@ impl OpenPack {
 }
 
 impl PackEntry {
+    /// The entry of a pack as it is, whatever a head says of it.
+    #[cfg(test)]
+    pub(crate) fn of_object(keys: &Keyring, name: PartName, object: &[u8]) -> Result<Self> {
+        let mut salt = [0; 32];
+        salt.copy_from_slice(&object[8..HEADER_BYTES]);
+        let kind = crate::envelope::Kind::Pack;
+        let seal = ObjectSeal::with_salt(keys, salt, kind, name.pack_object())?;
+        let mut trailer = object[object.len() - TRAILER_BYTES - TAG_BYTES..].to_vec();
+        seal.open(COUNTER_TRAILER, true, &mut trailer)?;
+        let number = |n: usize| trailer[n * 4..][..4].try_into().map(u32::from_le_bytes).unwrap();
+        let [at, block_table, chunk_table, blocks] = [number(0), number(1), number(2), number(3)];
+        let tag = |end: u32| object[end as usize - TAG_BYTES..end as usize].try_into().unwrap();
+        Ok(Self {
+            name,
+            size: object.len() as u32,
+            block_table_at: at,
+            block_table_bytes: block_table,
+            chunk_table_bytes: chunk_table,
+            blocks,
+            salt,
+            block_table_tag: tag(at + block_table),
+            chunk_table_tag: tag(at + block_table + chunk_table),
+        })
+    }
+
     /// The pack's seal.
     pub(crate) fn seal(&self, keys: &Keyring) -> Result<ObjectSeal> {
         let kind = crate::envelope::Kind::Pack;

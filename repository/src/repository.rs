@@ -12,6 +12,7 @@ use crate::environment::Environment;
 use crate::footers::Footers;
 use crate::head::MetaEntry;
 use crate::keyring::{Cipher, Keyring, RepositoryId};
+use crate::moves::KnownMoves;
 use crate::piece::{Place, decode_piece};
 use crate::{Error, Result};
 
@@ -27,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) keys: Keyring,
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) footers: Footers,
+    pub(crate) moves: KnownMoves,
     /// A feature that this release does not know forbids writing.
     pub(crate) read_only: bool,
     /// The oldest collector that may delete here.

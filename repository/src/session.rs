@@ -15,6 +15,7 @@ use crate::environment::random;
 use crate::guards::{Guard, holds};
 use crate::head::{HeadObject, Tombstone, TombstoneReason, encode_tombstone};
 use crate::keyring::Keyring;
+use crate::moves::MOVES_SERIES;
 use crate::names::{RunName, SnapshotId, parse_number};
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
@@ -335,26 +336,28 @@ impl Repository {
     /// What the store says.
     pub async fn begin_reading(&self) -> Result<ReadSession> {
         let inner = Arc::clone(&self.inner);
-        let id = inner.begin_session(SessionKind::Reader).await?;
+        let (id, _) = inner.begin_session(SessionKind::Reader).await?;
         let heart = Heart::start(Arc::clone(&inner), id.clone(), None);
         Ok(ReadSession { inner, id, heart })
     }
 }
 
 impl Inner {
-    /// Begins a session that is not a writer's.
-    pub(crate) async fn begin_session(&self, kind: SessionKind) -> Result<SnapshotId> {
+    /// Begins a session of a series of our own: a reader's, a collector's, or the one of
+    /// a writer that repacks. Returns its id and that of its run.
+    pub(crate) async fn begin_session(&self, kind: SessionKind) -> Result<(SnapshotId, String)> {
         self.may_write()?;
         let series = match kind {
             SessionKind::Collector => COLLECTOR_SERIES,
-            SessionKind::Reader | SessionKind::Writer => READER_SERIES,
+            SessionKind::Reader => READER_SERIES,
+            SessionKind::Writer => MOVES_SERIES,
         };
         let run: [u8; 16] = random(&*self.environment)?;
         let run_id = data_encoding::HEXLOWER.encode(&run);
         let name = RunName::new(&self.keys, series, self.environment.now(), &run_id)?;
         let id = SnapshotId::of_attempt(&name, 0);
         if self.create_session(&id, kind, series, &run_id).await? {
-            Ok(id)
+            Ok((id, run_id))
         } else {
             // Random names do not meet: it was created, taken for dead and removed
             // before the acknowledgement came.

@@ -7,7 +7,9 @@ use dbbackup_storage::collect_listing;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
+use crate::block_set::BlockSet;
 use crate::head::{About, Head, HeadObject, MetaEntry};
+use crate::moves::Move;
 use crate::names::{SNAPSHOTS, SnapshotId, series_prefix};
 use crate::piece::Place;
 use crate::repository::{Inner, Repository};
@@ -73,7 +75,9 @@ impl Repository {
         for object in collect_listing(listing).await? {
             let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
             let Ok(id) = SnapshotId::parse(name) else { continue };
-            if decided.contains(&id) && self.inner.is_hidden(&id).await? {
+            if self.inner.is_repacking(&id)
+                || decided.contains(&id) && self.inner.is_hidden(&id).await?
+            {
                 continue;
             }
             match self.inner.head_object(&id).await {
@@ -209,6 +213,11 @@ impl Snapshot {
         &self.head.metas
     }
 
+    /// Blocks of other packs that stand in its own.
+    pub(crate) fn moves(&self) -> &[Move] {
+        &self.head.moves
+    }
+
     fn damaged(&self, error: impl std::fmt::Display) -> Error {
         Error::damaged(self.id.head_name(), error.to_string())
     }
@@ -338,9 +347,21 @@ impl Snapshot {
         }
         let packs = self.packs().await?;
         for pack in packs.iter().filter(|pack| pack.is_used()) {
-            self.verify_size(&pack.entry.name.pack_object(), pack.entry.size).await?;
+            match self.verify_size(&pack.entry.name.pack_object(), pack.entry.size).await {
+                Err(Error::Missing(_)) if self.is_moved(pack).await? => {}
+                found => found?,
+            }
         }
         Ok(())
+    }
+
+    /// Whether every block that is used of a pack that is gone is in another one.
+    async fn is_moved(&self, pack: &UsedPack) -> Result<bool> {
+        let blocks = match self.inner.footers.blocks(&self.inner, &pack.entry).await {
+            Err(Error::Missing(_)) => return Ok(false),
+            blocks => blocks?,
+        };
+        Ok(BlockSet::used(pack).iter().all(|block| blocks.plain(block).is_some()))
     }
 
     async fn verify_size(&self, name: &str, size: u32) -> Result<()> {

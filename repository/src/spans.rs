@@ -1,6 +1,5 @@
 //! Runs taken apart at the borders of blocks.
 
-use crate::pack::BlockInfo;
 use crate::recipe::{End, Run};
 use crate::wire::Malformed;
 
@@ -12,13 +11,9 @@ pub(crate) struct Span {
     pub(crate) length: u32,
 }
 
-/// The parts of blocks that `run` is made of, and where it ends.
-pub(crate) fn spans(run: &Run, blocks: &[BlockInfo]) -> Result<(Vec<Span>, End), Malformed> {
-    spans_of(run, |block| blocks.get(block as usize).map(|block| block.plain))
-}
-
-/// The same, where only the plain lengths of the pack's blocks are known.
-pub(crate) fn spans_of(
+/// The parts of blocks that `run` is made of, and where it ends; `plain_length` is of
+/// a block of its pack.
+pub(crate) fn spans(
     run: &Run,
     plain_length: impl Fn(u32) -> Option<u32>,
 ) -> Result<(Vec<Span>, End), Malformed> {
@@ -42,22 +37,18 @@ pub(crate) fn spans_of(
 mod tests {
     use super::*;
 
-    fn block(plain: u32) -> BlockInfo {
-        BlockInfo { at: 0, stored: 0, plain, zstd: false, chunks: 1, first_chunk: 0 }
-    }
-
     #[test]
     fn a_run_goes_on_over_blocks_and_not_over_the_packs_end() {
-        let blocks = [block(10), block(20), block(5)];
+        let blocks = |n| [10, 20, 5].get(n as usize).copied();
         let run = |block, offset, length| Run { pack: 7, block, offset, length };
-        let (parts, end) = spans(&run(0, 4, 26), &blocks).unwrap();
+        let (parts, end) = spans(&run(0, 4, 26), blocks).unwrap();
         assert_eq!(
             parts,
             [Span { block: 0, offset: 4, length: 6 }, Span { block: 1, offset: 0, length: 20 }]
         );
         assert_eq!(end, End { pack: 7, block: 1, offset: 20 });
         for hostile in [run(0, 4, 32), run(3, 0, 1), run(0, 10, 1), run(0, u32::MAX, 1)] {
-            assert!(spans(&hostile, &blocks).is_err(), "{hostile:?}");
+            assert!(spans(&hostile, blocks).is_err(), "{hostile:?}");
         }
     }
 }

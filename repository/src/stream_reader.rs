@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
+use crate::blocks::{PackBlocks, read_blocks};
 use crate::head::MetaEntry;
-use crate::pack::{BlockInfo, PackEntry};
+use crate::pack::PackEntry;
 use crate::recipe::{End, RunReader};
 use crate::repository::Inner;
 use crate::spans::{Span, spans};
@@ -149,8 +149,8 @@ impl Planner {
                     .get(run.pack as usize)
                     .ok_or_else(|| self.malformed(Malformed("it names a pack that is none")))?;
                 let blocks = self.inner.footers.blocks(&self.inner, &pack.entry).await?;
-                let (parts, run_end) =
-                    spans(&run, &blocks).map_err(|error| self.malformed(error))?;
+                let (parts, run_end) = spans(&run, |block| blocks.plain(block))
+                    .map_err(|error| self.malformed(error))?;
                 end = run_end;
                 self.plan(run.pack, &pack.entry, &blocks, &parts).await?;
             }
@@ -171,7 +171,7 @@ impl Planner {
         &mut self,
         pack: u32,
         entry: &PackEntry,
-        blocks: &[BlockInfo],
+        blocks: &PackBlocks,
         parts: &[Span],
     ) -> std::result::Result<(), Stop> {
         for (n, part) in parts.iter().enumerate() {
@@ -179,17 +179,17 @@ impl Planner {
                 let mut wanted = Vec::new();
                 let mut bytes = 0;
                 for next in &parts[n..] {
-                    let info = blocks[next.block as usize];
-                    if bytes + info.plain > GROUP_BYTES && !wanted.is_empty()
+                    let plain = blocks.plain(next.block).unwrap_or_default();
+                    if bytes + plain > GROUP_BYTES && !wanted.is_empty()
                         || self.cache.has(pack, next.block)
                     {
                         break;
                     }
-                    bytes += info.plain;
-                    wanted.push((next.block, info));
+                    bytes += plain;
+                    wanted.push(next.block);
                 }
                 let group = fetch(&self.inner, entry, wanted.clone());
-                self.cache.add(pack, &wanted, &group);
+                self.cache.add(pack, wanted, &group, bytes as usize);
             }
             let Some((group, index)) = self.cache.get(pack, part.block) else {
                 return Err(Error::System("a block was forgotten".into()).into());
@@ -201,64 +201,12 @@ impl Planner {
     }
 }
 
-/// Begins to fetch and decode blocks that stand behind each other.
-fn fetch(inner: &Arc<Inner>, entry: &PackEntry, blocks: Vec<(u32, BlockInfo)>) -> Group {
+/// Begins to fetch and decode blocks that stood behind each other.
+fn fetch(inner: &Arc<Inner>, entry: &PackEntry, blocks: Vec<u32>) -> Group {
     let (inner, entry) = (Arc::clone(inner), entry.clone());
-    let fetched = tokio::spawn(async move {
-        let (Some((_, first)), Some((_, last))) = (blocks.first(), blocks.last()) else {
-            return Ok(Arc::default());
-        };
-        let start = u64::from(first.at);
-        let end = u64::from(last.at) + u64::from(last.stored);
-        let name = entry.name.pack_object();
-        let bytes = inner.store.get_range(&name, start..end).await.map_err(Error::needed)?;
-        let decoded = spawn_blocking(move || {
-            let seal = entry.seal(&inner.keys)?;
-            blocks
-                .iter()
-                .map(|(number, info)| {
-                    let at = (info.at - first_at(&blocks)) as usize;
-                    decode_block(&seal, *number, info, &bytes[at..at + info.stored as usize])
-                })
-                .collect::<Result<Vec<Bytes>>>()
-        })
-        .await;
-        decoded.map_err(|error| Error::System(error.to_string()))?.map(Arc::new)
-    });
+    let fetched =
+        tokio::spawn(async move { read_blocks(&inner, &entry, &blocks).await.map(Arc::new) });
     async move { fetched.await.map_err(|error| Error::System(error.to_string()))? }.boxed().shared()
-}
-
-fn first_at(blocks: &[(u32, BlockInfo)]) -> u32 {
-    blocks.first().map_or(0, |(_, first)| first.at)
-}
-
-/// Opens and decompresses one block.
-pub(crate) fn decode_block(
-    seal: &crate::envelope::ObjectSeal,
-    number: u32,
-    info: &BlockInfo,
-    frame: &[u8],
-) -> Result<Bytes> {
-    let mut content = frame.to_vec();
-    seal.open(u64::from(number), false, &mut content)?;
-    if info.zstd {
-        thread_local! {
-            static ZSTD: std::cell::RefCell<Option<zstd::bulk::Decompressor<'static>>> =
-                const { std::cell::RefCell::new(None) };
-        }
-        let refused = || Error::damaged(seal.name(), format!("block {number} does not unpack"));
-        content = ZSTD.with_borrow_mut(|zstd| {
-            let zstd = match zstd {
-                Some(zstd) => zstd,
-                None => zstd.insert(zstd::bulk::Decompressor::new().map_err(|_| refused())?),
-            };
-            zstd.decompress(&content, info.plain as usize).map_err(|_| refused())
-        })?;
-    }
-    if content.len() != info.plain as usize {
-        return Err(Error::damaged(seal.name(), format!("block {number} has another length")));
-    }
-    Ok(Bytes::from(content))
 }
 
 /// Groups of blocks, the oldest forgotten first.
@@ -278,12 +226,12 @@ impl BlockCache {
         self.blocks.get(&(pack, block)).cloned()
     }
 
-    fn add(&mut self, pack: u32, blocks: &[(u32, BlockInfo)], group: &Group) {
-        let bytes = blocks.iter().map(|(_, info)| info.plain as usize).sum();
-        for (index, (block, _)) in blocks.iter().enumerate() {
+    /// Keeps blocks of so many plain bytes.
+    fn add(&mut self, pack: u32, blocks: Vec<u32>, group: &Group, bytes: usize) {
+        for (index, block) in blocks.iter().enumerate() {
             self.blocks.insert((pack, *block), (group.clone(), index));
         }
-        self.groups.push_back((pack, blocks.iter().map(|(block, _)| *block).collect(), bytes));
+        self.groups.push_back((pack, blocks, bytes));
         self.bytes += bytes;
         while self.bytes > CACHE_BYTES && self.groups.len() > 1 {
             let Some((pack, blocks, bytes)) = self.groups.pop_front() else { return };

@@ -533,6 +533,9 @@ pub(crate) struct PruneArgs {
     /// Carry out a plan with this digest though it is larger.
     #[arg(long, value_name = "DIGEST")]
     pub(crate) approved_plan: Option<String>,
+    /// Leave packs alone that are used in part; else what is used is moved together.
+    #[arg(long)]
+    pub(crate) no_repack: bool,
     /// Print the outcome as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -38,6 +38,10 @@ impl Check<'_> {
                 }
             }
             match self.inner.head_object(&id).await {
+                Ok(Some((HeadObject::Head(head), digest))) if head.is_repacking() => {
+                    let snapshot = Snapshot::new(self.repository, id, *head, digest);
+                    self.gather_needs(&snapshot).await?;
+                }
                 Ok(Some((HeadObject::Head(head), digest))) => {
                     predecessors.extend(head.about.predecessor.clone().map(|of| (id.clone(), of)));
                     self.snapshots.insert(id.clone(), digest.clone());
@@ -80,9 +84,13 @@ impl Check<'_> {
         let known = self.by_name.entry(entry.name.clone()).or_default();
         if known.iter().all(|n| self.packs[*n as usize].entry != *entry) {
             known.push(self.packs.len() as u32);
-            let pack =
-                NeededPack { entry: entry.clone(), listed: None, damage: None, blocks: None };
-            self.packs.push(pack);
+            self.packs.push(NeededPack {
+                entry: entry.clone(),
+                listed: None,
+                damage: None,
+                blocks: None,
+                moved: None,
+            });
         }
     }
 

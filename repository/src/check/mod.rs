@@ -5,6 +5,9 @@
 //! once, however many snapshots need it; `recipes` walks every stream and says what
 //! the damages touch.
 //!
+//! A pack whose blocks were moved is gone, and nothing is wrong with that: what counts
+//! are the packs that hold them now.
+//!
 //! Memory: about 300 bytes a pack that is needed (20 MB for a tebibyte of packs) and
 //! 400 a snapshot; one head with its tables (150 bytes a pack and two bits a block);
 //! [`packs::PACKS_AT_ONCE`] packs of at most 32 MiB; [`metas::KEPT_BYTES`] of meta
@@ -21,12 +24,15 @@ mod report;
 mod sample;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 pub use report::{
     CheckLevel, CheckOptions, CheckProgress, CheckReport, Loss, Note, Problem, Touched,
 };
 pub use sample::Sample;
 
+use crate::block_set::BlockSet;
+use crate::moves::Moves;
 use crate::names::PartName;
 use crate::pack::PackEntry;
 use crate::repository::{Inner, Repository};
@@ -42,6 +48,8 @@ struct NeededPack {
     damage: Option<PackDamage>,
     /// Plain lengths of its blocks, if they were read and are kept.
     blocks: Option<Box<[u32]>>,
+    /// The blocks that are in other packs, if it is gone itself.
+    moved: Option<BlockSet>,
 }
 
 /// What is wrong with a pack.
@@ -63,7 +71,7 @@ enum BadBlocks {
 /// A check at work.
 struct Check<'a> {
     repository: &'a Repository,
-    inner: &'a Inner,
+    inner: &'a Arc<Inner>,
     options: &'a CheckOptions,
     report: CheckReport,
     /// Snapshots whose heads can be read, with the digest of the stored head.
@@ -75,6 +83,8 @@ struct Check<'a> {
     kept_block_bytes: usize,
     /// Meta objects that are needed.
     metas: HashSet<PartName>,
+    /// Where blocks were moved to.
+    moves: Arc<Moves>,
 }
 
 impl Repository {
@@ -108,6 +118,7 @@ impl Repository {
             by_name: HashMap::new(),
             kept_block_bytes: 0,
             metas: HashSet::new(),
+            moves: self.inner.read_moves().await?,
         };
         check.gather().await?;
         check.look_at_objects().await?;

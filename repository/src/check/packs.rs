@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BadBlocks, Check, CheckLevel, CheckProgress, NeededPack, PackDamage, unless_unavailable,
 };
+use crate::block_set::BlockSet;
+use crate::blocks::decode_block;
 use crate::envelope::{HEADER_BYTES, ObjectSeal};
+use crate::moves::Home;
 use crate::pack::{BlockInfo, Footer, PackEntry};
 use crate::repository::Inner;
-use crate::stream_reader::decode_block;
 use crate::{Error, Result};
 
 /// Packs whose data is in memory at once, 32 MiB each at most.
@@ -48,11 +50,12 @@ fn lengths(footer: &Footer) -> Box<[u32]> {
 impl Check<'_> {
     /// Looks at each pack as far as the level and the sample say.
     pub(super) async fn look_at_packs(&mut self) -> Result<()> {
-        self.report.packs = self.packs.len() as u64;
+        let mut moved = Vec::new();
         let mut plan = [Vec::new(), Vec::new(), Vec::new()];
         let mut progress = CheckProgress::default();
         for n in 0..self.packs.len() {
             if !self.is_there(n).await? {
+                moved.extend(self.packs[n].moved.is_some().then_some(n));
                 continue;
             }
             let entry = &self.packs[n].entry;
@@ -70,9 +73,55 @@ impl Check<'_> {
             plan[level as usize].push(n);
         }
         let [_, footers, data] = plan;
+        self.report.packs = (self.packs.len() - moved.len()) as u64;
         self.report.packs_read = data.len() as u64;
         self.look_at(footers, CheckLevel::Footers, FOOTERS_AT_ONCE, &mut progress).await?;
-        self.look_at(data, CheckLevel::Data, PACKS_AT_ONCE, &mut progress).await
+        self.look_at(data, CheckLevel::Data, PACKS_AT_ONCE, &mut progress).await?;
+        for n in moved {
+            if self.options.level == CheckLevel::Structure {
+                self.look_at_homes(n);
+            } else {
+                self.look_at_moved(n).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A pack is damaged if one is that has any of its blocks.
+    fn look_at_homes(&mut self, n: usize) {
+        let mut homes = self.moves.of(&self.packs[n].entry).iter();
+        let damage = homes.find_map(|home| self.packs[self.index_of(&home.entry)?].damage.as_ref());
+        let problem = damage.map(|damage| damage.problem);
+        self.packs[n].damage =
+            problem.map(|problem| PackDamage { problem, blocks: BadBlocks::All });
+    }
+
+    /// What is wrong with a pack that is gone is what is wrong with its blocks where
+    /// they are now.
+    async fn look_at_moved(&mut self, n: usize) -> Result<()> {
+        let entry = self.packs[n].entry.clone();
+        let located = match self.inner.footers.blocks(self.inner, &entry).await {
+            Ok(located) => located,
+            Err(error) => {
+                let problem = self.report.problem(unless_unavailable(error)?);
+                self.packs[n].damage = Some(PackDamage { problem, blocks: BadBlocks::All });
+                return Ok(());
+            }
+        };
+        let mut damage: Option<(usize, BTreeSet<u32>)> = None;
+        for block in 0..entry.blocks {
+            let Some((home, number)) = located.home(block) else { continue };
+            let home = self.index_of(home).and_then(|home| self.packs[home].damage.as_ref());
+            if let Some(found) = home
+                && (found.blocks == BadBlocks::All
+                    || matches!(&found.blocks, BadBlocks::Some(bad) if bad.contains(&number)))
+            {
+                damage.get_or_insert_with(|| (found.problem, BTreeSet::new())).1.insert(block);
+            }
+        }
+        self.packs[n].damage =
+            damage.map(|(problem, blocks)| PackDamage { problem, blocks: BadBlocks::Some(blocks) });
+        Ok(())
     }
 
     async fn look_at(
@@ -129,6 +178,15 @@ impl Check<'_> {
                 Err(error) => return Err(error.into()),
             },
         };
+        if found.is_none() {
+            let homes = self.moves.of(&self.packs[n].entry);
+            let moved = homes.iter().flat_map(Home::carried).collect::<BlockSet>();
+            if !moved.is_empty() {
+                self.packs[n].moved = Some(moved);
+                return Ok(false);
+            }
+        }
+        let entry = &self.packs[n].entry;
         let error = match found {
             Some(size) if size == u64::from(entry.size) => return Ok(true),
             Some(size) => wrong_size(name, size, entry.size),

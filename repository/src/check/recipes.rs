@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{BadBlocks, Check, CheckLevel, unless_unavailable};
+use crate::block_set::BlockSet;
 use crate::check::metas::Metas;
 use crate::head::HeadObject;
 use crate::recipe::{End, Run, RunReader, packs_of};
 use crate::snapshot::Snapshot;
-use crate::spans::{spans, spans_of};
+use crate::spans::spans;
 use crate::tables::{Segment, StreamEntry, Usage, UsedPack};
 use crate::wire::Malformed;
 use crate::{Error, Result, SnapshotId};
@@ -69,6 +70,13 @@ impl Check<'_> {
         let used = snapshot.packs().await?;
         let of = |used| TablePack { used, index: self.index_of(&used.entry) };
         let packs: Vec<TablePack<'_>> = used.iter().map(of).collect();
+        for TablePack { used, index } in &packs {
+            let moved = index.and_then(|index| self.packs[index].moved.as_ref());
+            if moved.is_some_and(|moved| !moved.has_all_of(&BlockSet::used(used))) {
+                let problem = self.report.problem(Error::Missing(used.entry.name.pack_object()));
+                self.report.touches_all(problem, snapshot.id());
+            }
+        }
         let mut metas = Metas::new(self.inner, snapshot);
         let (mut streams, mut before) = (0, None);
         for page in 0..snapshot.stream_pages() {
@@ -171,9 +179,9 @@ impl Check<'_> {
         }
         let used = walk.packs[run.pack as usize].used;
         let (parts, end) = match &self.packs[index].blocks {
-            Some(kept) => spans_of(run, |block| kept.get(block as usize).copied())?,
+            Some(kept) => spans(run, |block| kept.get(block as usize).copied())?,
             None => match self.inner.footers.blocks(self.inner, &used.entry).await {
-                Ok(blocks) => spans(run, &blocks)?,
+                Ok(blocks) => spans(run, |block| blocks.plain(block))?,
                 Err(error) => {
                     let error = unless_unavailable(error).map_err(Lost::Failed)?;
                     walk.met.insert(self.report.problem(error));

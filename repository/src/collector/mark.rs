@@ -1,7 +1,7 @@
 //! What is in use: every head is read, and what cannot be read stops the
 //! collection.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::clock::StoreClock;
 use super::notes::{Note, note_name};
 use super::sessions::TRACES_STAY;
+use crate::block_set::BlockSet;
 use crate::envelope::Kind;
 use crate::guards::{Guard, holds};
 use crate::head::{Head, HeadObject};
+use crate::moves::Move;
 use crate::names::{MARKS, PartName, SNAPSHOTS, SnapshotId};
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
@@ -45,7 +47,13 @@ impl Note for Known {
 /// What is in use.
 #[derive(Debug, Default)]
 pub(super) struct Marked {
-    packs: HashSet<PartName>,
+    packs: HashMap<PartName, InUse>,
+    /// The packs of repackings whose head is there.
+    held: HashSet<PartName>,
+    /// The repackings that count.
+    pub(super) repackings: BTreeMap<SnapshotId, Repacking>,
+    /// The blocks that they moved, by the pack that recipes name.
+    moved: HashMap<PartName, BlockSet>,
     metas: HashSet<PartName>,
     sessions: HashSet<Arc<str>>,
     /// Digest of each head that was read.
@@ -55,6 +63,27 @@ pub(super) struct Marked {
     /// Heads and tombstones that every listing shows.
     pub(super) settled: BTreeSet<SnapshotId>,
     predecessors: BTreeSet<String>,
+}
+
+/// What a repacking did.
+#[derive(Debug)]
+pub(super) struct Repacking {
+    /// One more than of those that it knew: later ones supersede earlier ones.
+    pub(super) sequence: u64,
+    /// The packs that it made.
+    pub(super) table: Vec<PartName>,
+    pub(super) moves: Vec<Move>,
+}
+
+/// How a pack is in use: about 120 bytes, 8 MB for a tebibyte of packs.
+#[derive(Clone, Debug)]
+pub(super) struct InUse {
+    /// The blocks that any head uses.
+    pub(super) blocks: BlockSet,
+    /// How many blocks it has.
+    pub(super) of: u32,
+    /// A head whose table has it.
+    pub(super) named_by: Arc<SnapshotId>,
 }
 
 /// What one object under `snapshots/` is.
@@ -69,13 +98,76 @@ struct Used {
     id: SnapshotId,
     digest: String,
     predecessor: Option<String>,
-    packs: Vec<PartName>,
+    packs: Vec<(PartName, u32, BlockSet)>,
     metas: Vec<PartName>,
+    /// What it did, if it is a repacking, and whether that counts.
+    repacking: Option<(Repacking, bool)>,
 }
 
 impl Marked {
+    /// Whether a pack is needed: a head uses blocks of it that are nowhere else, or it
+    /// holds what was moved.
     pub(super) fn uses_pack(&self, pack: &PartName) -> bool {
-        self.packs.contains(pack)
+        self.held.contains(pack)
+            || self.packs.get(pack).is_some_and(|used| !self.is_moved(pack, used))
+    }
+
+    fn is_moved(&self, pack: &PartName, used: &InUse) -> bool {
+        let whole = |moved: &BlockSet| moved.has_all_of(&used.blocks) || !holds(Guard::MovedWhole);
+        self.moved.get(pack).is_some_and(whole)
+    }
+
+    /// Whether any head names a pack, wherever its blocks are.
+    pub(super) fn names_pack(&self, pack: &PartName) -> bool {
+        self.packs.contains_key(pack)
+    }
+
+    /// How backups use a pack, if any names it.
+    pub(super) fn in_use(&self, pack: &PartName) -> Option<&InUse> {
+        self.packs.get(pack)
+    }
+
+    /// Repackings that nothing needs: no head names what they moved, or later ones have
+    /// moved it on.
+    pub(super) fn superseded(&self) -> BTreeSet<SnapshotId> {
+        let mut later: HashMap<&PartName, BlockSet> = HashMap::new();
+        let mut superseded = BTreeSet::new();
+        let mut newest_first: Vec<_> = self.repackings.iter().collect();
+        newest_first.sort_by_key(|(id, repacking)| std::cmp::Reverse((repacking.sequence, *id)));
+        for (id, repacking) in newest_first {
+            let moved_on = |moved: &Move| {
+                let here = later.get(&moved.pack);
+                self.in_use(&moved.pack)
+                    .is_none_or(|used| here.is_some_and(|here| here.has_all_of(&used.blocks)))
+            };
+            if repacking.moves.iter().all(moved_on) {
+                superseded.insert(id.clone());
+            }
+            for moved in &repacking.moves {
+                later.entry(&moved.pack).or_default().add(&moved.carried);
+            }
+        }
+        superseded
+    }
+
+    /// Whether a pack is of a repacking.
+    pub(super) fn holds_moved(&self, pack: &PartName) -> bool {
+        self.held.contains(pack)
+    }
+
+    /// What was moved to a pack.
+    pub(super) fn moved_to<'a>(&'a self, pack: &'a PartName) -> impl Iterator<Item = &'a Move> {
+        let maker = SnapshotId::parse(&pack.session).ok();
+        let maker = maker.and_then(|id| self.repackings.get(&id));
+        maker.into_iter().flat_map(move |repacking| {
+            let here = |moved: &&Move| repacking.table.get(moved.home as usize) == Some(pack);
+            repacking.moves.iter().filter(here)
+        })
+    }
+
+    /// The packs that heads name, and how.
+    pub(super) fn packs(&self) -> impl Iterator<Item = (&PartName, &InUse)> {
+        self.packs.iter()
     }
 
     pub(super) fn uses_meta(&self, meta: &PartName) -> bool {
@@ -83,9 +175,26 @@ impl Marked {
     }
 
     fn add(&mut self, used: Used) {
-        for pack in used.packs {
+        let id = Arc::new(used.id.clone());
+        for (pack, of, blocks) in used.packs {
             let name = self.interned(pack);
-            self.packs.insert(name);
+            match self.packs.get_mut(&name) {
+                Some(known) => known.blocks.add(&blocks),
+                None => {
+                    let named_by = Arc::clone(&id);
+                    self.packs.insert(name, InUse { blocks, of, named_by });
+                }
+            }
+        }
+        if let Some((repacking, counts)) = used.repacking {
+            for name in repacking.table.iter().cloned() {
+                let name = self.interned(name);
+                self.held.insert(name);
+            }
+            if counts {
+                self.book(&repacking.moves);
+                self.repackings.insert(used.id.clone(), repacking);
+            }
         }
         for meta in used.metas {
             let name = self.interned(meta);
@@ -93,6 +202,13 @@ impl Marked {
         }
         self.predecessors.extend(used.predecessor);
         self.heads.insert(used.id, used.digest);
+    }
+
+    fn book(&mut self, moves: &[Move]) {
+        for moved in moves {
+            let name = self.interned(moved.pack.clone());
+            self.moved.entry(name).or_default().add(&moved.carried);
+        }
     }
 
     /// The same name, whose session is shared with all others of it: a mebibyte
@@ -179,16 +295,25 @@ impl Repository {
     async fn used_by(&self, id: SnapshotId, head: Head, digest: String) -> Result<Used> {
         let predecessor = head.about.predecessor.as_ref().map(|before| before.id.clone());
         let metas = head.metas.iter().map(|meta| meta.name.clone()).collect();
+        // One that is being let go moves nothing any more: its packs may be condemned
+        // as soon as its head is gone.
+        let counts = head.is_repacking() && !self.inner.is_forgotten(&id).await?;
+        let made = head.is_repacking().then(|| (head.about.sequence, head.moves.clone()));
         let snapshot = Snapshot::new(self, id.clone(), head, digest.clone());
         let mut packs = Vec::new();
         snapshot
             .for_each_pack(|pack| {
                 if pack.is_used() {
-                    packs.push(pack.entry.name.clone());
+                    let (name, blocks) = (pack.entry.name.clone(), BlockSet::used(pack));
+                    packs.push((name, pack.entry.blocks, blocks));
                 }
             })
             .await?;
-        Ok(Used { id, digest, predecessor, packs, metas })
+        let repacking = made.map(|(sequence, moves)| {
+            let table = std::mem::take(&mut packs).into_iter().map(|(name, ..)| name).collect();
+            (Repacking { sequence, table, moves }, counts)
+        });
+        Ok(Used { id, digest, predecessor, packs, metas, repacking })
     }
 
     /// Heads that the last collection has read and this one has not, or reads

@@ -9,6 +9,7 @@ mod clock;
 mod mark;
 mod notes;
 mod parts;
+mod repack;
 mod sessions;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,8 @@ use self::mark::Marked;
 pub(crate) use self::notes::Absent;
 use self::notes::{Blockers, Condemned, Parts, Verdict, note_name};
 use self::parts::Stored;
+use self::repack::Plan;
+pub use self::repack::RepackOptions;
 pub use self::sessions::Blocker;
 use self::sessions::Sessions;
 use crate::guards::{Guard, holds};
@@ -29,7 +32,7 @@ use crate::keyring::sha256;
 use crate::names::{BLOCKERS, CONDEMNED, PartName, SnapshotId, VERDICT};
 use crate::repository::{Inner, Repository};
 use crate::session::SessionKind;
-use crate::{Error, Result};
+use crate::{Error, ForgetReason, Result};
 
 /// This collector, as `minCollector` of a config counts them.
 const COLLECTOR: u32 = 0;
@@ -53,6 +56,8 @@ pub struct CollectOptions {
     pub approved_plan: Option<String>,
     /// Finds out what is garbage, and writes nothing.
     pub dry_run: bool,
+    /// Which packs are written anew without what nobody uses; none if absent.
+    pub repack: Option<RepackOptions>,
 }
 
 impl Default for CollectOptions {
@@ -62,6 +67,7 @@ impl Default for CollectOptions {
             max_delete_percent: None,
             approved_plan: None,
             dry_run: false,
+            repack: None,
         }
     }
 }
@@ -84,6 +90,9 @@ pub struct CollectReport {
     pub blockers: Vec<Blocker>,
     /// Ended sessions whose traces were removed.
     pub removed_sessions: u64,
+    /// Bytes of packs whose blocks in use were moved to others: the next collections
+    /// free them. Of a dry run: that would be.
+    pub repacked_bytes: u64,
 }
 
 impl Repository {
@@ -99,7 +108,7 @@ impl Repository {
             let detail = "a newer release's collector must be used for this repository";
             return Err(Error::VersionUnsupported(detail.into()));
         }
-        let session = inner.begin_session(SessionKind::Collector).await?;
+        let (session, _) = inner.begin_session(SessionKind::Collector).await?;
         let name = session.session_name();
         let clock = StoreClock::read(inner, &name).await.map_err(|error| match error {
             // Who stood still for a day was taken for dead, and tidied away.
@@ -159,6 +168,9 @@ impl Collection<'_> {
         for ripe in &ripe {
             self.judge(ripe, &marked, &mut stored).await?;
         }
+        if !self.options.dry_run {
+            self.let_moves_go(&marked, &stored).await?;
+        }
         if open {
             return Ok(self.report);
         }
@@ -166,6 +178,13 @@ impl Collection<'_> {
         self.condemn(&marked, &stored, &unresolved).await?;
         if !self.options.dry_run {
             self.tidy(&marked, &sessions).await?;
+        }
+        if let Some(options) = &self.options.repack {
+            let plan = Plan::new(options, &marked, &stored);
+            self.report.repacked_bytes = plan.bytes();
+            if !self.options.dry_run && !plan.is_empty() {
+                self.report.repacked_bytes = self.repository.repack(&plan, &marked).await?;
+            }
         }
         Ok(self.report)
     }
@@ -272,6 +291,26 @@ impl Collection<'_> {
         Ok(inner.store.delete(&note_name::<Condemned>(n)).await?)
     }
 
+    /// Lets repackings go of whose old packs nothing is left, neither in the store nor
+    /// in the tables of heads, or of which later ones have moved everything on. No head
+    /// comes to name an old pack after its verdict: it was absent for every session
+    /// that began later, and the heads of the others are among those that were read.
+    async fn let_moves_go(&self, marked: &Marked, stored: &Stored) -> Result<()> {
+        for id in marked.superseded() {
+            let Some(repacking) = marked.repackings.get(&id) else { continue };
+            let gone = repacking.moves.iter().all(|moved| stored.pack(&moved.pack).is_none());
+            if gone && marked.settled.contains(&id) || !holds(Guard::MovesStay) {
+                let detail = "nothing is left of what it moved";
+                match self.repository.forget(&id, ForgetReason::Superseded, detail).await {
+                    // Another collector was quicker.
+                    Ok(()) | Err(Error::SnapshotNotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sessions that have left something and may still commit.
     async fn unresolved(&self, marked: &Marked, stored: &Stored) -> Result<BTreeSet<SnapshotId>> {
         let mut unresolved = BTreeSet::new();
@@ -315,10 +354,12 @@ impl Collection<'_> {
     fn refuse_too_much(&self, delete: &Parts, marked: &Marked, stored: &Stored) -> Result<()> {
         let Some(limit) = self.options.max_delete_percent else { return Ok(()) };
         let all = stored.bytes().max(1);
-        let committed = |session: &str| {
-            SnapshotId::parse(session).is_ok_and(|id| !marked.tombstones.contains(&id))
+        // What failed runs have left was never a backup's, and what was moved still is.
+        let counts = |part: &PartName| {
+            !marked.names_pack(part)
+                && SnapshotId::parse(&part.session).is_ok_and(|id| !marked.tombstones.contains(&id))
         };
-        let percent = (stored.bytes_of(delete, committed) * 100).div_ceil(all);
+        let percent = (stored.bytes_of(delete, counts) * 100).div_ceil(all);
         let plan = plan_digest(delete);
         let approved = self.options.approved_plan.as_ref().is_some_and(|digest| *digest == plan);
         if percent <= u64::from(limit) || approved {

@@ -2,6 +2,7 @@
 //! "Deleting").
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use dbbackup_storage::collect_listing;
 use jiff::Timestamp;
@@ -10,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::Kind;
 use crate::guards::{Guard, holds};
+use crate::moves::{Home, Moves};
 use crate::names::{BLOCKERS, CONDEMNED, MARKS, PartName, VERDICT, parse_number};
+use crate::pack::PackEntry;
 use crate::repository::Inner;
 use crate::{Error, Result};
 
@@ -118,24 +121,30 @@ impl Inner {
     }
 }
 
-/// The packs that do not exist for a writer: condemned, and not pardoned.
+/// The packs that do not exist for a writer: condemned and not pardoned, or moved.
 #[derive(Debug, Default)]
 pub(crate) struct Absent {
     packs: HashSet<String>,
+    moves: Arc<Moves>,
 }
 
 impl Absent {
     /// Whether no new recipe may refer to this pack.
     pub(crate) fn contains(&self, pack: &PartName) -> bool {
-        holds(Guard::Inheritance)
-            && !self.packs.is_empty()
-            && self.packs.contains(&pack.last_part())
+        let condemned = !self.packs.is_empty() && self.packs.contains(&pack.last_part());
+        condemned && holds(Guard::Inheritance)
+            || self.moves.contains(pack) && holds(Guard::MovedIsAbsent)
+    }
+
+    /// The packs that blocks of this one were moved to, and may be taken from.
+    pub(crate) fn homes(&self, pack: &PackEntry) -> impl Iterator<Item = &Home> {
+        self.moves.of(pack).iter().filter(|home| !self.contains(&home.entry.name))
     }
 }
 
 impl Inner {
     /// The packs that are absent for a writer whose session exists already.
-    pub(crate) async fn absent_packs(&self) -> Result<Absent> {
+    pub(crate) async fn absent_packs(self: &Arc<Self>) -> Result<Absent> {
         let mut absent = Absent::default();
         for n in self.note_numbers(CONDEMNED).await? {
             // A condemn that went since the listing was carried out.
@@ -144,6 +153,7 @@ impl Inner {
             let keep = keep.unwrap_or_default();
             absent.packs.extend(condemned.parts.packs.into_iter().filter(|p| !keep.contains(p)));
         }
+        absent.moves = self.read_moves().await?;
         Ok(absent)
     }
 

@@ -57,12 +57,17 @@ impl Stored {
         self.packs.values().chain(self.metas.values()).sum()
     }
 
-    /// Bytes of these packs and meta objects, as far as they are there; with
-    /// `of`, only what sessions have left for which it is true.
-    pub(super) fn bytes_of(&self, parts: &Parts, of: impl Fn(&str) -> bool) -> u64 {
+    /// Whether a pack is there, and how large it is.
+    pub(super) fn pack(&self, name: &PartName) -> Option<u64> {
+        self.packs.get(name).copied()
+    }
+
+    /// Bytes of these packs and meta objects, as far as they are there, and `of` is
+    /// true for them.
+    pub(super) fn bytes_of(&self, parts: &Parts, of: impl Fn(&PartName) -> bool) -> u64 {
         let sum = |names: &BTreeSet<String>, sizes: &HashMap<PartName, u64>| -> u64 {
             let named = names.iter().filter_map(|name| PartName::parse(name));
-            named.filter(|name| of(&name.session)).filter_map(|name| sizes.get(&name)).sum()
+            named.filter(|name| of(name)).filter_map(|name| sizes.get(&name)).sum()
         };
         sum(&parts.packs, &self.packs) + sum(&parts.metas, &self.metas)
     }

@@ -9,13 +9,13 @@ use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
 use super::fixture::*;
 use crate::{CollectOptions, CollectReport, Error, ForgetReason, Repository, Result, SnapshotId};
 
-const DAY: Duration = Duration::from_secs(25 * 3600);
+pub(super) const DAY: Duration = Duration::from_secs(25 * 3600);
 
 async fn collect(repository: &Repository) -> Result<CollectReport> {
     repository.collect(&CollectOptions::default()).await
 }
 
-async fn forget(repository: &Repository, id: &SnapshotId) -> Result<()> {
+pub(super) async fn forget(repository: &Repository, id: &SnapshotId) -> Result<()> {
     repository.forget(id, ForgetReason::Retention, "no rule keeps it").await
 }
 
@@ -46,7 +46,7 @@ async fn three_days(store: Arc<MemoryStore>) -> (Repository, Vec<(SnapshotId, Co
     (repository, days)
 }
 
-async fn assert_restores(repository: &Repository, days: &[(SnapshotId, Contents)]) {
+pub(super) async fn assert_restores(repository: &Repository, days: &[(SnapshotId, Contents)]) {
     let found = repository.snapshots(None).await.unwrap();
     assert!(found.unreadable.is_empty());
     let ids: Vec<_> = found.snapshots.iter().map(|found| found.id().clone()).collect();
@@ -56,7 +56,7 @@ async fn assert_restores(repository: &Repository, days: &[(SnapshotId, Contents)
     }
 }
 
-fn packs(store: &MemoryStore) -> usize {
+pub(super) fn packs(store: &MemoryStore) -> usize {
     store.objects().keys().filter(|name| name.starts_with("packs/")).count()
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use dbbackup_storage::{VolumeOptions, VolumeStore};
+use dbbackup_storage::{MemoryStore, VolumeOptions, VolumeStore};
 use serde_json::Value;
 
 use super::fixture::*;
@@ -150,6 +150,24 @@ async fn an_independent_reader_reads_what_this_release_writes() {
         for (read, expected) in contents.iter().zip(&days) {
             assert_same(read, expected);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_independent_reader_finds_what_was_moved() {
+    let store = Arc::new(MemoryStore::new());
+    let (_, days) = super::repacking::repacked(&store).await;
+    let folder = tempfile::tempdir().unwrap();
+    for (name, object) in store.objects() {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, object).unwrap();
+    }
+    let (found, contents) = read_all(folder.path(), Access::RawKey);
+    assert_eq!(found["repackings"], 1);
+    assert_eq!(contents.len(), days.len());
+    for (read, (_, expected)) in contents.iter().zip(&days) {
+        assert_same(read, expected);
     }
 }
 

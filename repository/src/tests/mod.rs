@@ -15,4 +15,5 @@ mod keys_at_once;
 mod opening;
 mod partial_nights;
 mod reading;
+mod repacking;
 mod simulation;

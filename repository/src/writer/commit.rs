@@ -150,6 +150,7 @@ impl SnapshotWriter {
             pack_pages,
             stream_pages,
             report: serde_json::Value::Null,
+            moves: Vec::new(),
         })
     }
 
@@ -215,6 +216,12 @@ struct Page {
     entries: u32,
     first: String,
     piece: Vec<u8>,
+}
+
+/// The table of packs that stand in the head, whatever it takes.
+pub(crate) fn inline_pack_pages(packs: &[UsedPack], sessions: &mut Vec<Arc<str>>) -> Vec<PackPage> {
+    let page = |page: Page| PackPage { entries: page.entries, place: Place::Inline(page.piece) };
+    pack_pages(packs, sessions).into_iter().map(page).collect()
 }
 
 fn pack_pages(packs: &[UsedPack], sessions: &mut Vec<Arc<str>>) -> Vec<Page> {

@@ -34,6 +34,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use self::commit::inline_pack_pages;
 pub use self::commit::{CommitFacts, CommitInfo};
 pub use self::memory::writer_memory_bytes;
 use self::packer::Packer;

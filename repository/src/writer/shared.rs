@@ -18,7 +18,9 @@ use super::predecessors::Predecessors;
 use super::recent::RecentChunks;
 use super::workers::Job;
 use crate::collector::Absent;
+use crate::moves::Home;
 use crate::names::{PartName, SnapshotId};
+use crate::pack::PackEntry;
 use crate::repository::Inner;
 use crate::{Error, Result};
 
@@ -161,10 +163,15 @@ impl Shared {
         }
     }
 
-    /// Whether nothing new may refer to a pack: it is condemned (W2). Every way of
-    /// finding a known chunk asks here.
+    /// Whether nothing new may refer to a pack: it is condemned (W2), or its blocks
+    /// were moved. Every way of finding a known chunk asks here.
     pub(super) fn is_absent(&self, pack: &PartName) -> bool {
         self.absent.contains(pack)
+    }
+
+    /// The packs that blocks of this one were moved to.
+    pub(super) fn homes(&self, pack: &PackEntry) -> impl Iterator<Item = &Home> {
+        self.absent.homes(pack)
     }
 
     /// Notes that something of an older snapshot cannot be read. No backup fails

@@ -93,11 +93,34 @@ class Pack:
         need(at == len(content), f"{self.name}: chunks of another length than their block")
 
 
+class MovedPack:
+    """A pack that is gone: those of its blocks that are in others."""
+
+    def __init__(self, name, blocks):
+        self.name, self.blocks = name, blocks
+
+
 class Packs:
     """Packs by name, those used last at hand: about 400 MB at most."""
 
     def __init__(self, sealed):
-        self.sealed, self.packs = sealed, {}
+        self.sealed, self.packs, self.repackings = sealed, {}, []
+
+    def moves(self, entry):
+        return [(repacking, move) for repacking in self.repackings for move in repacking.moves
+                if move["name"] == entry["name"] and move["tag"] == entry["tags"][:16]]
+
+    def is_moved(self, entry):
+        return not self.sealed.exists(entry["name"]) and bool(self.moves(entry))
+
+    def get_moved(self, entry):
+        blocks = [None] * entry["blocks"]
+        for repacking, move in self.moves(entry):
+            home, _ = repacking.pack(move["home"])
+            for block, place in move["places"].items():
+                need(place < len(home.blocks) and block < len(blocks), f"{repacking.name}: no such block")
+                blocks[block] = home.blocks[place]
+        return MovedPack(entry["name"], blocks)
 
     def get(self, name):
         pack = self.packs.pop(name, None) or Pack(self.sealed, name)
@@ -123,12 +146,12 @@ class Snapshot:
             need(tag > last, f"{name}: tags do not ascend")
             last = tag
             sections[tag] = reader.take(reader.varint())
-            need(1 <= tag <= 6 or tag >= 64, f"{name}: section {tag} is unknown")
+            need(1 <= tag <= 7 or tag >= 64, f"{name}: section {tag} is unknown")
         need(len(sections[1]) <= 64 << 10 and len(sections.get(6, b"")) <= 256 << 10, f"{name}: a section is too large")
         self.about = parse_json(sections[1])
         need(self.about["session"] == self.id, f"{name}: the session is another")
         if self.form == 2:
-            need(self.about["reason"] in ("Retry", "Inspect"), f"{name}: an unknown reason")
+            need(self.about["reason"] in ("Retry", "Inspect", "Silent", "TooOld"), f"{name}: an unknown reason")
             return
         self.verify_id()
         self.report = parse_json(sections[6]) if 6 in sections else None
@@ -137,6 +160,7 @@ class Snapshot:
         self.meta = self.read_meta(Bytes(sections[3]))
         self.pack_table = self.read_pack_table(Bytes(sections[4]))
         self.streams = self.read_stream_table(Bytes(sections[5]))
+        self.moves = self.read_moves(Bytes(sections[7])) if 7 in sections else []
         need(len(self.streams) == self.about["streams"], f"{name}: another number of streams")
 
     def verify_id(self):
@@ -195,6 +219,23 @@ class Snapshot:
         reader.end()
         return table
 
+    def is_repacking(self):
+        return self.form == 1 and self.about["series"] == "\0moved"
+
+    def read_moves(self, reader):
+        """Old pack, number of its blocks, tag of its block table, and the blocks as (number, home, number there)."""
+        moves = []
+        for _ in range(reader.varint()):
+            part = self.part(reader.varint(), reader.varint())
+            blocks, home, first, tag = reader.varint(65_536), reader.varint(), reader.varint(), reader.take(16)
+            bits = reader.take(-(-blocks // 8))
+            carried = [block for block in range(len(bits) * 8) if bits[block // 8] >> (block % 8) & 1]
+            need(all(block < blocks for block in carried), f"{self.name}: a block is moved that was none")
+            moves.append({"name": f"packs/{spread(part)}/{part}", "blocks": blocks, "tag": tag, "home": home,
+                          "places": {block: first + n for n, block in enumerate(carried)}})
+        reader.end()
+        return moves
+
     def read_stream_table(self, reader):
         streams = []
         for _ in range(reader.varint()):
@@ -225,6 +266,8 @@ class Snapshot:
         """The pack of that number, and that it is the one that the head means."""
         need(0 <= number < len(self.pack_table), f"{self.name}: no such pack")
         entry = self.pack_table[number]
+        if self.packs.is_moved(entry):
+            return self.packs.get_moved(entry), entry["use"]
         pack = self.packs.get(entry["name"])
         found = (len(pack.data), pack.at, (pack.block_table_length, pack.chunk_table_length), len(pack.blocks), pack.salt, pack.tags)
         meant = tuple(entry[key] for key in ("size", "at", "lengths", "blocks", "salt", "tags"))
@@ -249,7 +292,7 @@ class Snapshot:
             pack, use = self.pack(number)
             done += length
             while True:
-                need(0 <= block < len(pack.blocks), f"{self.name}: no such block")
+                need(0 <= block < len(pack.blocks) and pack.blocks[block] is not None, f"{self.name}: no such block")
                 need(use[block // 4] >> (block % 4 * 2) & 3, f"{self.name}: a block is used that is marked unused")
                 content = pack.blocks[block][offset : offset + length]
                 need(offset < len(pack.blocks[block]), f"{self.name}: a run begins behind its block")
@@ -317,7 +360,7 @@ def extract(snapshot, folder):
 
 
 def read(sealed, output):
-    packs, snapshots, tombstones = Packs(sealed), [], []
+    packs, heads, snapshots, tombstones = Packs(sealed), [], [], []
     digests = {}
     forgotten = {note["session"] for name, note in read_notes(sealed)
                  if name.startswith("decisions/") and note["decision"] == "Forgotten"}
@@ -330,6 +373,13 @@ def read(sealed, output):
         if snapshot.form == 2:
             tombstones.append(snapshot.id)
             continue
+        if snapshot.is_repacking():
+            packs.repackings.append(snapshot)
+        else:
+            heads.append(snapshot)
+    for snapshot in packs.repackings:
+        snapshot.verify_rest()
+    for snapshot in heads:
         extract(snapshot, output / snapshot.id if output else None)
         snapshot.verify_rest()
         snapshots.append({"id": snapshot.id, "about": snapshot.about, "report": snapshot.report,
@@ -341,6 +391,7 @@ def read(sealed, output):
         need(not before or digests.get(before["id"], before["digest"]) == before["digest"],
              f"{snapshot['id']}: the predecessor is another one")
     return {"repositoryId": sealed.id.hex(), "snapshots": snapshots, "tombstones": tombstones,
+            "repackings": len(packs.repackings),
             "notes": [name for name, _ in read_notes(sealed)]}
 
 

@@ -196,6 +196,9 @@ class Sealed:
         paths = (self.folder / folder).rglob("*")
         return sorted(str(path.relative_to(self.folder)) for path in paths if path.is_file())
 
+    def exists(self, name):
+        return (self.folder / name).is_file()
+
     def load(self, name):
         data = (self.folder / name).read_bytes()
         need(len(data) <= LARGEST_OBJECT, f"{name} is too large")

@@ -1,7 +1,7 @@
 //! `prune`: deletes what no snapshot uses.
 
 use dbbackup_contract::{DurationText, ExitCode, Failure, Reason};
-use dbbackup_repository::{CollectOptions, CollectReport, SHORTEST_GRACE};
+use dbbackup_repository::{CollectOptions, CollectReport, RepackOptions, SHORTEST_GRACE};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ pub(super) async fn prune(
         max_delete_percent: args.max_delete_percent,
         approved_plan: args.approved_plan,
         dry_run: args.dry_run,
+        repack: (!args.no_repack).then(RepackOptions::default),
     };
     let board = ProgressBoard::new(None);
     let repository = open(&args.repository, cancel).await?;
@@ -47,6 +48,10 @@ fn show(report: &CollectReport, dry_run: bool) {
             print::bytes(report.stored_bytes),
             print::count(report.condemned_objects, "object"),
         ));
+        if report.repacked_bytes > 0 {
+            let bytes = print::bytes(report.repacked_bytes);
+            print::line(&format!("packs of {bytes} would be moved together"));
+        }
         return;
     }
     print::line(&format!(
@@ -55,12 +60,19 @@ fn show(report: &CollectReport, dry_run: bool) {
         print::count(report.deleted_objects, "object"),
         print::bytes(report.stored_bytes),
     ));
+    if report.repacked_bytes > 0 {
+        let bytes = print::bytes(report.repacked_bytes);
+        print::line(&format!("moved together what is used in packs of {bytes}"));
+    }
     for blocker in &report.blockers {
         print::line(&format!(
             "waiting for the writer {}, which began {} ago",
             blocker.session,
             print::duration(blocker.age)
         ));
+    }
+    if report.condemned_objects == 0 && report.repacked_bytes > 0 {
+        print::aside("note: prune again to free the packs that blocks were moved out of");
     }
     if report.condemned_objects > 0 {
         print::aside(&format!(
@@ -82,5 +94,6 @@ fn described(report: &CollectReport) -> serde_json::Value {
         "condemnedBytes": report.condemned_bytes,
         "blockers": blockers.collect::<Vec<_>>(),
         "removedSessions": report.removed_sessions,
+        "repackedBytes": report.repacked_bytes,
     })
 }

@@ -1,6 +1,7 @@
 //! Who works in the world: writers, readers, collectors, retention, people who
 //! pin. Each process opens the repository anew, as a Job does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use tokio::time::sleep;
 
 use super::LOOSE;
 use super::world::{Process, Weather, World};
+use crate::block_set::BlockSet;
+use crate::blocks::read_blocks;
 use crate::envelope::{Kind, ObjectSeal};
 use crate::head::{About, Head, PackPage, PredecessorRef};
 use crate::names::{PACKS, PartName, SNAPSHOTS, SnapshotId};
@@ -19,7 +22,8 @@ use crate::piece::{Place, encode_piece};
 use crate::session::{BegunAttempt, Heart};
 use crate::tables::{Usage, UsedPack, pack_usage, put_pack};
 use crate::{
-    CollectOptions, Encryption, Environment, Error, ForgetReason, OpenOptions, Repository, Result,
+    CollectOptions, Encryption, Environment, Error, ForgetReason, OpenOptions, RepackOptions,
+    Repository, Result,
 };
 
 /// A process's clock, which may be wrong, and numbers from the world's dice.
@@ -86,13 +90,16 @@ async fn attempt(
         }
     };
     let _heart = Heart::start(Arc::clone(&repository.inner), attempt.id.clone(), None);
-    let mut packs = inherit(&process.world, &repository, &attempt).await?;
+    let mut table = inherit(&process.world, &repository, &attempt).await?;
     for n in 0..process.world.dice(|dice| 1 + dice.below(2)) {
         let length = process.world.dice(|dice| dice.seconds(60..7200));
         sleep(length).await;
-        packs.push(write_pack(&repository, &attempt.id, n as u32).await?);
+        let pack = write_pack(&process.world, &repository, &attempt.id, n as u32).await?;
+        for block in 0..pack.blocks {
+            table.take(&pack, block);
+        }
     }
-    let head = head(&attempt, &series, &run, slot, &packs);
+    let head = head(&attempt, &series, &run, slot, &table.used());
     repository.inner.commit_head(&attempt.id, &head.encode()?).await?;
     promise(&process.world, &attempt.id)
 }
@@ -103,38 +110,70 @@ fn promise(world: &World, id: &SnapshotId) -> Result<()> {
     Ok(())
 }
 
-/// Packs of the predecessor, and of other snapshots, as hooks find them.
-async fn inherit(
-    world: &World,
-    repository: &Repository,
-    attempt: &BegunAttempt,
-) -> Result<Vec<UsedPack>> {
-    let mut packs = Vec::new();
-    if let Some(predecessor) = attempt.predecessors.newest() {
-        for pack in predecessor.packs().await?.iter() {
-            let taken = world.dice(|dice| dice.hits(800));
-            if taken && pack.is_used() && !attempt.absent.contains(&pack.entry.name) {
-                packs.push(pack.clone());
+/// The packs that a new snapshot uses.
+#[derive(Default)]
+struct Table(BTreeMap<PartName, (PackEntry, BlockSet)>);
+
+impl Table {
+    fn has(&self, pack: &PartName) -> bool {
+        self.0.contains_key(pack)
+    }
+
+    fn take(&mut self, entry: &PackEntry, block: u32) {
+        let taken = self.0.entry(entry.name.clone());
+        taken.or_insert_with(|| (entry.clone(), BlockSet::default())).1.insert(block);
+    }
+
+    /// Some of the blocks that another snapshot uses of a pack, from where they are.
+    fn take_some(&mut self, pack: &UsedPack, attempt: &BegunAttempt, world: &World) {
+        for block in BlockSet::used(pack).iter() {
+            if !world.dice(|dice| dice.hits(800)) {
+                continue;
+            }
+            let homes = attempt.absent.homes(&pack.entry);
+            let moved = homes.filter_map(|home| Some((&*home.entry, home.place(block)?))).next();
+            if let Some((home, place)) = moved {
+                self.take(home, place);
+            } else if !attempt.absent.contains(&pack.entry.name) {
+                self.take(&pack.entry, block);
             }
         }
     }
+
+    fn used(self) -> Vec<UsedPack> {
+        let used = |(entry, blocks): (PackEntry, BlockSet)| {
+            let usage = (0..entry.blocks as usize)
+                .map(|n| if blocks.contains(n as u32) { Usage::Whole } else { Usage::Unused });
+            UsedPack { usage: pack_usage(usage), entry }
+        };
+        self.0.into_values().map(used).collect()
+    }
+}
+
+/// Packs of the predecessor, and of other snapshots, as hooks find them.
+async fn inherit(world: &World, repository: &Repository, attempt: &BegunAttempt) -> Result<Table> {
+    let mut table = Table::default();
+    if let Some(predecessor) = attempt.predecessors.newest() {
+        for pack in predecessor.packs().await?.iter() {
+            table.take_some(pack, attempt, world);
+        }
+    }
     if LOOSE.get() {
-        find_anything(world, repository, attempt, &mut packs).await?;
+        find_anything(world, repository, attempt, &mut table).await?;
     } else if world.dice(|dice| dice.hits(500)) {
         for snapshot in repository.snapshots(None).await?.snapshots {
             for pack in snapshot.packs().await?.iter() {
-                let known = packs.iter().any(|known: &UsedPack| known.entry == pack.entry);
                 let taken = world.dice(|dice| dice.hits(300));
-                if taken && !known && pack.is_used() && !attempt.absent.contains(&pack.entry.name)
+                if taken && !table.has(&pack.entry.name) && pack.is_used()
                     // Its footer is read before it is used.
                     && repository.inner.exists(&pack.entry.name.pack_object()).await?
                 {
-                    packs.push(pack.clone());
+                    table.take_some(pack, attempt, world);
                 }
             }
         }
     }
-    Ok(packs)
+    Ok(table)
 }
 
 /// Packs that are there, whether or not a head names them: against the rules, and
@@ -143,19 +182,21 @@ async fn find_anything(
     world: &World,
     repository: &Repository,
     attempt: &BegunAttempt,
-    packs: &mut Vec<UsedPack>,
+    table: &mut Table,
 ) -> Result<()> {
     if !world.dice(|dice| dice.hits(500)) {
         return Ok(());
     }
     for name in world.names(PACKS) {
         let last = name.rsplit('/').next().and_then(PartName::parse).unwrap();
-        let known = packs.iter().any(|pack| pack.entry.name == last);
+        let known = table.has(&last);
         if known || !world.dice(|dice| dice.hits(500)) || attempt.absent.contains(&last) {
             continue;
         }
         if let Some(entry) = find_entry(repository, &last, &attempt.id).await? {
-            packs.push(whole(entry));
+            for block in 0..entry.blocks {
+                table.take(&entry, block);
+            }
         }
     }
     Ok(())
@@ -174,37 +215,28 @@ async fn find_entry(
     if !over || session == *own {
         return Ok(None);
     }
-    let mut salt = [0; 32];
-    salt.copy_from_slice(&object[8..40]);
-    Ok(Some(PackEntry {
-        name: name.clone(),
-        size: object.len() as u32,
-        block_table_at: 40,
-        block_table_bytes: 0,
-        chunk_table_bytes: 0,
-        blocks: 1,
-        salt,
-        block_table_tag: [0; 16],
-        chunk_table_tag: [0; 16],
-    }))
+    PackEntry::of_object(&inner.keys, name.clone(), &object).map(Some)
 }
 
-fn whole(entry: PackEntry) -> UsedPack {
-    UsedPack { usage: pack_usage([Usage::Whole].into_iter()), entry }
-}
-
-async fn write_pack(repository: &Repository, id: &SnapshotId, n: u32) -> Result<UsedPack> {
+async fn write_pack(
+    world: &World,
+    repository: &Repository,
+    id: &SnapshotId,
+    n: u32,
+) -> Result<PackEntry> {
     let inner = &repository.inner;
     let name = PartName::new(Arc::from(id.as_str()), n);
     let object = name.pack_object();
     let seal = ObjectSeal::fresh(&inner.keys, &*inner.environment, Kind::Pack, object.clone())?;
     let mut pack = OpenPack::new(&inner.keys, name, seal, Vec::new());
-    pack.push(b"data", false, &[([1; 32], 4)])?;
+    for _ in 0..world.dice(|dice| 1 + dice.below(3)) {
+        pack.push(b"data", false, &[([1; 32], 4)])?;
+    }
     let pack = pack.finish(false)?;
     if !inner.create(&object, pack.object.into()).await? {
         return Err(Error::System(format!("{object} exists")));
     }
-    Ok(whole(pack.entry))
+    Ok(pack.entry)
 }
 
 fn head(
@@ -253,6 +285,7 @@ fn head(
         }],
         stream_pages: Vec::new(),
         report: serde_json::Value::Null,
+        moves: Vec::new(),
     }
 }
 
@@ -276,10 +309,14 @@ pub(super) async fn retain(process: Arc<Process>, keep: usize) -> Result<()> {
 }
 
 /// A collection. That it finds snapshots missing is noted; it may have to.
-pub(super) async fn collect(process: Arc<Process>) -> Result<()> {
+/// An eager one repacks what there is to gain.
+pub(super) async fn collect(process: Arc<Process>, eager: bool) -> Result<()> {
     let repository = open(&process).await?;
+    let unused_percent = process.world.dice(|dice| 1 + dice.below(60)) as u8;
+    let repack = RepackOptions { unused_percent, merge_from: 3, ..RepackOptions::default() };
+    let options = CollectOptions { repack: eager.then_some(repack), ..CollectOptions::default() };
     for _ in 0..process.world.dice(|dice| 1 + dice.below(3)) {
-        collect_once(&process, &repository).await?;
+        collect_once(&process, &repository, &options).await?;
         // Somebody is impatient.
         let pause = process.world.dice(|dice| dice.seconds(30..400));
         sleep(pause).await;
@@ -287,8 +324,12 @@ pub(super) async fn collect(process: Arc<Process>) -> Result<()> {
     Ok(())
 }
 
-async fn collect_once(process: &Process, repository: &Repository) -> Result<()> {
-    let done = repository.collect(&CollectOptions::default()).await;
+async fn collect_once(
+    process: &Process,
+    repository: &Repository,
+    options: &CollectOptions,
+) -> Result<()> {
+    let done = repository.collect(options).await;
     match done {
         Err(Error::SnapshotsMissing(gone)) => {
             process.world.truth(|truth| {
@@ -339,10 +380,13 @@ pub(super) async fn read(process: Arc<Process>) -> Result<()> {
     for pack in found.packs().await?.iter().filter(|pack| pack.is_used()) {
         let time = process.world.dice(|dice| dice.seconds(60..6 * 3600));
         sleep(time).await;
-        let name = pack.entry.name.pack_object();
-        if repository.inner.find(&name).await?.is_none() {
-            let what = format!("a restore of {} misses {name}", found.id());
-            process.world.truth(|truth| truth.violated(what));
+        let blocks: Vec<_> = BlockSet::used(pack).iter().collect();
+        match read_blocks(&repository.inner, &pack.entry, &blocks).await {
+            Err(error @ (Error::Missing(_) | Error::Damaged { .. })) => {
+                let what = format!("a restore of {}: {error}", found.id());
+                process.world.truth(|truth| truth.violated(what));
+            }
+            read => _ = read?,
         }
     }
     session.end().await

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use self::world::{Dice, Process, Weather, World};
+use crate::block_set::BlockSet;
 use crate::guards::{BROKEN, Guard};
 use crate::keyring::Keyring;
 
@@ -34,18 +35,21 @@ const SEEDS_TO_NOTICE: u64 = 5000;
 /// Each guard, and a seed that noticed that it was broken. After a change of what
 /// is simulated another one may: the test finds it, and prints it. [`Guard::Grace`] is
 /// not among them: no seed has shown yet that it alone is broken.
-const GUARDS: [(Guard, u64); 11] = [
-    (Guard::SessionFirst, 974),
-    (Guard::Inheritance, 9),
+const GUARDS: [(Guard, u64); 14] = [
+    (Guard::SessionFirst, 128),
+    (Guard::Inheritance, 2),
     (Guard::Fence, 16),
-    (Guard::Blockers, 19),
+    (Guard::Blockers, 9),
     (Guard::Verdict, 1),
-    (Guard::ReadBlockers, 292),
-    (Guard::ForgottenRun, 29),
-    (Guard::ForgottenHead, 74),
-    (Guard::DecidedOnce, 6),
-    (Guard::Readers, 78),
-    (Guard::Alarm, 41),
+    (Guard::ReadBlockers, 73),
+    (Guard::ForgottenRun, 220),
+    (Guard::ForgottenHead, 35),
+    (Guard::DecidedOnce, 164),
+    (Guard::Readers, 0),
+    (Guard::Alarm, 39),
+    (Guard::MovedIsAbsent, 423),
+    (Guard::MovedWhole, 11),
+    (Guard::MovesStay, 629),
 ];
 const DAY: u64 = 86_400;
 
@@ -83,7 +87,8 @@ async fn live(world: &Arc<World>) {
             later(world, life.weather, move |process| actors::retain(process, keep));
         }
         for _ in 0..life.collections {
-            later(world, life.weather, actors::collect);
+            let eager = world.dice(|dice| dice.hits(500));
+            later(world, life.weather, move |process| actors::collect(process, eager));
         }
         for _ in 0..life.pins {
             later(world, life.weather, actors::pin);
@@ -164,7 +169,7 @@ async fn end(world: &Arc<World>) {
     let mut rest = Vec::new();
     for _ in 0..20 {
         let process = Process::start(world, CALM);
-        let _ = actors::collect(process).await;
+        let _ = actors::collect(process, false).await;
         rest = garbage(world);
         // After a theft nothing is deleted until somebody has looked into it.
         if rest.is_empty() || world.truth(|truth| truth.anything_stolen()) {
@@ -177,10 +182,30 @@ async fn end(world: &Arc<World>) {
 
 /// What nothing needs any more.
 fn garbage(world: &World) -> Vec<String> {
-    let needed: BTreeSet<String> =
-        world.truth(|truth| truth.heads().flat_map(|(_, needs)| needs.iter().cloned()).collect());
+    let mut needed = BTreeSet::new();
+    let mut idle = Vec::new();
+    world.truth(|truth| {
+        let named: BTreeSet<&String> = truth
+            .heads()
+            .filter(|(_, needs)| !needs.is_repacking())
+            .flat_map(|(_, needs)| needs.packs().map(|(pack, _)| pack))
+            .collect();
+        for (id, needs) in truth.heads() {
+            if needs.is_repacking() && !needs.moves().any(|pack| named.contains(pack)) {
+                idle.push(id.clone());
+            }
+            for (pack, blocks) in needs.packs() {
+                let mut elsewhere = BlockSet::default();
+                truth.moved(pack).for_each(|(_, carried)| elsewhere.add(carried));
+                if needs.is_repacking() || !elsewhere.has_all_of(blocks) {
+                    needed.insert(pack.clone());
+                }
+            }
+        }
+    });
     let mut rest = world.names("packs/");
     rest.retain(|name| !needed.contains(name));
+    rest.extend(idle);
     for folder in ["sessions/", "beats/", "condemned/", "blockers/"] {
         rest.extend(world.names(folder));
     }

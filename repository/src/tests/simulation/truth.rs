@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::world::Needs;
+use crate::block_set::BlockSet;
 use crate::envelope::{Kind, open_object};
 use crate::head::{Head, HeadObject};
 use crate::keyring::Keyring;
@@ -12,6 +12,31 @@ use crate::tables::parse_packs;
 
 /// Steps that are told when something is wrong.
 const REMEMBERED: usize = 4000;
+
+/// What a snapshot needs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Needs {
+    metas: BTreeSet<String>,
+    /// Blocks of packs, by the object's name.
+    packs: BTreeMap<String, BlockSet>,
+    /// Of a repacking: a pack, where blocks of it are now, and which.
+    moves: Vec<(String, String, BlockSet)>,
+}
+
+impl Needs {
+    pub(super) fn is_repacking(&self) -> bool {
+        !self.moves.is_empty()
+    }
+
+    /// The packs that it moved blocks of.
+    pub(super) fn moves(&self) -> impl Iterator<Item = &String> {
+        self.moves.iter().map(|(pack, ..)| pack)
+    }
+
+    pub(super) fn packs(&self) -> impl Iterator<Item = (&String, &BlockSet)> {
+        self.packs.iter()
+    }
+}
 
 /// The snapshots as they are, and what processes were told of them.
 #[derive(Debug, Default)]
@@ -101,8 +126,11 @@ impl Truth {
     /// The heads that an attacker would be seen to have deleted.
     pub(super) fn known_heads(&self) -> Vec<String> {
         let Some((_, known)) = self.known.last_key_value() else { return Vec::new() };
-        let lives = |id: &&String| known.contains(*id) && !self.forgotten.contains(*id);
-        self.heads.keys().filter(lives).cloned().collect()
+        let lives = |(id, needs): &(&String, &Needs)| {
+            // Who deletes a repacking destroys data: nothing can help that.
+            known.contains(*id) && !self.forgotten.contains(*id) && !needs.is_repacking()
+        };
+        self.heads.iter().filter(lives).map(|(id, _)| id.clone()).collect()
     }
 
     /// An attacker is about to delete a head.
@@ -118,8 +146,11 @@ impl Truth {
         !self.stolen.is_empty()
     }
 
-    pub(super) fn deleted(&mut self, name: &str) {
-        if let Some((id, _)) = self.stolen.iter().find(|(_, needs)| needs.contains(name)) {
+    pub(super) fn deleted(&mut self, name: &str, exists: impl Fn(&str) -> bool) {
+        let harmed = self.stolen.iter().find(|(_, needs)| {
+            needs.packs.contains_key(name) && self.lost(needs, &exists).is_some()
+        });
+        if let Some((id, _)) = harmed {
             let what = format!("{name} was deleted, though the head of {id} was stolen");
             self.violated(what);
         }
@@ -128,12 +159,36 @@ impl Truth {
         }
     }
 
+    /// Where blocks of a pack are by the repackings that count.
+    pub(super) fn moved<'a>(
+        &'a self,
+        pack: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a BlockSet)> {
+        let counting = self.heads.iter().filter(|(id, _)| !self.forgotten.contains(*id));
+        let moves = counting.flat_map(|(_, needs)| &needs.moves);
+        moves.filter(move |(old, ..)| old == pack).map(|(_, home, blocks)| (home, blocks))
+    }
+
+    /// What is gone of that which a snapshot needs.
+    fn lost(&self, needs: &Needs, exists: impl Fn(&str) -> bool) -> Option<String> {
+        if let Some(meta) = needs.metas.iter().find(|name| !exists(name)) {
+            return Some(meta.clone());
+        }
+        let lost = |(name, blocks): &(&String, &BlockSet)| {
+            let mut elsewhere = BlockSet::default();
+            let homes = self.moved(name).filter(|(home, _)| exists(home));
+            homes.for_each(|(_, carried)| elsewhere.add(carried));
+            !exists(name) && !elsewhere.has_all_of(blocks)
+        };
+        needs.packs.iter().find(lost).map(|(name, _)| name.clone())
+    }
+
     /// Every snapshot that counts has all that it needs, and none is gone that
     /// somebody was promised.
     pub(super) fn check(&mut self, exists: impl Fn(&str) -> bool) {
         let mut wrong = None;
         for (id, needs) in self.heads.iter().filter(|(id, _)| !self.forgotten.contains(*id)) {
-            if let Some(lost) = needs.iter().find(|name| !exists(name)) {
+            if let Some(lost) = self.lost(needs, &exists) {
                 wrong = Some(format!("snapshot {id} needs {lost}, which is gone"));
             }
         }
@@ -157,14 +212,23 @@ impl Truth {
 }
 
 fn needs(head: &Head) -> Needs {
-    let mut needs: Needs = head.metas.iter().map(|meta| meta.name.meta_object()).collect();
+    let mut needs = Needs::default();
+    needs.metas.extend(head.metas.iter().map(|meta| meta.name.meta_object()));
+    let mut table = Vec::new();
     for page in &head.pack_pages {
         let Place::Inline(piece) = &page.place else {
             panic!("tables of the simulation are short")
         };
         let page = parse_packs(&decode_piece(piece).unwrap(), page.entries, &head.sessions);
-        let used = page.unwrap().into_iter().filter(crate::tables::UsedPack::is_used);
-        needs.extend(used.map(|pack| pack.entry.name.pack_object()));
+        table.extend(page.unwrap());
+    }
+    for pack in table.iter().filter(|pack| pack.is_used()) {
+        needs.packs.insert(pack.entry.name.pack_object(), BlockSet::used(pack));
+    }
+    for moved in &head.moves {
+        let home = table[moved.home as usize].entry.name.pack_object();
+        let places = moved.carried.clone();
+        needs.moves.push((moved.pack.pack_object(), home, places));
     }
     needs
 }

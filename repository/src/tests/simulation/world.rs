@@ -1,7 +1,7 @@
 //! The store as the world is: slow, lagging, sometimes deaf; and the truth about
 //! it, which no process sees.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -158,7 +158,7 @@ impl World {
             gone: Instant::now(),
         });
         state.truth.note(format!("{:>10.1?} delete {name}", self.begin.elapsed()));
-        state.truth.deleted(name);
+        state.truth.deleted(name, |name| state.objects.contains_key(name));
         if ["snapshots/", "packs/", "meta/"].iter().any(|folder| name.starts_with(folder)) {
             state.truth.check(|name| state.objects.contains_key(name));
         }
@@ -330,6 +330,3 @@ impl Store for Process {
         self.write(Operation::Delete, name, move |world| world.apply_delete(&owned)).await
     }
 }
-
-/// Names of what a snapshot needs.
-pub(super) type Needs = BTreeSet<String>;
