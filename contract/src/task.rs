@@ -126,6 +126,33 @@ pub struct RepositoryAccess {
     /// The id that was pinned; absent before it was opened for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_id: Option<String>,
+    /// How fast it may be used.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub bandwidth: Bandwidth,
+}
+
+/// Bytes a second that may be sent and received; no limit where absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bandwidth {
+    /// To the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<u64>,
+    /// From it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download: Option<u64>,
+}
+
+impl Bandwidth {
+    /// The least that may be said, in bytes a second: a pack of 20 MiB takes three and a
+    /// half minutes then, and is not taken for a stall.
+    pub const LEAST: u64 = 100_000;
+
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where a repository is.
@@ -382,6 +409,7 @@ mod tests {
                 storage: StorageAccess::Volume { path: "/repository".into() },
                 encryption: EncryptionAccess::None {},
                 expected_id: None,
+                bandwidth: Bandwidth::default(),
             },
             action: Action::Init(InitAction {
                 initialize: Initialize::IfEmpty,

@@ -32,7 +32,7 @@ pub use references::{
     CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,
 };
 pub use repository::{
-    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, EncryptionKey, EncryptionSpec,
+    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, EncryptionKey, EncryptionSpec,
     KeySlotStatus, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
 };
 pub use restore::{

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, JobSpec, PassphraseRef, RawKeyRef, RawReport};
+use crate::{Condition, JobSpec, PassphraseRef, Quantity, RawKeyRef, RawReport};
 
 /// What a repository is.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -37,9 +37,26 @@ pub struct BackupRepositorySpec {
     /// IfEmpty: an empty place becomes a repository. Never: what is not a repository yet is refused.
     #[serde(default)]
     pub initialize: Initialize,
+    /// How fast each Job may send to the repository and read from it. Left out, as fast as it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<BandwidthSpec>,
     /// How the Jobs run that create, open and inspect the repository.
     #[serde(default)]
     pub job: JobSpec,
+}
+
+/// Limits of a Job, in bytes a second. Single objects of up to 20 MiB go at the speed of the line; the waiting is between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BandwidthSpec {
+    /// To the repository, such as 20Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity('100k')) >= 0").message("upload is bytes a second, 100k at least, such as 20Mi"))]
+    pub upload: Option<Quantity>,
+    /// From the repository, such as 1Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity('100k')) >= 0").message("download is bytes a second, 100k at least, such as 20Mi"))]
+    pub download: Option<Quantity>,
 }
 
 /// Where a repository is. Exactly one is said.

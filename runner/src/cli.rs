@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dbbackup_contract::{GlobalsPolicy, TlsMode};
+use dbbackup_contract::{Bandwidth, GlobalsPolicy, TlsMode};
 use dbbackup_repository::Kdf;
 use jiff::Timestamp;
 
@@ -81,6 +81,12 @@ pub(crate) struct RepositoryArgs {
     pub(crate) azure: AzureArgs,
     #[command(flatten)]
     pub(crate) gcs: GcsArgs,
+    /// Send no more to the repository, in bytes a second: 20M, 20MiB.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) upload_limit: Option<u64>,
+    /// Read no more from it, in bytes a second.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) download_limit: Option<u64>,
     /// No byte for so long is an error.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = 1..)]
     stall_timeout: i64,
@@ -91,6 +97,28 @@ impl RepositoryArgs {
     pub(crate) fn stall_timeout(&self) -> Duration {
         Duration::from_secs(self.stall_timeout.unsigned_abs())
     }
+}
+
+/// Bytes a second: a number, perhaps with a unit.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("", 1),
+        ("k", 1000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+    ];
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = text[..text.len() - unit.len()].parse::<u64>().ok();
+    let factor = UNITS.iter().find(|(name, _)| *name == unit.trim_end_matches('B'));
+    let rate = number.zip(factor).and_then(|(number, (_, factor))| number.checked_mul(*factor));
+    let rate = rate.ok_or("write a number of bytes a second, such as 20M or 512KiB")?;
+    if rate < Bandwidth::LEAST {
+        return Err(format!("{} bytes a second is the least: write 100k", Bandwidth::LEAST));
+    }
+    Ok(rate)
 }
 
 /// How to reach a bucket.

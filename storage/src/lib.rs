@@ -11,10 +11,12 @@ mod error;
 mod faulty;
 mod limits;
 mod memory;
+mod paced;
 mod repeater;
 mod retrying;
 mod store;
 mod timed;
+mod unreliable;
 mod volume;
 
 pub use capabilities::{Capabilities, Checksums, CreateIfAbsent};
@@ -24,6 +26,7 @@ pub use error::{Error, ErrorKind, Operation, Result};
 pub use faulty::{CallCounts, Effect, FaultyStore};
 pub use limits::Limits;
 pub use memory::MemoryStore;
+pub use paced::PacedStore;
 pub use repeater::{Repeater, RetryPolicy};
 pub use retrying::RetryingStore;
 pub use store::{
@@ -31,4 +34,5 @@ pub use store::{
     validate_prefix, validate_size,
 };
 pub use timed::TimedStore;
+pub use unreliable::UnreliableStore;
 pub use volume::{VolumeOptions, VolumeStore};

@@ -1,11 +1,12 @@
 //! From the API's words to the task's: what is mounted, and where the runner finds it.
 
 use dbbackup_contract::{
-    CredentialFiles, DatabaseSelection, EncryptionAccess, KeyAccess, KeyKind, PostgresqlAccess,
+    Bandwidth, CredentialFiles, DatabaseSelection, EncryptionAccess, KeyAccess, KeyKind, PostgresqlAccess,
     REPOSITORY_DIR, RepositoryAccess, Source, StorageAccess, TlsAccess, UserName,
 };
 use dbbackup_crds::{
-    BackupRepositorySpec, CaKind, EncryptionKey, PostgresqlTarget, SourceSpec, TlsSpec,
+    BackupRepositorySpec, BandwidthSpec, CaKind, EncryptionKey, PostgresqlTarget, Quantity,
+    SourceSpec, TlsSpec,
 };
 
 use super::Mounts;
@@ -55,7 +56,17 @@ pub fn repository_access(
         storage: StorageAccess::Volume { path },
         encryption,
         expected_id: expected_id.map(str::to_owned),
+        bandwidth: bandwidth(spec.bandwidth.as_ref()),
     })
+}
+
+/// The CRD refuses what is no quantity.
+fn bandwidth(spec: Option<&BandwidthSpec>) -> Bandwidth {
+    let limit = |quantity: &Option<Quantity>| quantity.as_ref()?.units().ok();
+    Bandwidth {
+        upload: spec.and_then(|spec| limit(&spec.upload)),
+        download: spec.and_then(|spec| limit(&spec.download)),
+    }
 }
 
 fn key_access(repository: &str, key: &EncryptionKey, mounts: &mut Mounts) -> Option<KeyAccess> {

@@ -17,3 +17,4 @@ mod partial_nights;
 mod reading;
 mod repacking;
 mod simulation;
+mod unreliable;

@@ -49,6 +49,29 @@ async fn a_small_backup_takes_three_writes_and_an_unchanged_one_two() {
     assert_eq!(faulty.counts().creates - before, 5, "session, head");
 }
 
+/// What `docs/operations.md` says of costs: requests of a nightly backup of a database of
+/// ten megabytes of which a little has changed, the opening of the repository included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_backup_takes_few_requests() {
+    let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let mut contents = Contents::from([("rows".into(), noise(1, 10_000_000))]);
+    for n in 1..4 {
+        let repository = open(faulty.clone()).await.unwrap();
+        contents.get_mut("rows").unwrap()[n as usize * 1_000_000] ^= 1;
+        back_up(&repository, n, &contents).await.unwrap();
+    }
+    let before = faulty.counts();
+    let repository = open(faulty.clone()).await.unwrap();
+    contents.get_mut("rows").unwrap()[5_000_000] ^= 1;
+    back_up(&repository, 5, &contents).await.unwrap();
+    let after = faulty.counts();
+    let created = after.creates - before.creates;
+    let read = (after.gets + after.range_gets + after.heads)
+        - (before.gets + before.range_gets + before.heads);
+    let listed = after.lists - before.lists;
+    assert_eq!((created, read, listed), (3, 12, 7));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_are_written_and_read_at_the_same_time() {
     let repository = open(Arc::new(MemoryStore::new())).await.unwrap();

@@ -23,7 +23,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use dbbackup_contract::{
-    CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind, PostgresqlAccess,
+    Bandwidth, CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind, PostgresqlAccess,
     Reason, RepositoryAccess, SecretFile, TlsAccess, UserName,
 };
 use dbbackup_repository::Repository;
@@ -94,6 +94,7 @@ fn repository_access(args: &RepositoryArgs) -> Result<RepositoryAccess, Failure>
         storage: storage::access(args)?,
         encryption: encryption_access(&args.key)?,
         expected_id: None,
+        bandwidth: Bandwidth { upload: args.upload_limit, download: args.download_limit },
     })
 }
 

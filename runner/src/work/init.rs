@@ -34,7 +34,7 @@ pub(crate) async fn init(order: &Order<'_>, action: &InitAction, kdf: Kdf) -> In
 }
 
 async fn try_init(order: &Order<'_>, action: &InitAction, kdf: Kdf) -> Result<InitReport, Failure> {
-    let store = order.step(storage::store(&order.repository.storage, order.stall_timeout)).await?;
+    let store = order.step(storage::store(order.repository, order.stall_timeout)).await?;
     let encryption = order.step(open::encryption(&order.repository.encryption)).await?;
     // A pinned repository that is gone must not be replaced by an empty one.
     let initialize = match order.repository.expected_id {

@@ -29,7 +29,7 @@ pub(crate) async fn open_with_keys(
     stall_timeout: Duration,
 ) -> Result<(Opened, Vec<KeySource>), Failure> {
     let encryption = encryption(&access.encryption).await?;
-    let store = store(&access.storage, stall_timeout).await?;
+    let store = store(access, stall_timeout).await?;
     let opened = Repository::open(store, &encryption).await;
     let opened = opened.map_err(|error| refused(error, access))?;
     pinned(access, &opened.repository)?;

@@ -4,19 +4,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    AzureAccess, Failure, GcsAccess, Reason, S3Access, S3CredentialFiles, SecretFile, StorageAccess,
+    AzureAccess, Failure, GcsAccess, Reason, RepositoryAccess, S3Access, S3CredentialFiles, SecretFile, StorageAccess,
 };
 use dbbackup_engine::read_secret;
-use dbbackup_storage::{CreateIfAbsent, ErrorKind, Store, TimedStore, VolumeOptions, VolumeStore};
+use dbbackup_storage::{CreateIfAbsent, ErrorKind, PacedStore, Store, TimedStore, VolumeOptions, VolumeStore};
 use dbbackup_storage_clouds::{
     AzureCredentials, AzureKeyFiles, AzurePlace, CloudOptions, CloudStore, GcsCredentials,
     GcsPlace, Place,
 };
 use dbbackup_storage_s3::{Credentials, KeyFiles, S3Options, S3Store};
 
+/// Where the repository is, used as fast as it may be.
+///
+/// # Errors
+/// What the place says; `Stalled`.
+pub(super) async fn store(
+    access: &RepositoryAccess,
+    stall_timeout: Duration,
+) -> Result<Arc<dyn Store>, Failure> {
+    let store = place(&access.storage, stall_timeout).await?;
+    if access.bandwidth.is_unlimited() {
+        return Ok(store);
+    }
+    Ok(Arc::new(PacedStore::new(store, access.bandwidth)))
+}
+
 /// Where the repository is. No answer for `stall_timeout` is a failure that
 /// names it: from here on nothing of a repository waits for ever.
-pub(super) async fn store(
+async fn place(
     access: &StorageAccess,
     stall_timeout: Duration,
 ) -> Result<Arc<dyn Store>, Failure> {
