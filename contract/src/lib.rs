@@ -41,8 +41,8 @@ pub use report::{
 pub use s3::{S3Access, S3CredentialFiles};
 pub use secret::SecretString;
 pub use task::{
-    Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, GlobalsPolicy, InitAction, Initialize,
-    InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint, RepositoryAccess,
-    RestoreAction, RestoreDatabase, RestoreStrategy, Source, StorageAccess, Subject, SubjectKind,
-    TASK_VERSION, Task, TaskError,
+    Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, GlobalsPolicy, InitAction,
+    Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint,
+    RepositoryAccess, RestoreAction, RestoreDatabase, RestoreStrategy, Source, StorageAccess,
+    Subject, SubjectKind, TASK_VERSION, Task, TaskError,
 };

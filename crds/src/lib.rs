@@ -32,8 +32,8 @@ pub use references::{
     CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,
 };
 pub use repository::{
-    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, EncryptionKey, EncryptionSpec,
-    KeySlotStatus, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
+    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, EncryptionKey,
+    EncryptionSpec, KeySlotStatus, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
 };
 pub use restore::{
     LatestSource, ResolvedRestore, RestoreDatabaseSpec, RestoreFrom, RestorePhase, RestoreRequest,

@@ -156,7 +156,10 @@ mod tests {
         let store = Arc::new(RetryingStore::new(unreliable.clone(), policy, 1));
         for n in 0..200 {
             let name = format!("a/{n}");
-            assert_eq!(store.create(&name, Bytes::from(name.clone())).await.unwrap(), Creation::Created);
+            assert_eq!(
+                store.create(&name, Bytes::from(name.clone())).await.unwrap(),
+                Creation::Created
+            );
             assert_eq!(store.get(&name).await.unwrap(), name.as_bytes());
         }
         assert!(unreliable.failed() > 20);

@@ -1,8 +1,8 @@
 //! From the API's words to the task's: what is mounted, and where the runner finds it.
 
 use dbbackup_contract::{
-    Bandwidth, CredentialFiles, DatabaseSelection, EncryptionAccess, KeyAccess, KeyKind, PostgresqlAccess,
-    REPOSITORY_DIR, RepositoryAccess, Source, StorageAccess, TlsAccess, UserName,
+    Bandwidth, CredentialFiles, DatabaseSelection, EncryptionAccess, KeyAccess, KeyKind,
+    PostgresqlAccess, REPOSITORY_DIR, RepositoryAccess, Source, StorageAccess, TlsAccess, UserName,
 };
 use dbbackup_crds::{
     BackupRepositorySpec, BandwidthSpec, CaKind, EncryptionKey, PostgresqlTarget, Quantity,

@@ -93,9 +93,8 @@ async fn with_a_tenth_of_the_requests_failing_a_backup_is_whole_or_failed() {
         let tries = if seed % 2 == 0 { 7 } else { 2 };
         let memory = Arc::new(MemoryStore::new());
         let store = Arc::new(UnreliableStore::new(memory.clone(), 100, seed));
-        let [one, two] = SERIES.map(|series| {
-            tokio::spawn(run_series(Arc::clone(&store), tries, series))
-        });
+        let [one, two] =
+            SERIES.map(|series| tokio::spawn(run_series(Arc::clone(&store), tries, series)));
         let collected = {
             let store = Arc::clone(&store);
             tokio::spawn(async move {

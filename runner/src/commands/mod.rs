@@ -23,8 +23,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use dbbackup_contract::{
-    Bandwidth, CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind, PostgresqlAccess,
-    Reason, RepositoryAccess, SecretFile, TlsAccess, UserName,
+    Bandwidth, CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind,
+    PostgresqlAccess, Reason, RepositoryAccess, SecretFile, TlsAccess, UserName,
 };
 use dbbackup_repository::Repository;
 use tokio_util::sync::CancellationToken;

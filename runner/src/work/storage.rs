@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    AzureAccess, Failure, GcsAccess, Reason, RepositoryAccess, S3Access, S3CredentialFiles, SecretFile, StorageAccess,
+    AzureAccess, Failure, GcsAccess, Reason, RepositoryAccess, S3Access, S3CredentialFiles,
+    SecretFile, StorageAccess,
 };
 use dbbackup_engine::read_secret;
-use dbbackup_storage::{CreateIfAbsent, ErrorKind, PacedStore, Store, TimedStore, VolumeOptions, VolumeStore};
+use dbbackup_storage::{
+    CreateIfAbsent, ErrorKind, PacedStore, Store, TimedStore, VolumeOptions, VolumeStore,
+};
 use dbbackup_storage_clouds::{
     AzureCredentials, AzureKeyFiles, AzurePlace, CloudOptions, CloudStore, GcsCredentials,
     GcsPlace, Place,
@@ -31,10 +34,7 @@ pub(super) async fn store(
 
 /// Where the repository is. No answer for `stall_timeout` is a failure that
 /// names it: from here on nothing of a repository waits for ever.
-async fn place(
-    access: &StorageAccess,
-    stall_timeout: Duration,
-) -> Result<Arc<dyn Store>, Failure> {
+async fn place(access: &StorageAccess, stall_timeout: Duration) -> Result<Arc<dyn Store>, Failure> {
     match access {
         StorageAccess::Volume { path } => {
             let opening = VolumeStore::open(path, VolumeOptions::default());
