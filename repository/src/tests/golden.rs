@@ -1,12 +1,14 @@
-//! A tiny repository that was written once and must be readable for ever.
+//! Small repositories that were written once and must be readable for ever.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dbbackup_storage::{VolumeOptions, VolumeStore};
+use bytes::Bytes;
+use dbbackup_storage::{MemoryStore, VolumeOptions, VolumeStore};
 
 use super::fixture::*;
-use crate::{Encryption, Repository};
+use crate::{Encryption, ForgetReason, Kdf, KeySource, Repository, TombstoneReason};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v0").join(name)
@@ -42,6 +44,90 @@ async fn the_golden_repositories_of_version_0_are_readable() {
         }
         let report = repository.check(crate::CheckLevel::Data).await.unwrap();
         assert!(report.problems.is_empty(), "{:?}", report.problems);
+    }
+}
+
+/// Days of a repository that has been in use: each changes a part of the rows.
+pub(super) fn lived_in_day(n: u32) -> Contents {
+    let mut rows = noise(7, 400_000);
+    for day in 2..=n as usize {
+        rows[(day - 1) * 70_000..][..60_000].copy_from_slice(&noise(day as u64, 60_000));
+    }
+    Contents::from([("db/rows".into(), rows), ("globals".into(), b"CREATE ROLE shop;\n".to_vec())])
+}
+
+/// One with everything that a repository comes to hold: a second key, a run that was
+/// given up, pins, what was let go, notes of the collector, moved blocks.
+async fn live_in() -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::new());
+    let environment = Arc::new(FixedEnvironment::new(3));
+    let options = crate::OpenOptions { environment, ..options() };
+    let opened = Repository::open_with(store.clone(), &encrypted(), options).await.unwrap();
+    let repository = opened.repository;
+    let second = KeySource::passphrase("second", b"correct horse").unwrap();
+    repository.add_key(&second, Kdf::Argon2id).await.unwrap();
+    let mut ids = Vec::new();
+    for n in 1..=4 {
+        let snapshot = back_up(&repository, n, &lived_in_day(n)).await.unwrap();
+        ids.push(snapshot.id().clone());
+    }
+    drop(begin(&repository, 9).await.unwrap());
+    let fence = Some(TombstoneReason::Inspect);
+    repository.resolve_run("c/ns/shop", "run-9", day(9), fence).await.unwrap();
+    repository.pin(&ids[2], "before the migration").await.unwrap();
+    for id in &ids[..2] {
+        repository.forget(id, ForgetReason::Retention, "no rule keeps it").await.unwrap();
+    }
+    for _ in 0..5 {
+        store.age(super::collecting::DAY);
+        repository.collect(&super::repacking::eager()).await.unwrap();
+    }
+    // One that is condemned, and one that was just let go.
+    let snapshot = back_up(&repository, 5, &lived_in_day(5)).await.unwrap();
+    repository.forget(snapshot.id(), ForgetReason::Erase, "a mistake").await.unwrap();
+    repository.begin_reading().await.unwrap().end().await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn a_golden_repository_that_was_in_use_is_readable() {
+    for encryption in [
+        encrypted(),
+        Encryption::Keys(vec![KeySource::passphrase("second", b"correct horse").unwrap()]),
+    ] {
+        let store = volume(folder("lived-in"), false).await;
+        let repository = Repository::open(store, &encryption).await.unwrap().repository;
+        let snapshots = repository.snapshots(None).await.unwrap().snapshots;
+        assert_eq!(snapshots.len(), 2);
+        for (snapshot, n) in snapshots.iter().zip([3, 4]) {
+            assert_same(&restore(snapshot).await.unwrap(), &lived_in_day(n));
+        }
+        assert_eq!(repository.pinned().await.unwrap().len(), 1);
+        assert!(repository.inner.read_moves().await.unwrap().len() > 1);
+        let report = repository.check(crate::CheckLevel::Data).await.unwrap();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+    }
+}
+
+#[tokio::test]
+async fn a_repository_in_use_can_be_written() {
+    let objects = live_in().await.objects();
+    for folder in ["verdict/", "marks/", "decisions/", "beats/", "snapshots/", "keys/"] {
+        assert!(objects.keys().any(|name| name.starts_with(folder)), "{folder}");
+    }
+    if std::env::var_os("DBBACKUP_WRITE_GOLDEN").is_some() {
+        let folder = folder("lived-in");
+        let _ = std::fs::remove_dir_all(&folder);
+        write_to(&folder, objects);
+    }
+}
+
+/// Writes objects as a volume keeps them.
+pub(super) fn write_to(folder: &Path, objects: BTreeMap<String, Bytes>) {
+    for (name, object) in objects {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, object).unwrap();
     }
 }
 

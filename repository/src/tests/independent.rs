@@ -97,6 +97,11 @@ fn an_independent_reader_reads_the_golden_repositories() {
             assert_same(read, &expected);
         }
     }
+    let (found, contents) = read_all(&golden("lived-in"), Access::RawKey);
+    assert_eq!(found["repackings"], 1);
+    for (read, n) in contents.iter().zip([3, 4]) {
+        assert_same(read, &super::golden::lived_in_day(n));
+    }
 }
 
 /// Several packs a day, tables and recipes in meta objects (but where a passphrase is
@@ -158,11 +163,7 @@ async fn an_independent_reader_finds_what_was_moved() {
     let store = Arc::new(MemoryStore::new());
     let (_, days) = super::repacking::repacked(&store).await;
     let folder = tempfile::tempdir().unwrap();
-    for (name, object) in store.objects() {
-        let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, object).unwrap();
-    }
+    super::golden::write_to(folder.path(), store.objects());
     let (found, contents) = read_all(folder.path(), Access::RawKey);
     assert_eq!(found["repackings"], 1);
     assert_eq!(contents.len(), days.len());

@@ -11,7 +11,7 @@ use crate::{CheckLevel, CollectOptions, CollectReport, RepackOptions, Repository
 type Day = (SnapshotId, Contents);
 
 /// Repacks whatever there is to gain.
-fn eager() -> CollectOptions {
+pub(super) fn eager() -> CollectOptions {
     let repack = RepackOptions { unused_percent: 5, merge_from: 2, ..RepackOptions::default() };
     CollectOptions { repack: Some(repack), ..CollectOptions::default() }
 }
