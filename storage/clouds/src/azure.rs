@@ -255,3 +255,70 @@ struct Properties {
     #[serde(rename = "ResourceType", default)]
     resource_type: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AzureCredentials, AzureKeyFiles};
+
+    fn container() -> Azure {
+        let files = AzureKeyFiles::in_folder(std::path::Path::new("/nowhere"));
+        let place = AzurePlace {
+            account: "acme".to_owned(),
+            container: "backups".to_owned(),
+            credentials: AzureCredentials::Files(files),
+        };
+        Azure::new(&place, None).unwrap()
+    }
+
+    /// What no emulator sends: a byte order mark, an encoded name, a folder.
+    #[test]
+    fn a_listing_of_azure_is_read_with_all_that_is_in_it() {
+        let properties = |kind: &str| {
+            format!(
+                "<Properties><Last-Modified>Sun, 06 Nov 1994 08:49:37 GMT</Last-Modified>\
+                 <Content-Length>7</Content-Length>{kind}</Properties>"
+            )
+        };
+        let (file, folder) = (properties(""), properties("<ResourceType>directory</ResourceType>"));
+        let text = format!(
+            "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults>\
+             <Prefix>x/</Prefix><Blobs><Blob><Name>x</Name>{folder}</Blob>\
+             <Blob><Name>x/a b</Name>{file}</Blob>\
+             <Blob><Name Encoded=\"true\">x/%EF%BF%BE%25</Name>{file}</Blob>\
+             </Blobs><NextMarker>2!more</NextMarker></EnumerationResults>"
+        );
+        let page = container().page(text.as_bytes()).unwrap();
+        let names: Vec<_> = page.objects.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x/a b", "x/\u{fffe}%"]);
+        let modified = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+        assert_eq!(page.objects[0].1, Seen { size: 7, modified });
+        assert_eq!(page.next.as_deref(), Some("2!more"));
+        let empty = "<EnumerationResults><Blobs /><NextMarker /></EnumerationResults>";
+        let page = container().page(empty.as_bytes()).unwrap();
+        assert!(page.objects.is_empty() && page.next.is_none());
+        assert!(container().page(b"<html>").is_err());
+    }
+
+    #[test]
+    fn every_answer_of_azure_has_a_meaning() {
+        for (status, code, kind) in [
+            (404, "BlobNotFound", ErrorKind::NotFound),
+            (404, "ContainerNotFound", ErrorKind::Misconfigured),
+            (404, "", ErrorKind::Misconfigured),
+            (403, "AuthenticationFailed", ErrorKind::PermissionDenied),
+            (403, "AuthorizationPermissionMismatch", ErrorKind::PermissionDenied),
+            (403, "Unheard", ErrorKind::PermissionDenied),
+            (409, "BlobArchived", ErrorKind::Unsuitable),
+            (416, "InvalidRange", ErrorKind::Truncated),
+            (503, "ServerBusy", ErrorKind::Unavailable),
+            (500, "OperationTimedOut", ErrorKind::Unavailable),
+        ] {
+            let said = Said { code: code.to_owned(), message: "Some\n words.".to_owned() };
+            let meaning = container().meaning(status, &said);
+            let failed = Failed::answered(status, &HeaderMap::new(), said, meaning);
+            assert_eq!(failed.kind, kind, "{status} {code}");
+            assert!(failed.detail.ends_with("Some words."), "{}", failed.detail);
+        }
+    }
+}
