@@ -1,16 +1,20 @@
 //! The command line: every command and flag, as people read them in `--help`.
 
+mod repository;
+mod retention;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dbbackup_contract::{Bandwidth, GlobalsPolicy, TlsMode};
+use dbbackup_contract::{GlobalsPolicy, TlsMode};
 use dbbackup_repository::Kdf;
 use jiff::Timestamp;
 
+pub(crate) use self::repository::{AzureArgs, GcsArgs, KeyArgs, RepositoryArgs, S3Args};
+pub(crate) use self::retention::{ForgetArgs, PinArgs, PruneArgs, RuleArgs};
 use crate::address::Address;
-use crate::uri::{RepositoryUri, ServerUri};
+use crate::uri::ServerUri;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed, another try may succeed; 64 wrong usage; 65 some databases done, \
@@ -65,131 +69,6 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Carry out the task of a Kubernetes Job.
     Run(RunArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RepositoryArgs {
-    /// The repository: file:///absolute/path, s3://BUCKET/PREFIX,
-    /// azure://ACCOUNT/CONTAINER/PREFIX or gs://BUCKET/PREFIX.
-    #[arg(value_name = "REPO", value_parser = Address::<RepositoryUri>::parser())]
-    pub(crate) repository: RepositoryUri,
-    #[command(flatten)]
-    pub(crate) key: KeyArgs,
-    #[command(flatten)]
-    pub(crate) s3: S3Args,
-    #[command(flatten)]
-    pub(crate) azure: AzureArgs,
-    #[command(flatten)]
-    pub(crate) gcs: GcsArgs,
-    /// Send no more to the repository, in bytes a second: 20M, 20MiB.
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    pub(crate) upload_limit: Option<u64>,
-    /// Read no more from it, in bytes a second.
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    pub(crate) download_limit: Option<u64>,
-    /// No byte for so long is an error.
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = 1..)]
-    stall_timeout: i64,
-}
-
-impl RepositoryArgs {
-    /// No byte for so long is a stall.
-    pub(crate) fn stall_timeout(&self) -> Duration {
-        Duration::from_secs(self.stall_timeout.unsigned_abs())
-    }
-}
-
-/// Bytes a second: a number, perhaps with a unit.
-fn parse_rate(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 7] = [
-        ("", 1),
-        ("k", 1000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-    ];
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number = text[..text.len() - unit.len()].parse::<u64>().ok();
-    let factor = UNITS.iter().find(|(name, _)| *name == unit.trim_end_matches('B'));
-    let rate = number.zip(factor).and_then(|(number, (_, factor))| number.checked_mul(*factor));
-    let rate = rate.ok_or("write a number of bytes a second, such as 20M or 512KiB")?;
-    if rate < Bandwidth::LEAST {
-        return Err(format!("{} bytes a second is the least: write 100k", Bandwidth::LEAST));
-    }
-    Ok(rate)
-}
-
-/// How to reach a bucket.
-#[derive(Debug, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Repositories in a bucket (s3://)")]
-pub(crate) struct S3Args {
-    /// Address of a server that is not AWS: <https://HOST:PORT>.
-    #[arg(id = "s3_endpoint", long = "s3-endpoint", value_name = "URL")]
-    pub(crate) endpoint: Option<String>,
-    /// The bucket's region; AWS_REGION or the profile's where not given.
-    #[arg(id = "s3_region", long = "s3-region", value_name = "REGION")]
-    pub(crate) region: Option<String>,
-    /// The bucket stands in the path, not in the host's name; most servers but AWS want that.
-    #[arg(id = "s3_path_style", long = "s3-path-style")]
-    pub(crate) path_style: bool,
-    /// File with the CA's certificates (PEM); the system's where absent.
-    #[arg(id = "s3_ca_file", long = "s3-ca-file", value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Folder with the files accessKeyId, secretAccessKey and, if there is one,
-    /// sessionToken; AWS's usual places (environment, profile, role) where not given.
-    #[arg(id = "s3_credentials_dir", long = "s3-credentials-dir", value_name = "FOLDER")]
-    pub(crate) credentials_dir: Option<PathBuf>,
-    /// Class in which packs are kept; only classes that give them back at once.
-    #[arg(id = "s3_storage_class", long = "s3-storage-class", value_name = "CLASS")]
-    pub(crate) storage_class: Option<String>,
-}
-
-/// How to reach a container of Azure Blob Storage.
-#[derive(Debug, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Repositories in Azure Blob Storage (azure://)")]
-pub(crate) struct AzureArgs {
-    /// Address of the account where it is not in the public cloud: <https://HOST:PORT>.
-    #[arg(id = "azure_endpoint", long = "azure-endpoint", value_name = "URL")]
-    pub(crate) endpoint: Option<String>,
-    /// File with the CA's certificates (PEM); the system's where absent.
-    #[arg(id = "azure_ca_file", long = "azure-ca-file", value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Folder with the file sasToken or accountKey; the workload identity or managed
-    /// identity of the environment where not given.
-    #[arg(id = "azure_credentials_dir", long = "azure-credentials-dir", value_name = "FOLDER")]
-    pub(crate) credentials_dir: Option<PathBuf>,
-}
-
-/// How to reach a bucket of Google Cloud Storage.
-#[derive(Debug, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Repositories in Google Cloud Storage (gs://)")]
-pub(crate) struct GcsArgs {
-    /// Address of a server that is not the public one: <https://HOST:PORT>.
-    #[arg(id = "gcs_endpoint", long = "gcs-endpoint", value_name = "URL")]
-    pub(crate) endpoint: Option<String>,
-    /// File with the CA's certificates (PEM); the system's where absent.
-    #[arg(id = "gcs_ca_file", long = "gcs-ca-file", value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// File with a service account's key (JSON); what GOOGLE_APPLICATION_CREDENTIALS
-    /// names, or the workload identity, where not given.
-    #[arg(id = "gcs_credentials_file", long = "gcs-credentials-file", value_name = "FILE")]
-    pub(crate) credentials_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct KeyArgs {
-    /// File with a key of 32 bytes, raw or in base64.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
-    /// File with a passphrase; a line break at its end does not count.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) passphrase_file: Option<PathBuf>,
-    /// The repository is not encrypted.
-    #[arg(long)]
-    pub(crate) no_encryption: bool,
 }
 
 #[derive(Debug, Args)]
@@ -484,100 +363,6 @@ pub(crate) enum CheckLevelArg {
     Footers,
     /// Every byte is read, decrypted and compared.
     Data,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ForgetArgs {
-    #[command(flatten)]
-    pub(crate) repository: RepositoryArgs,
-    /// Only the snapshots of this series; of every series where not given.
-    #[arg(long, value_name = "NAME", conflicts_with = "snapshots")]
-    pub(crate) series: Vec<String>,
-    #[command(flatten)]
-    pub(crate) rules: RuleArgs,
-    /// Let just this snapshot go, whatever the rules say: its id, whole.
-    #[arg(long = "snapshot", value_name = "ID", conflicts_with = "rules")]
-    pub(crate) snapshots: Vec<String>,
-    /// Show the plan and change nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Refuse a plan that lets go of a larger share of the snapshots.
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(crate) max_delete_percent: Option<u8>,
-    /// Carry out a plan with this digest though it is larger.
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) approved_plan: Option<String>,
-    /// Print the plan as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// Which snapshots of a series are kept: what any rule keeps stays.
-#[derive(Debug, Args)]
-#[group(id = "rules", multiple = true)]
-pub(crate) struct RuleArgs {
-    /// Keep the newest N.
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_last: Option<u32>,
-    /// Keep the newest of each of the last N hours that have one.
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_hourly: Option<u32>,
-    /// Keep the newest of each of the last N days that have one.
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_daily: Option<u32>,
-    /// Keep the newest of each of the last N weeks (Monday to Sunday) that have one.
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_weekly: Option<u32>,
-    /// Keep the newest of each of the last N months that have one.
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_monthly: Option<u32>,
-    /// Keep the newest of each of the last N years that have one.
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_yearly: Option<u32>,
-    /// Keep all that are at most so much older than the newest: 48h, 7d.
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) keep_within: Option<String>,
-    /// Keep the newest N complete ones, whatever the other rules say.
-    #[arg(long, value_name = "N")]
-    pub(crate) minimum: Option<u32>,
-    /// Where days begin.
-    #[arg(long, value_name = "ZONE", default_value = "UTC")]
-    pub(crate) time_zone: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PruneArgs {
-    #[command(flatten)]
-    pub(crate) repository: RepositoryArgs,
-    /// Time between the two steps, 10m at least: writers that began before may not know the first.
-    #[arg(long, value_name = "DURATION", default_value = "1h")]
-    pub(crate) grace: String,
-    /// Show what would be deleted and change nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Refuse to delete a larger share of the stored bytes (what failed runs left does not count).
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(crate) max_delete_percent: Option<u8>,
-    /// Carry out a plan with this digest though it is larger.
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) approved_plan: Option<String>,
-    /// Leave packs alone that are used in part; else what is used is moved together.
-    #[arg(long)]
-    pub(crate) no_repack: bool,
-    /// Print the outcome as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PinArgs {
-    #[command(flatten)]
-    pub(crate) repository: RepositoryArgs,
-    /// The snapshot's id, or as many of its first characters as make it unique.
-    pub(crate) snapshot: String,
-    /// Why, for whoever asks later.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) note: String,
 }
 
 #[derive(Debug, Args)]
