@@ -43,7 +43,7 @@ pub(crate) struct Move {
 impl Move {
     /// The number that a block which was carried has in its home.
     pub(crate) fn place(&self, block: u32) -> u32 {
-        self.first + self.carried.rank(block)
+        self.first.saturating_add(self.carried.rank(block))
     }
 }
 
@@ -105,7 +105,7 @@ impl Home {
 
     /// The number that block `n` of the old pack has here.
     pub(crate) fn place(&self, n: u32) -> Option<u32> {
-        self.carried.contains(n).then(|| self.first + self.carried.rank(n))
+        self.carried.contains(n).then(|| self.first.saturating_add(self.carried.rank(n)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::chunker::Cutting;
 use crate::head::parse_part_name;
 use crate::names::MAX_STREAM_NAME_BYTES;
-use crate::pack::PackEntry;
+use crate::pack::{MAX_BLOCKS, PackEntry};
 use crate::piece::Place;
 use crate::wire::{Malformed, Reader, put_bytes, put_varint};
 
@@ -94,7 +94,7 @@ pub(crate) fn parse_packs(
             block_table_at: reader.small()?,
             block_table_bytes: reader.small()?,
             chunk_table_bytes: reader.small()?,
-            blocks: reader.small()?,
+            blocks: reader.bounded(MAX_BLOCKS as u64)? as u32,
             salt: reader.array()?,
             block_table_tag: reader.array()?,
             chunk_table_tag: reader.array()?,

@@ -300,19 +300,19 @@ impl Repository {
         let counts = head.is_repacking() && !self.inner.is_forgotten(&id).await?;
         let made = head.is_repacking().then(|| (head.about.sequence, head.moves.clone()));
         let snapshot = Snapshot::new(self, id.clone(), head, digest.clone());
-        let mut packs = Vec::new();
+        let (mut packs, mut table) = (Vec::new(), Vec::new());
         snapshot
             .for_each_pack(|pack| {
-                if pack.is_used() {
-                    let (name, blocks) = (pack.entry.name.clone(), BlockSet::used(pack));
-                    packs.push((name, pack.entry.blocks, blocks));
+                let name = pack.entry.name.clone();
+                if made.is_some() {
+                    table.push(name);
+                } else if pack.is_used() {
+                    packs.push((name, pack.entry.blocks, BlockSet::used(pack)));
                 }
             })
             .await?;
-        let repacking = made.map(|(sequence, moves)| {
-            let table = std::mem::take(&mut packs).into_iter().map(|(name, ..)| name).collect();
-            (Repacking { sequence, table, moves }, counts)
-        });
+        let repacking =
+            made.map(|(sequence, moves)| (Repacking { sequence, table, moves }, counts));
         Ok(Used { id, digest, predecessor, packs, metas, repacking })
     }
 

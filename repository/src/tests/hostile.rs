@@ -17,6 +17,7 @@ use crate::envelope::{HEADER_BYTES, Kind, ObjectSeal, TAG_BYTES, open_object, se
 use crate::head::{HeadObject, Tombstone, TombstoneReason, encode_tombstone};
 use crate::key_slot::Slot;
 use crate::keyring::{Keyring, sha256};
+use crate::moves::Move;
 use crate::names::PartName;
 use crate::pack::{BlockInfo, FinishedPack, OpenPack};
 use crate::piece::{decode_piece, encode_piece};
@@ -139,7 +140,17 @@ async fn make_samples() -> Samples {
     let inner = &repository.inner;
     let name = snapshot.id().head_name();
     let head = open_object(&inner.keys, Kind::Snapshot, &name, &store.objects()[&name]).unwrap();
-    let HeadObject::Head(parsed) = HeadObject::parse(&name, &head).unwrap() else { panic!() };
+    let HeadObject::Head(mut parsed) = HeadObject::parse(&name, &head).unwrap() else { panic!() };
+    let moved = |n| Move {
+        pack: PartName::new(Arc::clone(&parsed.sessions[0]), n),
+        blocks: 1000,
+        tag: [n as u8; TAG_BYTES],
+        home: 0,
+        first: 7,
+        carried: (0..1000).step_by(3).collect(),
+    };
+    parsed.moves = (0..20).map(moved).collect();
+    let head = parsed.encode().unwrap();
     let (packs, streams) = (&parsed.pack_pages[0], &parsed.stream_pages[0]);
     Samples {
         packs: (inner.piece(&packs.place, &[]).await.unwrap(), packs.entries),

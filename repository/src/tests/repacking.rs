@@ -177,6 +177,46 @@ async fn damage_of_moved_blocks_is_told_of_the_snapshots_that_use_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_repackings_head_what_it_moved_is_missing_and_nothing_is_deleted() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, kept) = repacked(&store).await;
+    let ours: Vec<_> = kept.iter().map(|(id, _)| id.head_name()).collect();
+    let is_repacking =
+        |name: &str| name.starts_with("snapshots/") && !ours.iter().any(|head| head == name);
+    let name = store.objects().into_keys().find(|name| is_repacking(name)).unwrap();
+    let whole = store.objects()[&name].clone();
+    let mut flipped = whole.to_vec();
+    flipped[200] ^= 1;
+    for (damaged, stops) in [
+        (None, "SnapshotsMissing"),
+        (Some(flipped), "RepositoryDamaged"),
+        (Some(whole[..whole.len() / 2].to_vec()), "RepositoryDamaged"),
+        (Some([&whole[..], b"more"].concat()), "RepositoryDamaged"),
+    ] {
+        match damaged {
+            Some(bytes) => store.overwrite(&name, bytes.into()),
+            None => store.delete(&name).await.unwrap(),
+        }
+        let fresh = open(store.clone()).await.unwrap();
+        for (id, _) in &kept {
+            let snapshot = fresh.find(id.as_str()).await.unwrap();
+            assert_eq!(restore(&snapshot).await.unwrap_err().reason().as_str(), "ObjectMissing");
+        }
+        let report = fresh.check(CheckLevel::Structure).await.unwrap();
+        let touched = report.problems.iter().flat_map(|problem| &problem.touched);
+        let touched: std::collections::BTreeSet<_> = touched.map(|t| t.snapshot.clone()).collect();
+        assert!(kept.iter().all(|(id, _)| touched.contains(id)), "{:?}", report.problems);
+        let before = packs(&store);
+        store.age(DAY);
+        let stopped = fresh.collect(&eager()).await.unwrap_err();
+        assert_eq!(stopped.reason().as_str(), stops);
+        assert_eq!(packs(&store), before);
+        store.overwrite(&name, whole.clone());
+    }
+    assert_whole(&repository, &kept).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repacking_may_be_cut_off_at_every_write() {
     let mut cuts = 0;
     for effect in [Effect::CrashBefore, Effect::CrashAfter] {
