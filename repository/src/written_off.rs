@@ -33,8 +33,8 @@ impl Repository {
     /// it; who does it twice gets what was written first.
     ///
     /// # Errors
-    /// `SnapshotNotFound` if there is no such snapshot, and no other one that was
-    /// built on it; `RepositoryVersionUnsupported` if a newer release has made it:
+    /// `SnapshotNotFound` if there is no such snapshot, no other one that was built on
+    /// it, and the last collection has not seen it; `RepositoryVersionUnsupported` if a newer release has made it:
     /// not to be read by this one is no damage.
     pub async fn write_off(&self, id: &SnapshotId, reason: &str) -> Result<WriteOff> {
         let inner = &self.inner;
@@ -43,7 +43,10 @@ impl Repository {
             let detail = format!("a reason has 1 to {MAX_WRITE_OFF_BYTES} bytes");
             return Err(Error::Misuse(detail));
         }
-        if !inner.was_a_snapshot(id).await? && !self.is_built_on(id).await? {
+        if !inner.was_a_snapshot(id).await?
+            && !self.is_built_on(id).await?
+            && !self.remembered_heads().await?.contains(id)
+        {
             return Err(Error::SnapshotNotFound(id.to_string()));
         }
         let write_off = WriteOff {

@@ -1,5 +1,7 @@
 //! Every head is read, one after the other: which packs and meta objects are needed.
 
+use std::collections::BTreeSet;
+
 use dbbackup_storage::collect_listing;
 
 use super::{Check, NeededPack, unless_unavailable};
@@ -57,8 +59,20 @@ impl Check<'_> {
             }
         }
         self.report.snapshots = self.snapshots.len() as u64;
+        let mut looked_at = BTreeSet::new();
         for (id, predecessor) in predecessors {
             self.look_at_predecessor(&id, &predecessor).await?;
+            looked_at.extend(SnapshotId::parse(&predecessor.id).ok());
+        }
+        // Notes that cannot be read are reported when they are listed.
+        let remembered = match self.repository.remembered_heads().await {
+            Ok(remembered) => remembered,
+            Err(error) => unless_unavailable(error).map(|_| Vec::new())?,
+        };
+        for id in remembered {
+            if !self.snapshots.contains_key(&id) && !looked_at.contains(&id) {
+                self.look_for_head(&id).await?;
+            }
         }
         Ok(())
     }
@@ -121,15 +135,20 @@ impl Check<'_> {
             }
             None => {}
         }
+        self.look_for_head(&predecessor).await
+    }
+
+    /// A head that was there once, and is gone without a note.
+    async fn look_for_head(&mut self, id: &SnapshotId) -> Result<()> {
         // It may be damaged, which was reported, or written off.
-        let stands = match self.inner.head_object(&predecessor).await {
+        let stands = match self.inner.head_object(id).await {
             Ok(Some((HeadObject::Head(_), _))) => true,
             Ok(Some((HeadObject::Tombstone, _)) | None) => false,
             Err(error) => unless_unavailable(error).map(|_| true)?,
         };
-        if !stands && !self.was_forgotten(&predecessor).await? {
-            let problem = self.report.problem(Error::Missing(predecessor.head_name()));
-            self.report.touches_all(problem, &predecessor);
+        if !stands && !self.was_forgotten(id).await? {
+            let problem = self.report.problem(Error::Missing(id.head_name()));
+            self.report.touches_all(problem, id);
         }
         Ok(())
     }

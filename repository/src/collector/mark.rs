@@ -335,6 +335,12 @@ impl Repository {
         Ok(gone)
     }
 
+    /// The heads that the last collection has read, of backups and repackings.
+    pub(crate) async fn remembered_heads(&self) -> Result<Vec<SnapshotId>> {
+        let known = self.last_known().await?;
+        known.heads.keys().map(|id| SnapshotId::parse(id)).collect()
+    }
+
     /// What the last collection has read.
     async fn last_known(&self) -> Result<Known> {
         let newest = self.inner.note_numbers(MARKS).await?.last().copied();

@@ -217,6 +217,36 @@ async fn without_a_repackings_head_what_it_moved_is_missing_and_nothing_is_delet
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_gone_is_written_off_and_maintenance_goes_on() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, kept) = repacked(&store).await;
+    let heads: Vec<_> =
+        store.objects().into_keys().filter(|name| name.starts_with("snapshots/")).collect();
+    // The last one of the series, and the repacking that the other one needs.
+    assert_eq!(heads.len(), 3);
+    for name in heads.iter().filter(|name| **name != kept[0].0.head_name()) {
+        store.delete(name).await.unwrap();
+    }
+    store.age(DAY);
+    assert_eq!(
+        repository.collect(&eager()).await.unwrap_err().reason().as_str(),
+        "SnapshotsMissing"
+    );
+    let report = repository.check(CheckLevel::Structure).await.unwrap();
+    let lost = |all: bool| -> std::collections::BTreeSet<_> {
+        let touched = report.problems.iter().flat_map(|problem| &problem.touched);
+        touched.filter(|touched| touched.all == all).map(|t| t.snapshot.clone()).collect()
+    };
+    assert_eq!(lost(true).len(), 2, "{:?}", report.problems);
+    assert_eq!(lost(false).into_iter().collect::<Vec<_>>(), [kept[0].0.clone()]);
+    for id in lost(true) {
+        repository.write_off(&id, "deleted by mistake").await.unwrap();
+    }
+    store.age(DAY);
+    repository.collect(&eager()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repacking_may_be_cut_off_at_every_write() {
     let mut cuts = 0;
     for effect in [Effect::CrashBefore, Effect::CrashAfter] {
