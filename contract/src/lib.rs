@@ -10,12 +10,14 @@ mod connection;
 mod duration;
 mod exit;
 mod failure;
+mod maintain;
 mod memory;
 mod mounts;
 mod progress;
 mod reason;
 mod reference;
 mod report;
+mod retention;
 mod s3;
 mod secret;
 mod task;
@@ -27,6 +29,11 @@ pub use connection::{
 pub use duration::{DurationError, DurationText};
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure, listed};
+pub use maintain::{
+    CheckShare, CheckSummary, CollectedReport, DamagedSnapshot, MAX_CHANGED_SNAPSHOTS, MAX_LET_GO,
+    MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS, MaintainAction, MaintainReport, RetainChange,
+    SeriesRetention, UsageReport,
+};
 pub use memory::{DEFAULT_WORKERS, out_of_memory, runner_memory_bytes};
 pub use mounts::*;
 pub use progress::{Progress, ProgressPhase};
@@ -38,6 +45,7 @@ pub use report::{
     MAX_WARNING_BYTES, MAX_WARNINGS, Message, Method, MethodChoice, Outcome, Report, ReportBody,
     RestoreReport, RunState, ServerReport, VerificationLevel, VerificationReport,
 };
+pub use retention::RetentionSpec;
 pub use s3::{S3Access, S3CredentialFiles};
 pub use secret::SecretString;
 pub use task::{

@@ -23,6 +23,8 @@ pub struct ReasonEntry {
 
 const REPOSITORIES: &[&str] = &["BackupRepository"];
 const BACKUPS: &[&str] = &["Backup"];
+/// What has snapshots.
+const KEEPERS: &[&str] = &["BackupRepository", "Backup"];
 const RESTORES: &[&str] = &["RestoreRequest"];
 /// What reads or writes a server.
 const RUNS: &[&str] = &["Backup", "RestoreRequest"];
@@ -157,9 +159,9 @@ reasons! {
     /// the snapshot was let go: its time was over, or somebody erased it
     SnapshotForgotten: Fatal, NotFound, RUNS, "Take another snapshot; what was let go does not come back.";
     /// the snapshot is pinned, so it may not be let go
-    SnapshotPinned: Fatal, Conflict, BACKUPS, "Unpin it first.";
+    SnapshotPinned: Fatal, Conflict, REPOSITORIES, "Unpin it first.";
     /// snapshots are gone that were there before, and nobody has let them go
-    SnapshotsMissing: Fatal, Damaged, REPOSITORIES, "Find out who deletes objects under snapshots/. Put them back (a versioned bucket still has them); until then nothing is deleted.";
+    SnapshotsMissing: Fatal, Damaged, KEEPERS, "Find out who deletes objects under snapshots/. Put them back (a versioned bucket still has them); until then nothing is deleted.";
     /// maintenance would delete more than is allowed without being asked
     TooMuchToDelete: Fatal, Conflict, REPOSITORIES, "Look at the plan. If it is what you want, approve it by its digest; else correct the retention.";
     /// a stream of the snapshot does not exist

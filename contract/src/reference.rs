@@ -22,6 +22,9 @@ same one. A *retryable* failure is tried again by itself; a *fatal* one waits fo
 | `BackupRepository` | retryable: `Ready=False`, `Reconciling=True` | fatal: `Ready=False`, `Stalled=True` | both within a minute for the first hour, then every five minutes |
 | `BackupSchedule` | `Ready=False`, `Reconciling=True` while its repository is not ready | a spec that cannot be carried out: `Ready=False`, `Stalled=True`; a last backup that failed or left out databases: `Ready=False` with its reason, `Reconciling=True` where that was retryable, else `Stalled=True` | at each slot, ready or not; a changed spec at once |
 
+The maintenance of a `BackupRepository` has conditions of its own, `Maintained` and `Intact`; `Ready` does not
+change with them, and it is tried again at its next slot.
+
 The conditions have the reason as their `reason`; their message says what happened, then what to do.
 `status.error` of a `Backup` and a `RestoreRequest` has class, reason, message and hint apart, and
 each database in `status.databases` has its own. An event of type `Warning` with the reason as its

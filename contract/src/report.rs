@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Progress};
+use crate::{Failure, MaintainReport, Progress};
 
 /// Most databases that a report lists; failures come first.
 pub const MAX_REPORTED_DATABASES: usize = 100;
@@ -44,6 +44,8 @@ pub enum Report {
     Restore(RestoreReport),
     /// Of `Action::Inspect`.
     Inspect(InspectReport),
+    /// Of `Action::Maintain`.
+    Maintain(Box<MaintainReport>),
 }
 
 /// How something ended.
@@ -52,7 +54,7 @@ pub enum Report {
 pub enum Outcome {
     /// All of it is done.
     Succeeded,
-    /// Some databases are done, others are not.
+    /// Some of it is done, such as some databases; the rest is not.
     PartiallyFailed,
     /// Nothing usable came of it.
     Failed,
@@ -478,6 +480,7 @@ impl Report {
             Self::Find(_) => Outcome::Failed,
             Self::Inspect(report) if report.state.is_some() => Outcome::Succeeded,
             Self::Inspect(_) => Outcome::Failed,
+            Self::Maintain(report) => report.outcome,
         }
     }
 
@@ -490,6 +493,7 @@ impl Report {
             Self::Find(report) => report.error.as_ref(),
             Self::Restore(report) => report.error.as_ref(),
             Self::Inspect(report) => report.error.as_ref(),
+            Self::Maintain(report) => report.error.as_ref(),
         }
     }
 

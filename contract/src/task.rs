@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AzureAccess, DatabaseSelection, Failure, GcsAccess, PostgresqlAccess, Reason, S3Access,
-    SecretFile,
+    AzureAccess, DatabaseSelection, Failure, GcsAccess, MaintainAction, PostgresqlAccess, Reason,
+    S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -81,7 +81,7 @@ impl From<TaskError> for Failure {
 /// Kinds whose objects have Jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SubjectKind {
-    /// Initialising a repository.
+    /// Initialising a repository, or maintaining it.
     BackupRepository,
     /// A backup, or the inspection of its outcome.
     Backup,
@@ -217,6 +217,8 @@ pub enum Action {
     Restore(RestoreAction),
     /// Look up what became of a run.
     Inspect(InspectAction),
+    /// Maintain a repository.
+    Maintain(Box<MaintainAction>),
 }
 
 /// Whether a repository may be created.

@@ -9,10 +9,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, JobSpec, LocalRef, RawReport, SourceSpec};
+use crate::{Condition, DurationText, JobSpec, LocalRef, RawReport, SourceSpec};
 
 /// One run: what is backed up.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "dbbackup.dev",
     version = "v1alpha1",
@@ -37,12 +37,15 @@ use crate::{Condition, JobSpec, LocalRef, RawReport, SourceSpec};
         json_path = ".status.snapshotId",
         priority = 1
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("!has(self.spec.erase) || (has(self.status) && has(self.status.snapshotId) && self.status.snapshotId == self.spec.erase.confirm)").message("erase.confirm repeats the snapshot that is erased, as status.snapshotId has it")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("[has(self.scheduleRef), has(self.template)].filter(x, x).size() == 1").message("say exactly one of scheduleRef (what that schedule backs up, now) and template (a source and a repository)"),
-    validation = Rule::new("self == oldSelf").message("a Backup is one run and cannot be changed: create another one")
+    validation = Rule::new("has(self.scheduleRef) == has(oldSelf.scheduleRef) && has(self.template) == has(oldSelf.template) && (!has(self.scheduleRef) || self.scheduleRef == oldSelf.scheduleRef) && (!has(self.template) || self.template == oldSelf.template)").message("a Backup is one run: what it backs up cannot be changed; create another one"),
+    validation = Rule::new("!has(self.erase) || !has(self.pinned) || !self.pinned").message("a pinned backup cannot be erased: set pinned to false"),
+    validation = Rule::new("!has(oldSelf.erase) || has(self.erase)").message("what is to be erased cannot be taken back")
 )]
 pub struct BackupSpec {
     /// The schedule whose source and repository are taken.
@@ -51,6 +54,24 @@ pub struct BackupSpec {
     /// Source and repository, without a schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<BackupTemplate>,
+    /// A pinned backup is kept whatever the retention says. It takes effect before the next maintenance of the repository lets anything go.
+    #[serde(default)]
+    pub pinned: bool,
+    /// How long a backup that a person made is kept, from its creation, such as 30d; left out, for ever. Those that a schedule made follow its retention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain_for: Option<DurationText>,
+    /// Lets the backup's snapshot go for good at the next maintenance of the repository. Deleting the object does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erase: Option<EraseSpec>,
+}
+
+/// Lets a snapshot go for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EraseSpec {
+    /// The snapshot's id, as status.snapshotId has it.
+    #[schemars(length(min = 1, max = 128))]
+    pub confirm: String,
 }
 
 /// Source and repository of a backup without a schedule.
@@ -80,13 +101,17 @@ pub enum BackupPhase {
     PartiallyFailed,
     /// There is nothing to restore.
     Failed,
+    /// Its snapshot was let go: by retention, or because somebody erased it.
+    Expired,
+    /// Its snapshot is gone, and nobody has let it go.
+    Missing,
 }
 
 impl BackupPhase {
     /// Whether the run has ended.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::PartiallyFailed | Self::Failed)
+        !matches!(self, Self::Pending | Self::Running)
     }
 
     /// The phase's name.
@@ -98,6 +123,8 @@ impl BackupPhase {
             Self::Succeeded => "Succeeded",
             Self::PartiallyFailed => "PartiallyFailed",
             Self::Failed => "Failed",
+            Self::Expired => "Expired",
+            Self::Missing => "Missing",
         }
     }
 }
@@ -144,6 +171,9 @@ pub struct BackupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub snapshot_id: Option<String>,
+    /// Whether the repository knows that it is pinned.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// How the data was read, and why so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodChoice>,
@@ -222,4 +252,7 @@ pub struct ResolvedBackup {
     pub schedule: Option<String>,
     /// The slot, or when the object was created.
     pub slot_time: Timestamp,
+    /// How long it is to be kept, if a person made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain_for: Option<DurationText>,
 }

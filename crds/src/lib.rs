@@ -21,7 +21,7 @@ mod source;
 mod status;
 
 pub use backup::{
-    Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, RepositoryStatusRef,
+    Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, RepositoryStatusRef,
     ResolvedBackup,
 };
 pub use dbbackup_contract::{DurationError, DurationText};
@@ -32,8 +32,9 @@ pub use references::{
     CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,
 };
 pub use repository::{
-    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, EncryptionKey,
-    EncryptionSpec, KeySlotStatus, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
+    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, CheckOutcome,
+    CheckSpec, EncryptionKey, EncryptionSpec, KeySlotStatus, LastCheck, LastMaintenance,
+    MaintenanceRun, MaintenanceSpec, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
 };
 pub use restore::{
     LatestSource, ResolvedRestore, RestoreDatabaseSpec, RestoreFrom, RestorePhase, RestoreRequest,

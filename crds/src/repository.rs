@@ -1,12 +1,12 @@
 //! `BackupRepository`: where backups are kept.
 
-use dbbackup_contract::Initialize;
+use dbbackup_contract::{DamagedSnapshot, Failure, Initialize, Outcome};
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, JobSpec, PassphraseRef, Quantity, RawKeyRef, RawReport};
+use crate::{Condition, DurationText, JobSpec, PassphraseRef, Quantity, RawKeyRef, RawReport};
 
 /// What a repository is.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -40,7 +40,10 @@ pub struct BackupRepositorySpec {
     /// How fast each Job may send to the repository and read from it. Left out, as fast as it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<BandwidthSpec>,
-    /// How the Jobs run that create, open and inspect the repository.
+    /// A Job a day records pins, lets backups go by their schedules' retention, frees what nothing uses any more, and checks the repository.
+    #[serde(default)]
+    pub maintenance: MaintenanceSpec,
+    /// How the Jobs run that create, open, inspect and maintain the repository.
     #[serde(default)]
     pub job: JobSpec,
 }
@@ -121,6 +124,83 @@ pub struct EncryptionKey {
     pub passphrase_secret_ref: Option<PassphraseRef>,
 }
 
+/// When a repository is maintained, and how far that may go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceSpec {
+    /// When: five fields or a macro, as in a BackupSchedule. Left out: once a day, at a minute that differs from object to object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("!self.matches('^(CRON_)?TZ=')").message("the time zone has a field of its own: write timeZone: Europe/Berlin instead of TZ= in schedule"),
+        validation = Rule::new(r"self.matches('^(CRON_)?TZ=') || self.matches('^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$') || self.matches('^[^@\\s]\\S*(\\s+\\S+){4}$')").message("schedule has five fields (minute, hour, day of month, month, day of week), such as 0 5 * * *, or is @hourly, @daily, @weekly, @monthly or @yearly")
+    )]
+    pub schedule: Option<String>,
+    /// Time zone of schedule, by its IANA name, such as Europe/Berlin.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
+    pub time_zone: String,
+    /// What nothing uses is marked by one maintenance and deleted by a later one, at least so long after; 10m is the least. Units: m, h, d.
+    #[serde(default = "a_day")]
+    pub grace_period: DurationText,
+    /// Where more than this share of the backups, or of the bytes, would go at once, nothing does: the status tells the plan's digest, and approvedPlan approves of it. 100: whatever the policies say.
+    #[serde(default = "half")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_delete_percent: u8,
+    /// The digest of a plan that may be carried out though it is larger than maxDeletePercent allows. It approves of just that plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub approved_plan: Option<String>,
+    /// What each maintenance checks, besides that everything is there.
+    #[serde(default)]
+    pub check: CheckSpec,
+}
+
+impl Default for MaintenanceSpec {
+    fn default() -> Self {
+        Self {
+            schedule: None,
+            time_zone: utc(),
+            grace_period: a_day(),
+            max_delete_percent: half(),
+            approved_plan: None,
+            check: CheckSpec::default(),
+        }
+    }
+}
+
+/// What is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckSpec {
+    /// The share of the data that is read, decrypted and compared, in percent: other data each day, so that all of it has been read after 4 times 100 / readPercent days at most. 0: none.
+    #[serde(default = "one")]
+    #[schemars(range(max = 100))]
+    pub read_percent: u8,
+}
+
+impl Default for CheckSpec {
+    fn default() -> Self {
+        Self { read_percent: one() }
+    }
+}
+
+fn utc() -> String {
+    "Etc/UTC".to_owned()
+}
+
+fn a_day() -> DurationText {
+    DurationText::new("24h")
+}
+
+const fn half() -> u8 {
+    50
+}
+
+const fn one() -> u8 {
+    1
+}
+
 /// How a repository is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -136,7 +216,7 @@ pub struct BackupRepositoryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub display: Option<String>,
-    /// Ready, Reconciling and Stalled.
+    /// Ready, Reconciling and Stalled; Maintained (the last maintenance did all it should) and Intact (the last check found no damage).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
     pub conditions: Vec<Condition>,
@@ -144,12 +224,27 @@ pub struct BackupRepositoryStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub key_slots: Vec<KeySlotStatus>,
-    /// Snapshots in the repository, when it was opened last.
+    /// Snapshots in the repository, when it was opened or maintained last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_count: Option<u64>,
-    /// How much the repository holds, when it was opened last.
+    /// How much the repository holds, when it was opened or maintained last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<RepositoryBytes>,
+    /// The maintenance that goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceRun>,
+    /// How the last maintenance ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_maintenance: Option<LastMaintenance>,
+    /// What the last check found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_check: Option<LastCheck>,
+    /// When the next maintenance begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_maintenance_time: Option<Timestamp>,
+    /// What the runner of the maintenance said last, until it is worked in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance_report: Option<RawReport>,
     /// The Job that opens the repository now, or did last.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
@@ -191,4 +286,83 @@ pub struct RepositoryBytes {
     pub logical: u64,
     /// Bytes that they take in the repository.
     pub stored: u64,
+}
+
+/// A maintenance that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceRun {
+    /// Its slot.
+    pub slot_time: Timestamp,
+    /// Its Job.
+    #[schemars(length(max = 63))]
+    pub job_name: String,
+}
+
+/// A maintenance that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastMaintenance {
+    /// When it ended.
+    pub time: Timestamp,
+    /// Its slot.
+    pub slot_time: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its Job. Its log stays for an hour after the end.
+    #[schemars(length(max = 63))]
+    pub job_name: String,
+    /// Snapshots that it let go.
+    #[serde(default)]
+    pub deleted_snapshots: u64,
+    /// Bytes that it freed.
+    #[serde(default)]
+    pub deleted_bytes: u64,
+    /// Bytes that nothing uses any more, and that a later maintenance frees.
+    #[serde(default)]
+    pub condemned_bytes: u64,
+    /// Backups under way that have to end before anything more can be freed.
+    #[serde(default)]
+    pub waits_for: u32,
+    /// The digest of a plan that is larger than maxDeletePercent allows: write it into spec.maintenance.approvedPlan to approve of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub waiting_plan: Option<String>,
+    /// Why it did not do all that it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CheckOutcome {
+    /// No damage was found.
+    Passed,
+    /// Damage was found.
+    Failed,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastCheck {
+    /// When it ended.
+    pub time: Timestamp,
+    /// How it ended.
+    pub outcome: CheckOutcome,
+    /// The share of the data that it was to read, in percent.
+    pub read_percent: u8,
+    /// Bytes that it read.
+    #[serde(default)]
+    pub bytes_read: u64,
+    /// Things that are wrong.
+    #[serde(default)]
+    pub problems: u64,
+    /// Backups that cannot be restored whole.
+    #[serde(default)]
+    pub damaged_snapshots: u64,
+    /// The first of them, with the databases that are damaged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "atomic"))]
+    pub damaged: Vec<DamagedSnapshot>,
 }

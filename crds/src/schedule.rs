@@ -1,5 +1,6 @@
 //! `BackupSchedule`: what is backed up, and when.
 
+use dbbackup_contract::RetentionSpec;
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -54,6 +55,13 @@ pub struct BackupScheduleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub starting_deadline_seconds: Option<i64>,
+    /// Which backups of this schedule are kept. Left out: all of them. The maintenance of the BackupRepository lets the others go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("!has(self.keepWithin) || self.keepWithin.matches('[1-9]')").message("keepWithin of zero keeps nothing: write a duration such as 48h, or leave it out"),
+        validation = Rule::new("!has(self.minimum) || has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)").message("minimum alone lets nothing go: add a keep rule, such as keepDaily: 7, or leave minimum out")
+    )]
+    pub retention: Option<RetentionSpec>,
     /// How the backups' Jobs run.
     #[serde(default)]
     pub job: JobSpec,

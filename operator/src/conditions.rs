@@ -105,7 +105,11 @@ pub fn ended(failure: &Failure, attempts: u32) -> Failure {
     told
 }
 
-/// The conditions of a verdict. Times of transition stay where a condition keeps its status.
+/// Types of conditions that a verdict speaks of.
+const OF_VERDICT: [&str; 5] = [READY, RECONCILING, STALLED, COMPLETE, FAILED];
+
+/// The conditions of a verdict, and those of other types as they were. Times of transition
+/// stay where a condition keeps its status.
 #[must_use]
 pub fn conditions(
     previous: &[Condition],
@@ -120,24 +124,49 @@ pub fn conditions(
         Standing::Complete => &[(READY, true), (COMPLETE, true)],
         Standing::Failed => &[(READY, false), (STALLED, true), (FAILED, true)],
     };
-    types
+    let ours = types.iter().map(|(type_, holds)| {
+        let said = (*type_, *holds, verdict.reason.as_str(), verdict.message.clone());
+        condition(previous, said, generation, now)
+    });
+    let others = previous.iter().filter(|old| !OF_VERDICT.contains(&old.type_.as_str())).cloned();
+    ours.chain(others).collect()
+}
+
+/// These conditions, with one of a type of its own: type, whether it holds, reason, message.
+#[must_use]
+pub fn with_condition(
+    mut all: Vec<Condition>,
+    said: (&str, bool, &str, String),
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let new = condition(&all, said, generation, now);
+    match all.iter_mut().find(|old| old.type_ == new.type_) {
+        Some(old) => *old = new,
+        None => all.push(new),
+    }
+    all
+}
+
+fn condition(
+    previous: &[Condition],
+    (type_, holds, reason, message): (&str, bool, &str, String),
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = if holds { "True" } else { "False" };
+    let since = previous
         .iter()
-        .map(|(type_, holds)| {
-            let status = if *holds { "True" } else { "False" };
-            let since = previous
-                .iter()
-                .find(|old| old.type_ == *type_ && old.status == status)
-                .map_or_else(|| Time(to_seconds(now)), |old| old.last_transition_time.clone());
-            Condition {
-                type_: (*type_).to_owned(),
-                status: status.to_owned(),
-                reason: verdict.reason.clone(),
-                message: verdict.message.clone(),
-                observed_generation: generation,
-                last_transition_time: since,
-            }
-        })
-        .collect()
+        .find(|old| old.type_ == type_ && old.status == status)
+        .map_or_else(|| Time(to_seconds(now)), |old| old.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: since,
+    }
 }
 
 /// Kubernetes' times have whole seconds: a finer one would come back changed,

@@ -59,7 +59,11 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
     let schedules = scope.controller::<BackupSchedule>();
     let backups = scope.controller::<Backup>();
     let requests = scope.controller::<RestoreRequest>();
-    let stores = Stores { schedules: schedules.store(), backups: backups.store() };
+    let stores = Stores {
+        repositories: repositories.store(),
+        schedules: schedules.store(),
+        backups: backups.store(),
+    };
     settings.metrics.watch(stores.clone());
     let reporter = Reporter {
         controller: "dbbackup-operator".to_owned(),

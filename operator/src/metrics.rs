@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use dbbackup_crds::{Backup, BackupSchedule};
+use dbbackup_contract::Outcome;
+use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, CheckOutcome};
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use prometheus::{
@@ -36,6 +37,8 @@ pub struct Metrics {
 /// What the watches hold.
 #[derive(Clone)]
 pub struct Stores {
+    /// All repositories.
+    pub repositories: Store<Guarded<BackupRepository>>,
     /// All schedules.
     pub schedules: Store<Guarded<BackupSchedule>>,
     /// All backups.
@@ -100,10 +103,74 @@ impl Metrics {
         let stores = self.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let mut families = self.registry.gather();
         families.extend(schedule_metrics(&stores)?.gather());
+        families.extend(repository_metrics(&stores)?.gather());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+}
+
+/// How each repository stands: there are few, one or two in a namespace.
+fn repository_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    let gauge = |name: &str, help: &str| {
+        let gauge = GaugeVec::new(Opts::new(name, help), &["namespace", "repository"])?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok::<_, prometheus::Error>(gauge)
+    };
+    let snapshots = gauge("dbbackup_repository_snapshots", "Snapshots in the repository.")?;
+    let stored = gauge("dbbackup_repository_stored_bytes", "Bytes that the repository takes.")?;
+    let logical = gauge(
+        "dbbackup_repository_logical_bytes",
+        "Bytes of all snapshots as they would be restored.",
+    )?;
+    let maintained = gauge(
+        "dbbackup_repository_last_maintenance_timestamp_seconds",
+        "When the last maintenance ended.",
+    )?;
+    let well = gauge(
+        "dbbackup_repository_last_maintenance_succeeded",
+        "1 where the last maintenance did all that it should.",
+    )?;
+    let checked =
+        gauge("dbbackup_repository_last_check_timestamp_seconds", "When the last check ended.")?;
+    let passed =
+        gauge("dbbackup_repository_last_check_passed", "1 where the last check found no damage.")?;
+    for repository in stores.iter().flat_map(|stores| stores.repositories.state()) {
+        let Ok(repository) = &repository.0 else { continue };
+        let Some(status) = &repository.status else { continue };
+        let (namespace, name) = (repository.namespace().unwrap_or_default(), repository.name_any());
+        let labels = [namespace.as_str(), name.as_str()];
+        if let Some(count) = status.snapshot_count {
+            snapshots.with_label_values(&labels).set(float(count));
+        }
+        if let Some(bytes) = &status.bytes {
+            stored.with_label_values(&labels).set(float(bytes.stored));
+            logical.with_label_values(&labels).set(float(bytes.logical));
+        }
+        if let Some(last) = &status.last_maintenance {
+            maintained.with_label_values(&labels).set(seconds_of(last.time));
+            well.with_label_values(&labels).set(flag(last.outcome == Outcome::Succeeded));
+        }
+        if let Some(last) = &status.last_check {
+            checked.with_label_values(&labels).set(seconds_of(last.time));
+            passed.with_label_values(&labels).set(flag(last.outcome == CheckOutcome::Passed));
+        }
+    }
+    Ok(registry)
+}
+
+fn flag(value: bool) -> f64 {
+    if value { 1.0 } else { 0.0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+fn seconds_of(time: jiff::Timestamp) -> f64 {
+    float(u64::try_from(time.as_second()).unwrap_or(0))
 }
 
 /// How each schedule stands, from what the watches hold now.
@@ -142,9 +209,6 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
         &["namespace", "schedule", "reason"],
     )?;
     registry.register(Box::new(failure.clone()))?;
-    let flag = |value: bool| if value { 1.0 } else { 0.0 };
-    #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
-    let float = |value: u64| value as f64;
     for store in stores {
         let newest = newest_ended(&store.backups);
         for schedule in store.schedules.state() {
@@ -207,7 +271,8 @@ fn newest_ended(backups: &Store<Guarded<Backup>>) -> BTreeMap<(String, String), 
             continue;
         }
         let bytes = status.bytes.clone().unwrap_or_default();
-        let succeeded = phase == dbbackup_crds::BackupPhase::Succeeded;
+        use dbbackup_crds::BackupPhase::{Expired, Succeeded};
+        let succeeded = matches!(phase, Succeeded | Expired);
         let error = status.error.as_ref().filter(|_| !succeeded);
         let ended = Ended {
             time,
@@ -256,7 +321,13 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let (backups, mut write_backup) = reflector::store::<Guarded<Backup>>();
         let (schedules, mut write_schedule) = reflector::store::<Guarded<BackupSchedule>>();
-        metrics.watch(Stores { schedules, backups });
+        let (repositories, mut write_repository) = reflector::store::<Guarded<BackupRepository>>();
+        metrics.watch(Stores { repositories, schedules, backups });
+        let mut repository = crate::reconcile::fixtures::repository();
+        let status = repository.status.get_or_insert_default();
+        status.snapshot_count = Some(412);
+        let told = kube::core::DeserializeGuard(Ok(repository));
+        write_repository.apply_watcher_event(&watcher::Event::Apply(told));
         let schedule = serde_json::from_value(json!({
             "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupSchedule",
             "metadata": {"name": "shop-nightly", "namespace": "shop"},
@@ -274,6 +345,8 @@ mod tests {
         let (early, late) = ("2026-11-20T01:00:00Z", "2026-11-21T01:00:00Z");
         let failed = backup("a", early, BackupPhase::Failed, Some(Reason::WrongPassword));
         let text = shown(failed);
+        let counted = "dbbackup_repository_snapshots{namespace=\"shop\",repository=\"main\"} 412";
+        assert!(text.contains(counted), "{text}");
         assert!(text.contains(line), "{text}");
         let text = shown(backup("b", late, BackupPhase::Succeeded, None));
         assert!(!text.contains("dbbackup_backup_last_failure{"), "{text}");

@@ -18,6 +18,8 @@ pub enum Purpose {
     Find,
     /// It restores databases.
     Restore,
+    /// It maintains a repository.
+    Maintain,
 }
 
 impl Purpose {
@@ -30,6 +32,7 @@ impl Purpose {
             Self::Inspect => "inspect",
             Self::Find => "find",
             Self::Restore => "restore",
+            Self::Maintain => "maintain",
         }
     }
 }

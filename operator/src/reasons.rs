@@ -12,6 +12,11 @@ pub const COMPLETE: &str = "Complete";
 /// A one-shot object has ended without doing all of it.
 pub const FAILED: &str = "Failed";
 
+/// The last maintenance of a repository did all that it should.
+pub const MAINTAINED_TYPE: &str = "Maintained";
+/// The last check of a repository found no damage.
+pub const INTACT: &str = "Intact";
+
 /// A repository was opened.
 pub const OPENED: &str = "Opened";
 /// A repository is being opened.
@@ -26,6 +31,12 @@ pub const STARTING: &str = "Starting";
 pub const RUNNING: &str = "Running";
 /// A run has ended, and all is done.
 pub const SUCCEEDED: &str = "Succeeded";
+/// A repository was maintained.
+pub const MAINTAINED: &str = "Maintained";
+/// A check found no damage.
+pub const CHECK_PASSED: &str = "CheckPassed";
+/// A backup's snapshot was let go.
+pub const EXPIRED: &str = "Expired";
 /// An attempt failed and is tried again.
 pub const RETRYING: &str = "Retrying";
 

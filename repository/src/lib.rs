@@ -64,7 +64,7 @@ pub use repository::Repository;
 pub use rotation::{AddedKey, Rotation};
 pub use session::{ReadSession, RunState};
 pub use slot_listing::{KeySlot, SlotState};
-pub use snapshot::{Snapshot, SnapshotList, StreamInfo};
+pub use snapshot::{Listed, Snapshot, SnapshotList, StreamInfo};
 pub use stream_reader::StreamReader;
 pub use stretching::{Kdf, Stretching};
 pub use usage::Usage;

@@ -54,7 +54,27 @@ pub struct SnapshotList {
     pub written_off: BTreeMap<SnapshotId, WriteOff>,
 }
 
+/// What stands under the name of a snapshot.
+#[derive(Debug)]
+pub enum Listed {
+    /// A snapshot.
+    Snapshot(Box<Snapshot>),
+    /// One whose head cannot be read, and why.
+    Unreadable(SnapshotId, Error),
+    /// One that was let go, whose head is still there.
+    LetGo(SnapshotId),
+}
+
 impl Repository {
+    /// Shows all snapshots to `see`, one after the other, and keeps none: for callers
+    /// that need little of each.
+    ///
+    /// # Errors
+    /// What the store says. A damaged head is no error, but shown as such.
+    pub async fn each_snapshot(&self, see: impl FnMut(Listed)) -> Result<()> {
+        self.each_head("", &self.written_off("").await?, see).await
+    }
+
     /// All snapshots, or those of a series.
     ///
     /// # Errors
@@ -65,33 +85,55 @@ impl Repository {
     }
 
     pub(crate) async fn heads(&self, prefix: &str) -> Result<SnapshotList> {
+        let written_off = self.written_off(prefix).await?;
+        let (mut snapshots, mut unreadable) = (Vec::new(), Vec::new());
+        let see = |listed| match listed {
+            Listed::Snapshot(snapshot) => snapshots.push(*snapshot),
+            Listed::Unreadable(id, error) => unreadable.push((id, error)),
+            Listed::LetGo(_) => {}
+        };
+        self.each_head(prefix, &written_off, see).await?;
+        Ok(SnapshotList { snapshots, unreadable, written_off })
+    }
+
+    async fn written_off(&self, prefix: &str) -> Result<BTreeMap<SnapshotId, WriteOff>> {
         let (written_off, unreadable) = self.inner.all_written_off(prefix).await?;
         for error in unreadable {
             tracing::warn!(%error, "does not count");
         }
+        Ok(written_off)
+    }
+
+    async fn each_head(
+        &self,
+        prefix: &str,
+        written_off: &BTreeMap<SnapshotId, WriteOff>,
+        mut see: impl FnMut(Listed),
+    ) -> Result<()> {
         let decided = self.inner.decided().await?;
-        let mut list = SnapshotList { written_off, ..SnapshotList::default() };
         let listing = self.inner.store.list(&format!("{SNAPSHOTS}{prefix}"));
         for object in collect_listing(listing).await? {
             let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
             let Ok(id) = SnapshotId::parse(name) else { continue };
-            if self.inner.is_repacking(&id)
-                || decided.contains(&id) && self.inner.is_hidden(&id).await?
-            {
+            if self.inner.is_repacking(&id) {
+                continue;
+            }
+            if decided.contains(&id) && self.inner.is_hidden(&id).await? {
+                see(Listed::LetGo(id));
                 continue;
             }
             match self.inner.head_object(&id).await {
                 Ok(Some((HeadObject::Head(head), digest))) => {
-                    let written_off = list.written_off.get(&id).cloned().map(Arc::new);
+                    let written_off = written_off.get(&id).cloned().map(Arc::new);
                     let snapshot = Snapshot::new(self, id, *head, digest);
-                    list.snapshots.push(Snapshot { written_off, ..snapshot });
+                    see(Listed::Snapshot(Box::new(Snapshot { written_off, ..snapshot })));
                 }
                 Ok(Some((HeadObject::Tombstone, _)) | None) => {}
                 Err(error @ Error::Storage(_)) => return Err(error),
-                Err(error) => list.unreadable.push((id, error)),
+                Err(error) => see(Listed::Unreadable(id, error)),
             }
         }
-        Ok(list)
+        Ok(())
     }
 
     /// The one snapshot whose id begins with `prefix`.

@@ -15,8 +15,9 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use dbbackup_contract::RetentionSpec;
 pub use period::Period;
 pub use plan::{Decision, plan_retention};
 pub use reason::{DropReason, KeepReason, Verdict};
 pub use snapshot::{MadeBy, Series, SeriesError, Snapshot, State};
-pub use spec::{PolicyError, RetentionPolicy, RetentionSpec};
+pub use spec::{PolicyError, RetentionPolicy};

@@ -43,7 +43,8 @@ pub fn plan_retention<'a>(
     let snapshots = series.newest_first();
     let mut plan = Plan::new(&snapshots, now);
     if policy.keeps_everything() {
-        plan.keep_where(KeepReason::NoRules, |_| true);
+        // But for what a person wanted until then.
+        plan.keep_where(KeepReason::NoRules, |snapshot| !snapshot.has_an_end());
     }
     plan.keep_exempt();
     plan.keep_retained();

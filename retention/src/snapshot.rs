@@ -130,6 +130,11 @@ impl Snapshot<'_> {
         matches!(self.state, State::Ended(Outcome::PartiallyFailed | Outcome::Failed))
     }
 
+    /// Whether a person made it, and said for how long.
+    pub(crate) fn has_an_end(&self) -> bool {
+        matches!(self.made_by, MadeBy::Person { retain_for: Some(_) })
+    }
+
     pub(crate) fn is_scheduled(&self) -> bool {
         self.made_by == MadeBy::Schedule
     }

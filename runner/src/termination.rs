@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dbbackup_contract::{DatabaseReport, MAX_TERMINATION_BYTES, Report};
+use dbbackup_contract::{DatabaseReport, MAX_TERMINATION_BYTES, MaintainReport, Report};
 
 /// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
 /// their end, then hints and messages are shortened. The outcome always stays.
@@ -41,6 +41,10 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
         Report::Inspect(report) => {
             (report.backup.as_mut().map(|backup| &mut backup.databases), report.error.as_mut())
         }
+        Report::Maintain(report) => {
+            shorten_maintenance(report, databases, text);
+            (None, report.error.as_mut())
+        }
     };
     for warning in globals.into_iter().flat_map(|globals| &mut globals.warnings) {
         warning.truncate(warning.floor_char_boundary(text));
@@ -57,6 +61,20 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
         for field in [&mut failure.message, &mut failure.hint] {
             let end = field.floor_char_boundary(text);
             field.truncate(end);
+        }
+    }
+}
+
+/// What was let go stands in the next report again.
+fn shorten_maintenance(report: &mut MaintainReport, names: usize, text: usize) {
+    for list in [&mut report.let_go, &mut report.pinned, &mut report.unpinned, &mut report.missing]
+    {
+        list.truncate(names / 4);
+    }
+    if let Some(check) = &mut report.check {
+        check.damaged.truncate(names / 4);
+        if let Some(problem) = &mut check.first_problem {
+            problem.truncate(problem.floor_char_boundary(text));
         }
     }
 }

@@ -85,7 +85,7 @@ fn operations(
 ) -> Option<Value> {
     let has_ended = matches!(
         status.get("phase").and_then(Value::as_str),
-        Some("Succeeded" | "PartiallyFailed" | "Failed")
+        Some("Succeeded" | "PartiallyFailed" | "Failed" | "Expired" | "Missing")
     );
     if has_ended {
         return None;
@@ -93,8 +93,15 @@ fn operations(
     let (field, value) = match &message.body {
         ReportBody::Progress(_) if kind == "BackupRepository" => return None,
         ReportBody::Progress(progress) => ("progress", serde_json::to_value(progress).ok()?),
-        ReportBody::Report(_) if is_done(status, &caller.job_name) => return None,
         ReportBody::Report(report) => {
+            // The repository may be opened while it is maintained: each has its own place.
+            let field = match report.as_ref() {
+                Report::Maintain(_) => "maintenanceReport",
+                _ => "report",
+            };
+            if is_done(status.get(field), &caller.job_name) {
+                return None;
+            }
             let raw = RawReport {
                 job_name: caller.job_name.clone(),
                 pod_name: caller.pod_name.clone(),
@@ -102,7 +109,7 @@ fn operations(
                 received_time: now,
                 content: serde_json::to_value(report).ok()?,
             };
-            ("report", serde_json::to_value(raw).ok()?)
+            (field, serde_json::to_value(raw).ok()?)
         }
     };
     let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": caller.uid})];
@@ -115,9 +122,8 @@ fn operations(
 
 /// Whether a report of this Job stands in the status that tells of something
 /// done: what a later pod of the Job says does not undo it.
-fn is_done(status: &Value, job_name: &str) -> bool {
-    status
-        .get("report")
+fn is_done(stored: Option<&Value>, job_name: &str) -> bool {
+    stored
         .and_then(|stored| serde_json::from_value::<RawReport>(stored.clone()).ok())
         .filter(|stored| stored.job_name == job_name)
         .and_then(|stored| serde_json::from_value::<Report>(stored.content).ok())

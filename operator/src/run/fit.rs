@@ -1,8 +1,8 @@
 //! A report comes from a server's answers: what is too long for the status would be refused for ever.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseReport, Failure, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS,
-    Report, ServerReport,
+    BackupReport, DatabaseReport, Failure, MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS,
+    MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport, Report, ServerReport,
 };
 
 /// The report with all texts cut to the lengths that the CRDs allow.
@@ -25,8 +25,24 @@ pub(super) fn fitted(mut report: Report) -> Report {
             }
             fit_failure(&mut report.error);
         }
+        Report::Maintain(report) => fit_maintenance(report),
     }
     report
+}
+
+fn fit_maintenance(report: &mut MaintainReport) {
+    if let Some(check) = &mut report.check {
+        check.damaged.truncate(MAX_NAMED_SNAPSHOTS);
+        for damaged in &mut check.damaged {
+            cut(&mut damaged.id, 128);
+            damaged.databases.truncate(MAX_NAMED_OWNERS);
+            damaged.databases.iter_mut().for_each(|name| cut(name, 256));
+        }
+    }
+    if let Some(plan) = &mut report.waiting_plan {
+        cut(plan, 128);
+    }
+    fit_failure(&mut report.error);
 }
 
 fn fit_backup(report: &mut BackupReport) {

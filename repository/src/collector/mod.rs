@@ -13,7 +13,7 @@ mod repack;
 mod sessions;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dbbackup_storage::ErrorKind;
 
@@ -96,6 +96,18 @@ pub struct CollectReport {
 }
 
 impl Repository {
+    /// The time by the store's clock: that of an object which is written for it, and
+    /// deleted again.
+    ///
+    /// # Errors
+    /// What the store says; the repository may be read only.
+    pub async fn store_time(&self) -> Result<SystemTime> {
+        let name = self.inner.begin_session(SessionKind::Collector).await?.0.session_name();
+        let object = self.inner.store.head(&name).await.map_err(Error::needed);
+        self.inner.store.delete(&name).await?;
+        Ok(object?.modified)
+    }
+
     /// Goes on with the collection as far as it can be gone now.
     ///
     /// # Errors

@@ -11,9 +11,7 @@ use dbbackup_contract::Outcome;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::{
-    Decision, MadeBy, RetentionPolicy, RetentionSpec, Series, Snapshot, State, plan_retention,
-};
+use crate::{Decision, MadeBy, RetentionPolicy, Series, Snapshot, State, plan_retention};
 
 const NAME: &str = "3f6c/shop/nightly";
 
@@ -23,7 +21,7 @@ fn at(time: &str) -> Timestamp {
 
 /// The policy that `json` says.
 fn policy(json: &str) -> RetentionPolicy {
-    serde_json::from_str::<RetentionSpec>(json).unwrap().parse().unwrap()
+    RetentionPolicy::of(&serde_json::from_str(json).unwrap()).unwrap()
 }
 
 fn zone(name: &str) -> TimeZone {

@@ -1,7 +1,7 @@
 use dbbackup_contract::{DurationText, Outcome};
 
 use super::{NAME, at, by_hand, good, kept, lines, partial, plan, policy, series};
-use crate::{PolicyError, RetentionSpec, Series, SeriesError, Snapshot, State};
+use crate::{PolicyError, RetentionPolicy, RetentionSpec, Series, SeriesError, Snapshot, State};
 
 const NOW: &str = "2026-11-25T12:00:00Z";
 
@@ -156,8 +156,8 @@ fn runs_by_hand_do_not_count_and_stay_as_long_as_somebody_wanted() {
     );
     // keepWithin is a rule of the schedule's too.
     assert!(!kept(&plan(&run, r#"{"keepWithin": "48h"}"#, NOW)).contains(&"over"));
-    // Where no rules are set, nothing goes.
-    assert_eq!(kept(&plan(&run, "{}", NOW)).len(), run.len());
+    // Where no rules are set, nothing else goes.
+    assert_eq!(kept(&plan(&run, "{}", NOW)), ["wanted", "for ever", "slot 25", "slot 24"]);
     // The schedule has failed since: what was wanted for an hour is all that is left.
     let alone = by_hand(good("last hope", "2026-01-01T00:00:00Z"), Some(1));
     let failed = partial("slot", "2025-12-31T03:00:00Z");
@@ -304,16 +304,16 @@ fn a_policy_that_cannot_be_meant_is_refused_with_the_field() {
     ] {
         let spec: RetentionSpec = serde_json::from_str(&format!(r#"{{"{field}": 0}}"#)).unwrap();
         assert_eq!(
-            spec.parse().unwrap_err().to_string(),
+            RetentionPolicy::of(&spec).unwrap_err().to_string(),
             format!("retention.{field} is 0: write 1 or more, or leave it out")
         );
     }
-    let within = |text| RetentionSpec {
-        keep_within: Some(DurationText::new(text)),
-        ..RetentionSpec::default()
+    let within = |text| {
+        let keep_within = Some(DurationText::new(text));
+        RetentionPolicy::of(&RetentionSpec { keep_within, ..RetentionSpec::default() })
     };
-    assert_eq!(within("0h0m").parse(), Err(PolicyError::Zero("keepWithin")));
-    let error = within("2 weeks").parse().unwrap_err().to_string();
+    assert_eq!(within("0h0m"), Err(PolicyError::Zero("keepWithin")));
+    let error = within("2 weeks").unwrap_err().to_string();
     assert!(error.starts_with(r#"retention.keepWithin: "2 weeks" is no duration"#), "{error}");
 }
 

@@ -1,22 +1,15 @@
 //! `check`: is everything there and whole that the snapshots need?
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use dbbackup_contract::{ExitCode, Failure, Progress, ProgressPhase, listed};
-use dbbackup_engine::ProgressSink as _;
-use dbbackup_postgres::database_of_stream;
-use dbbackup_repository::{
-    CheckLevel, CheckOptions, CheckProgress, CheckReport, Problem, Repository, Sample, Touched,
-};
+use dbbackup_contract::{ExitCode, Failure, ProgressPhase, listed};
+use dbbackup_repository::{CheckLevel, CheckReport, Problem, Sample, Touched};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CheckArgs, CheckLevelArg};
 use crate::commands::{open, print};
-use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 use crate::work;
 
@@ -33,7 +26,7 @@ pub(super) async fn check(
     let board = ProgressBoard::new(None);
     let repository = open(&args.repository, cancel).await?;
     board.phase(ProgressPhase::Verifying);
-    let report = checked(&repository, level, sample, &board, cancel).await;
+    let report = work::checked(&repository, level, sample, &board, cancel).await;
     board.clear();
     let report = report?;
     if args.json {
@@ -94,49 +87,6 @@ fn asked_for(args: &CheckArgs) -> (CheckLevel, Sample) {
     let today = Timestamp::now().as_second() / SECONDS_OF_A_DAY;
     let number = args.check_number.unwrap_or_else(|| today.unsigned_abs());
     (CheckLevel::Data, Sample::share(hundredths, number))
-}
-
-/// Checks, and shows how far it is.
-pub(super) async fn checked(
-    repository: &Repository,
-    level: CheckLevel,
-    sample: Sample,
-    board: &ProgressBoard<'_>,
-    cancel: &CancellationToken,
-) -> Result<CheckReport, Failure> {
-    // While it lives, the collector deletes nothing that is looked at. A copy that
-    // cannot be written has no collector.
-    let session = unless_stopped(cancel, repository.begin_reading()).await.ok();
-    let (tell, mut told) = watch::channel(CheckProgress::default());
-    let options = CheckOptions {
-        sample,
-        owner: database_of_stream,
-        progress: Some(Arc::new(move |progress| {
-            tell.send_replace(progress);
-        })),
-        cancel: cancel.child_token(),
-        ..level.into()
-    };
-    let checking = unless_stopped(cancel, repository.check(options));
-    tokio::pin!(checking);
-    let report = loop {
-        tokio::select! {
-            report = &mut checking => break report,
-            Ok(()) = told.changed() => {
-                let CheckProgress { bytes_done, bytes_total } = *told.borrow();
-                board.update(Progress {
-                    phase: ProgressPhase::Verifying,
-                    bytes_done,
-                    bytes_total: Some(bytes_total),
-                    ..Progress::default()
-                });
-            }
-        }
-    };
-    if let Some(session) = session {
-        work::end(session).await;
-    }
-    report
 }
 
 fn print_problem(Problem { error, touched }: &Problem) {

@@ -2,7 +2,7 @@
 
 use dbbackup_contract::{DurationText, ExitCode, Failure, Reason};
 use dbbackup_repository::{ForgetReason, Repository, SnapshotId};
-use dbbackup_retention::RetentionSpec;
+use dbbackup_retention::{RetentionPolicy, RetentionSpec};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::cli::{ForgetArgs, RuleArgs};
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
-use crate::work::{Plan, Policy, plan_forgetting};
+use crate::work::{Plan, Policy, RetainChanges, plan_forgetting};
 
 pub(super) async fn forget(
     args: ForgetArgs,
@@ -30,7 +30,8 @@ pub(super) async fn forget(
         let named = args.series.is_empty() || args.series.iter().any(|name| name == series);
         named.then_some(&policy)
     };
-    let planning = plan_forgetting(&repository, chosen, Timestamp::now());
+    let as_made = RetainChanges::new();
+    let planning = plan_forgetting(&repository, chosen, &as_made, Timestamp::now());
     let plan = unless_stopped(cancel, planning).await?;
     board.clear();
     // Seen, also where it is refused.
@@ -79,7 +80,7 @@ fn policy(args: &RuleArgs) -> Result<Policy, Failure> {
         minimum: args.minimum,
     };
     let wrong = |message: String| Failure::new(Reason::UsageError, message);
-    let rules = spec.parse().map_err(|error| wrong(error.to_string()))?;
+    let rules = RetentionPolicy::of(&spec).map_err(|error| wrong(error.to_string()))?;
     if rules.keeps_everything() {
         let hint = "Say at least one rule, such as --keep-daily 7, or name a --snapshot.";
         return Err(wrong("no rule was given that lets anything go".into()).with_hint(hint));
@@ -96,7 +97,7 @@ fn show(plan: &Plan, args: &ForgetArgs) -> Result<(), Failure> {
         let decisions = plan.decisions.iter().map(|decision| {
             json!({
                 "id": decision.snapshot.to_string(),
-                "series": decision.series,
+                "series": &*decision.series,
                 "slotTime": decision.time,
                 "kept": decision.verdict.is_kept(),
                 "why": decision.verdict.to_string(),

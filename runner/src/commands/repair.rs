@@ -9,10 +9,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RepairArgs;
-use crate::commands::check::checked;
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
+use crate::work;
 
 /// What is said of a snapshot that a person names without a reason.
 const BY_HAND: &str = "somebody has written it off by hand";
@@ -73,7 +73,8 @@ async fn lost_snapshots(
     board: &ProgressBoard<'_>,
     cancel: &CancellationToken,
 ) -> Result<Plan, Failure> {
-    let report = checked(repository, CheckLevel::Structure, Sample::all(), board, cancel).await?;
+    let report =
+        work::checked(repository, CheckLevel::Structure, Sample::all(), board, cancel).await?;
     let mut plan = Plan::new();
     for problem in report.problems {
         let reason = problem.error.reason();

@@ -62,6 +62,9 @@ async fn carry_out(
             (Report::Restore(report), settlement)
         }
         Action::Inspect(action) => (Report::Inspect(work::inspect(&order, action).await), None),
+        Action::Maintain(action) => {
+            (Report::Maintain(Box::new(work::maintain(&order, action).await)), None)
+        }
     }
 }
 

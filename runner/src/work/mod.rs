@@ -2,9 +2,11 @@
 //! and an action, and always gives a report.
 
 mod backup;
+mod check;
 mod find;
 mod init;
 mod inspect;
+mod maintain;
 mod open;
 mod plan;
 mod restore;
@@ -25,11 +27,13 @@ use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 
 pub(crate) use backup::{back_up, committed};
+pub(crate) use check::checked;
 pub(crate) use find::find;
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
+pub(crate) use maintain::maintain;
 pub(crate) use open::{end, named, open, open_with_keys, read_key};
-pub(crate) use plan::{Plan, Policy, plan_forgetting};
+pub(crate) use plan::{Plan, Policy, RetainChanges, plan_forgetting};
 pub(crate) use restore::{Settlement, restore};
 
 /// What all work needs beside its action.

@@ -1,9 +1,10 @@
 //! Which snapshots a retention policy keeps, and which it lets go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use dbbackup_contract::{Failure, Outcome, Reason};
-use dbbackup_repository::{Repository, Snapshot, SnapshotId};
+use dbbackup_contract::{Failure, MadeBy, Outcome, Reason};
+use dbbackup_repository::{Listed, Repository, Snapshot, SnapshotId};
 use dbbackup_retention::{RetentionPolicy, Series, State, Verdict, plan_retention};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -23,71 +24,123 @@ pub(crate) struct Plan {
     pub(crate) decisions: Vec<Decision>,
     /// Snapshots in all, those without a policy included.
     pub(crate) snapshots: usize,
+    /// Bytes of those that can be read, as they would be restored.
+    pub(crate) logical_bytes: u64,
+    /// Snapshots that were let go before, and whose heads are still there.
+    pub(crate) let_go_before: Vec<SnapshotId>,
 }
 
 /// What becomes of one snapshot.
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) snapshot: SnapshotId,
-    pub(crate) series: String,
+    pub(crate) series: Arc<str>,
     pub(crate) time: Timestamp,
+    /// Its bytes, as they would be restored.
+    pub(crate) bytes: u64,
     pub(crate) verdict: Verdict,
 }
 
-/// Makes the plan. `policy` says which policy a series has, if any.
+/// For how long snapshots that were made by hand are wanted now, if otherwise than when
+/// they were made: in seconds, or for ever.
+pub(crate) type RetainChanges = BTreeMap<SnapshotId, Option<u64>>;
+
+/// What retention knows of a snapshot: about 200 bytes.
+#[derive(Debug)]
+struct Known {
+    id: SnapshotId,
+    time: Timestamp,
+    state: State,
+    made_by: MadeBy,
+    bytes: u64,
+}
+
+/// Makes the plan. `policy` says which policy a series has, if any. One head after the
+/// other is read, and little of it kept.
 ///
 /// # Errors
 /// What the repository says.
 pub(crate) async fn plan_forgetting<'p>(
     repository: &Repository,
     policy: impl Fn(&str) -> Option<&'p Policy>,
+    retain: &RetainChanges,
     now: Timestamp,
 ) -> Result<Plan, Failure> {
     let pinned = repository.pinned().await?;
-    let list = repository.snapshots(None).await?;
-    let mut plan =
-        Plan { snapshots: list.snapshots.len() + list.unreadable.len(), decisions: Vec::new() };
-    let mut by_series = BTreeMap::<&str, Vec<&Snapshot>>::new();
-    for snapshot in &list.snapshots {
-        by_series.entry(&snapshot.about().series).or_default().push(snapshot);
-    }
+    let mut plan = Plan::default();
+    let mut by_series = BTreeMap::<Arc<str>, Vec<Known>>::new();
+    let see = |listed| match listed {
+        Listed::LetGo(id) => plan.let_go_before.push(id),
+        Listed::Unreadable(..) => plan.snapshots += 1,
+        Listed::Snapshot(snapshot) => {
+            plan.snapshots += 1;
+            plan.logical_bytes += snapshot.about().bytes.read;
+            let series = snapshot.about().series.as_str();
+            if policy(series).is_none() {
+                return;
+            }
+            let known = known(&snapshot, retain);
+            match by_series.get_mut(series) {
+                Some(all) => all.push(known),
+                None => _ = by_series.insert(series.into(), vec![known]),
+            }
+        }
+    };
+    repository.each_snapshot(see).await?;
     for (name, snapshots) in by_series {
-        if let Some(policy) = policy(name) {
-            plan.decisions.extend(plan_series(name, &snapshots, &pinned, policy, now)?);
+        if let Some(policy) = policy(&name) {
+            plan.decisions.extend(plan_series(&name, snapshots, &pinned, policy, now)?);
         }
     }
     Ok(plan)
 }
 
+fn known(snapshot: &Snapshot, retain: &RetainChanges) -> Known {
+    let about = snapshot.about();
+    let made_by = match (about.made_by, retain.get(snapshot.id())) {
+        (MadeBy::Person { .. }, Some(seconds)) => MadeBy::Person { retain_for_seconds: *seconds },
+        (made_by, _) => made_by,
+    };
+    Known {
+        id: snapshot.id().clone(),
+        time: about.slot_time,
+        state: state(snapshot),
+        made_by,
+        bytes: about.bytes.read,
+    }
+}
+
 fn plan_series(
-    name: &str,
-    snapshots: &[&Snapshot],
+    name: &Arc<str>,
+    snapshots: Vec<Known>,
     pinned: &BTreeSet<SnapshotId>,
     policy: &Policy,
     now: Timestamp,
 ) -> Result<Vec<Decision>, Failure> {
+    let internal = |why: String| Failure::new(Reason::Internal, why);
     let mut series = Series::new(name);
-    for snapshot in snapshots {
+    for snapshot in &snapshots {
         let known = dbbackup_retention::Snapshot {
-            id: snapshot.id().as_str(),
-            time: snapshot.about().slot_time,
-            state: state(snapshot),
-            made_by: snapshot.about().made_by.into(),
-            pinned: pinned.contains(snapshot.id()),
+            id: snapshot.id.as_str(),
+            time: snapshot.time,
+            state: snapshot.state,
+            made_by: snapshot.made_by.into(),
+            pinned: pinned.contains(&snapshot.id),
             // Readers keep what they read by themselves.
             in_use: false,
         };
-        series
-            .add(&snapshot.about().series, known)
-            .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        series.add(name, known).map_err(|error| internal(error.to_string()))?;
     }
+    let bytes: BTreeMap<&str, u64> =
+        snapshots.iter().map(|known| (known.id.as_str(), known.bytes)).collect();
     plan_retention(&series, &policy.rules, &policy.zone, now)
         .into_iter()
         .map(|decision| {
             Ok(Decision {
                 snapshot: SnapshotId::parse(decision.snapshot.id)?,
-                series: name.to_owned(),
+                series: Arc::clone(name),
                 time: decision.snapshot.time,
+                bytes: bytes.get(decision.snapshot.id).copied().unwrap_or(0),
                 verdict: decision.verdict,
             })
         })
@@ -95,8 +148,12 @@ fn plan_series(
 }
 
 /// What the run that made it has said of itself. What is no backup of databases
-/// has no outcome, and is complete once it is committed.
+/// has no outcome, and is complete once it is committed. What was written off is
+/// nobody's good one.
 fn state(snapshot: &Snapshot) -> State {
+    if snapshot.written_off().is_some() {
+        return State::Ended(Outcome::Failed);
+    }
     match snapshot.report().get("outcome") {
         None => State::Ended(Outcome::Succeeded),
         Some(outcome) => {

@@ -1,7 +1,7 @@
 //! Carries a planned step out, then writes what became of it into the status.
 
 use dbbackup_contract::{BackupReport, Failure, Reason};
-use dbbackup_crds::{Backup, RepositoryStatusRef, ResolvedBackup};
+use dbbackup_crds::{Backup, BackupStatus, RepositoryStatusRef, ResolvedBackup};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
@@ -192,7 +192,19 @@ async fn tidy(
     if has_ended_lately(&seen.status.conditions, now) {
         let_jobs_go(seen, context, now).await?;
     }
+    // What may still change of the spec (pinned, retainFor, erase) is maintenance's.
+    let status = seen_by(seen.status.clone(), seen.backup.metadata.generation);
+    write_status(context, &seen.backup, status).await?;
     Ok(Action::await_change())
+}
+
+/// A run that has ended stands as it did, whatever its spec says now.
+fn seen_by(mut status: BackupStatus, generation: Option<i64>) -> BackupStatus {
+    status.observed_generation = generation;
+    for condition in &mut status.conditions {
+        condition.observed_generation = generation;
+    }
+    status
 }
 
 /// Lets the Jobs that the status names go: nobody looks at them any more.

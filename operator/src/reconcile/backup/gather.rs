@@ -117,6 +117,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
                         job: schedule.spec.job,
                         schedule: Some(reference.name.clone()),
                         slot_time,
+                        retain_for: spec.retain_for.clone(),
                     }))
                 }
                 None => Resolution::NoSchedule(reference.name.clone()),
@@ -128,6 +129,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
             job: template.job.clone(),
             schedule: None,
             slot_time,
+            retain_for: spec.retain_for.clone(),
         })),
         (None, None) => Resolution::Nothing,
     };

@@ -16,6 +16,7 @@ fn resolved() -> ResolvedBackup {
         source: SourceSpec::default(),
         job: JobSpec::default(),
         schedule: Some("nightly".into()),
+        retain_for: None,
         slot_time: now(),
     }
 }
@@ -33,7 +34,7 @@ fn ready_repository() -> BackupRepository {
 
 fn fresh() -> Gathered {
     Gathered {
-        backup: Backup::new("b", BackupSpec { schedule_ref: None, template: None }),
+        backup: Backup::new("b", BackupSpec::default()),
         identity: Identity { namespace: "shop".into(), name: "b".into(), uid: "u".into() },
         status: BackupStatus::default(),
         resolved: Resolution::Known(Box::new(resolved())),

@@ -12,6 +12,7 @@ use super::gather::Gathered;
 use crate::context::{Surroundings, claim_of, stall_seconds, task_defaults};
 use crate::job::{JobRequest, Mounts, Place, build_job, repository_access, source_access};
 use crate::names::{Purpose, schedule_series, single_series};
+use crate::reconcile::maintenance::seconds;
 
 /// The series of a run.
 pub(super) fn series(cluster: &str, seen: &Gathered, resolved: &ResolvedBackup) -> String {
@@ -49,7 +50,9 @@ pub(super) fn backup_job(
         },
         made_by: match seen.slot {
             Some(_) => MadeBy::Schedule,
-            None => MadeBy::default(),
+            None => MadeBy::Person {
+                retain_for_seconds: resolved.retain_for.as_ref().and_then(seconds),
+            },
         },
         source,
     });

@@ -153,7 +153,10 @@ async fn apply(
 ) -> Result<Action, ReconcileError> {
     let generation = repository.metadata.generation;
     match step {
-        Step::Nothing => Ok(Action::await_change()),
+        // It is open: what is left is to look after it.
+        Step::Nothing => {
+            super::maintenance::reconcile(repository, identity, status, context, now).await
+        }
         Step::Rest(next) => Ok(Action::requeue(until(next, now))),
         Step::Begin(attempt) => begin(repository, identity, status, attempt, context, now).await,
         Step::Watch(waiting) => {

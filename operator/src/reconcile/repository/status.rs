@@ -89,6 +89,10 @@ pub fn opened(
         (column, format!("{words}. Warning: not opened by: {closed}. {UNUSABLE_KEYS}"))
     };
     let message = format!("{message}{}", changes(report, &before));
+    let column = match crate::reconcile::maintenance::trouble(&status.conditions) {
+        None => column,
+        Some(trouble) => format!("{column}; {trouble}"),
+    };
     status.display = Some(display::shortened(column));
     let verdict = Verdict::new(Standing::Ready, reasons::OPENED, message);
     status.conditions = conditions(&status.conditions, &verdict, generation, now);

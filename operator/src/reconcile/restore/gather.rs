@@ -126,6 +126,13 @@ fn of_backup(name: &str, backup: Option<Backup>, target: Option<TargetSpec>) -> 
     };
     let status = backup.status.unwrap_or_default();
     let phase = status.phase.unwrap_or_default();
+    if matches!(phase, BackupPhase::Expired | BackupPhase::Missing) {
+        let gone = phase.as_str();
+        return impossible(
+            format!("spec.from.backupRef: the Backup {name} is {gone}: its snapshot is gone"),
+            "Name another Backup, or use from.latest.",
+        );
+    }
     let (Some(snapshot), Some(resolved)) = (status.snapshot_id, status.resolved) else {
         return if phase == BackupPhase::Failed {
             impossible(

@@ -198,8 +198,8 @@ async fn create_backup(
     context: &Context,
 ) -> Result<String, ReconcileError> {
     let name = backup_name(&identity.name, slot);
-    let spec =
-        BackupSpec { schedule_ref: Some(LocalRef { name: identity.name.clone() }), template: None };
+    let schedule_ref = Some(LocalRef { name: identity.name.clone() });
+    let spec = BackupSpec { schedule_ref, ..BackupSpec::default() };
     let mut backup = Backup::new(&name, spec);
     // No owner: a schedule that is deleted leaves its backups.
     backup.meta_mut().namespace = Some(identity.namespace.clone());
@@ -268,7 +268,8 @@ impl Ended {
             }
             _ => Failure::new(Reason::Internal, "no reason is known"),
         };
-        let has_failed = phase != BackupPhase::Succeeded;
+        // What was let go is told of no more.
+        let has_failed = !matches!(phase, BackupPhase::Succeeded | BackupPhase::Expired);
         let failure = has_failed.then(|| status.error.unwrap_or_else(unexplained));
         let failed = |outcome| outcome == DatabaseOutcome::Failed;
         let left_out = status.databases.into_iter().filter(|database| failed(database.outcome));

@@ -20,6 +20,7 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
         suspend: false,
         concurrency_policy: ConcurrencyPolicy::Forbid,
         starting_deadline_seconds: None,
+        retention: None,
         job: JobSpec::default(),
     };
     change(&mut spec);
@@ -250,7 +251,7 @@ fn a_schedule_whose_last_backup_failed_starts_the_next_one_all_the_same() {
 #[test]
 fn the_backup_that_ended_last_tells_why_and_what_it_left_out() {
     use dbbackup_contract::DatabaseReport;
-    let mut backup = Backup::new("n-1", BackupSpec { schedule_ref: None, template: None });
+    let mut backup = Backup::new("n-1", BackupSpec::default());
     let error = Failure::new(Reason::DatabaseFailed, "crm: no right to read");
     backup.status = Some(BackupStatus {
         phase: Some(BackupPhase::PartiallyFailed),
@@ -276,7 +277,7 @@ fn the_backup_that_ended_last_tells_why_and_what_it_left_out() {
 #[test]
 fn only_backups_with_a_slot_are_the_newest_but_those_by_hand_count_as_active_and_as_success() {
     let backup = |name: &str, slot: bool, phase: BackupPhase| {
-        let mut backup = Backup::new(name, BackupSpec { schedule_ref: None, template: None });
+        let mut backup = Backup::new(name, BackupSpec::default());
         backup.metadata.creation_timestamp = Some(dbbackup_crds::Time(now()));
         if slot {
             backup.annotations_mut().insert(labels::SLOT.into(), now().to_string());
