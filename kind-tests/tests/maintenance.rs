@@ -54,7 +54,7 @@ fn retention_waits_for_approval_then_lets_go_what_is_neither_kept_nor_pinned() {
     }
 
     // The plan of the next maintenance has the middle one alone.
-    let _ = scenario.wait_until("the pin is recorded", || {
+    scenario.wait_until("the pin is recorded", || {
         let pinned = scenario.object("backup/oldest")["status"]["pinned"] == true;
         pinned.then_some(())
     });
@@ -75,7 +75,7 @@ fn retention_waits_for_approval_then_lets_go_what_is_neither_kept_nor_pinned() {
 
     let approval = format!(r#"{{"spec": {{"maintenance": {{"approvedPlan": "{plan}"}}}}}}"#);
     scenario.kubectl(&["patch", "dbbr", "main", "--type=merge", "--patch", &approval]);
-    let _ = scenario.wait_until("the middle one has expired", || {
+    scenario.wait_until("the middle one has expired", || {
         (scenario.object("backup/middle")["status"]["phase"] == "Expired").then_some(())
     });
     for kept in ["oldest", "newest"] {
