@@ -176,6 +176,17 @@ mod tests {
     }
 
     #[test]
+    fn the_report_of_a_maintenance_has_a_place_of_its_own() {
+        let now = Timestamp::UNIX_EPOCH;
+        let report = dbbackup_contract::MaintainReport::begun(now);
+        let body = ReportBody::Report(Box::new(Report::Maintain(Box::new(report))));
+        let message = Message { subject_uid: "u".into(), body };
+        let status = json!({"report": {"of": "the opening"}});
+        let patch = operations("BackupRepository", &status, &caller(), &message, now).unwrap();
+        assert_eq!(patch[1]["path"], "/status/maintenanceReport");
+    }
+
+    #[test]
     fn a_report_of_something_done_is_not_replaced_by_a_later_one_of_the_same_job() {
         let report = |state| Report::Inspect(InspectReport { state, backup: None, error: None });
         let (done, failed) = (report(Some(RunState::Committed)), report(None));
