@@ -34,5 +34,5 @@ cluster-up: ## Bring up a cluster of one node on this machine (kind, if there is
 cluster-down: ## Take it down and leave nothing behind
 	@kind-tests/cluster/down
 
-bench: ## store and fetch beside restic, in one run
-	@hack/bench
+bench: ## store and fetch beside restic, rustic, borg and kopia, in one run (MEGABYTES=300 ROUNDS=5)
+	@hack/bench/run

@@ -1,12 +1,14 @@
 //! Cutting a stream into chunks: FastCDC 2020 (Xia and others, "The Design of
 //! Fast Content-Defined Chunking for Data Deduplication Based Storage Systems",
-//! IEEE TPDS 2020), by the crate `fastcdc`.
+//! IEEE TPDS 2020), by the crate `fastcdc`; or at fixed places, where the stream
+//! is made of pages that change in place.
 
 use fastcdc::v2020::{Normalization, cut, select_masks};
 
 use crate::wire::Malformed;
 use crate::{Error, Result};
 
+const ALGORITHM_FIXED: u8 = 0;
 const ALGORITHM_FASTCDC: u8 = 1;
 /// Largest chunk is the average times four, smallest a quarter of it.
 const SPREAD: u8 = 2;
@@ -15,6 +17,7 @@ const SPREAD: u8 = 2;
 /// sizes have changed between its versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cutting {
+    algorithm: u8,
     smallest: u8,
     average: u8,
     largest: u8,
@@ -23,7 +26,7 @@ pub struct Cutting {
 impl Default for Cutting {
     /// 8 KiB on average: the size that stores the least of the next day's dump.
     fn default() -> Self {
-        Self { smallest: 13 - SPREAD, average: 13, largest: 13 + SPREAD }
+        Self::content(13)
     }
 }
 
@@ -33,18 +36,26 @@ impl Cutting {
     /// # Errors
     /// For any other number.
     pub fn average(average: u32) -> Result<Self> {
-        let fits = average.is_power_of_two() && (4096..=256 * 1024).contains(&average);
-        if !fits {
-            return Err(Error::Misuse(format!(
-                "chunks of {average} bytes: it must be a power of two from 4 KiB to 256 KiB"
-            )));
-        }
-        let average = average.ilog2() as u8;
-        Ok(Self { smallest: average - SPREAD, average, largest: average + SPREAD })
+        Ok(Self::content(log2(average)?))
+    }
+
+    /// Chunks of exactly `length` bytes, a power of two from 4 KiB to 256 KiB: the
+    /// page of a server's data files (PostgreSQL 8 KiB, InnoDB 16 KiB).
+    ///
+    /// # Errors
+    /// For any other number.
+    pub fn fixed(length: u32) -> Result<Self> {
+        let length = log2(length)?;
+        Ok(Self { algorithm: ALGORITHM_FIXED, smallest: length, average: length, largest: length })
+    }
+
+    fn content(average: u8) -> Self {
+        let (smallest, largest) = (average - SPREAD, average + SPREAD);
+        Self { algorithm: ALGORITHM_FASTCDC, smallest, average, largest }
     }
 
     pub(crate) fn to_bytes(self) -> [u8; 4] {
-        [ALGORITHM_FASTCDC, self.smallest, self.average, self.largest]
+        [self.algorithm, self.smallest, self.average, self.largest]
     }
 
     pub(crate) fn from_bytes(bytes: [u8; 4]) -> std::result::Result<Self, Malformed> {
@@ -54,7 +65,7 @@ impl Cutting {
         {
             return Err(Malformed("a stream was cut in an unknown way"));
         }
-        Ok(Self { smallest, average, largest })
+        Ok(Self { algorithm, smallest, average, largest })
     }
 
     /// Bytes of the largest chunk.
@@ -66,6 +77,9 @@ impl Cutting {
     /// could make longer is left for the next call, unless this `is_end`.
     /// Returns how many bytes were cut.
     pub(crate) fn cut(self, bytes: &[u8], is_end: bool, lengths: &mut Vec<u32>) -> usize {
+        if self.algorithm == ALGORITHM_FIXED {
+            return self.cut_fixed(bytes.len(), is_end, lengths);
+        }
         let (smallest, average, largest) =
             (1 << self.smallest, 1 << self.average, 1 << self.largest);
         let (mask_s, mask_l) = select_masks(average, Normalization::Level1);
@@ -79,6 +93,26 @@ impl Cutting {
         }
         done
     }
+
+    fn cut_fixed(self, bytes: usize, is_end: bool, lengths: &mut Vec<u32>) -> usize {
+        let length = 1 << self.average;
+        lengths.extend(std::iter::repeat_n(length as u32, bytes / length));
+        let rest = bytes % length;
+        if is_end && rest > 0 {
+            lengths.push(rest as u32);
+            return bytes;
+        }
+        bytes - rest
+    }
+}
+
+fn log2(length: u32) -> Result<u8> {
+    if length.is_power_of_two() && (4096..=256 * 1024).contains(&length) {
+        return Ok(length.ilog2() as u8);
+    }
+    Err(Error::Misuse(format!(
+        "chunks of {length} bytes: it must be a power of two from 4 KiB to 256 KiB"
+    )))
 }
 
 #[cfg(test)]
@@ -118,6 +152,17 @@ mod tests {
         assert_eq!(lengths, GOLDEN);
     }
 
+    #[test]
+    fn pages_are_cut_at_their_borders_and_the_end_may_be_shorter() {
+        let pages = Cutting::fixed(8192).unwrap();
+        let mut lengths = Vec::new();
+        assert_eq!(pages.cut(&[0; 20_000], false, &mut lengths), 16_384);
+        assert_eq!(pages.cut(&[0; 20_000 - 16_384], true, &mut lengths), 20_000 - 16_384);
+        assert_eq!(lengths, [8192, 8192, 20_000 - 16_384]);
+        assert!(Cutting::fixed(10_000).is_err() && Cutting::fixed(512 * 1024).is_err());
+        assert_eq!(Cutting::from_bytes(pages.to_bytes()).unwrap(), pages);
+    }
+
     /// Cuts of `fastcdc` 5.0.0. Another library or version must give the same, or
     /// nothing of older backups is found again.
     const GOLDEN: &[u32] = &[
@@ -128,17 +173,20 @@ mod tests {
     proptest! {
         #[test]
         fn cuts_do_not_depend_on_how_the_bytes_arrive(
-            length in 0..300_000_usize, step in 1..100_000_usize,
+            length in 0..300_000_usize, step in 1..100_000_usize, fixed: bool,
         ) {
+            let cutting = if fixed { Cutting::fixed(8192).unwrap() } else { Cutting::default() };
             let bytes = noise(length);
             let mut lengths = Vec::new();
             let (mut from, mut to) = (0, 0);
             while to < length {
                 to = (to + step).min(length);
-                from += Cutting::default().cut(&bytes[from..to], to == length, &mut lengths);
+                from += cutting.cut(&bytes[from..to], to == length, &mut lengths);
             }
             prop_assert_eq!(from, length);
-            prop_assert_eq!(lengths, cut_whole(&bytes));
+            let mut whole = Vec::new();
+            cutting.cut(&bytes, true, &mut whole);
+            prop_assert_eq!(lengths, whole);
         }
     }
 }

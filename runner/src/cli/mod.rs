@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dbbackup_contract::{GlobalsPolicy, TlsMode};
-use dbbackup_repository::Kdf;
+use dbbackup_repository::{Cutting, DEFAULT_COMPRESSION_LEVEL, Kdf};
 use jiff::Timestamp;
 
 pub(crate) use self::repository::{AzureArgs, GcsArgs, KeyArgs, RepositoryArgs, S3Args};
@@ -284,6 +284,14 @@ pub(crate) struct StoreArgs {
     /// A file or a folder; standard input where not given.
     #[arg(long, value_name = "PATH", conflicts_with = "command")]
     pub(crate) path: Option<PathBuf>,
+    /// How streams are cut: `content` finds what has moved; `fixed:BYTES` suits pages that
+    /// change in place, such as a stopped server's data folder (PostgreSQL 8192, InnoDB 16384).
+    #[arg(long, value_name = "HOW", default_value = "content", value_parser = chunking)]
+    pub(crate) chunking: Cutting,
+    /// zstd's level: higher ones store less and take longer.
+    #[arg(long, value_name = "LEVEL", default_value_t = DEFAULT_COMPRESSION_LEVEL,
+        value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) compression_level: i32,
     /// A program and its arguments: its standard output is stored if it ends with exit code 0.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -322,6 +330,16 @@ pub(crate) struct CheckArgs {
     /// Print the findings as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How streams are cut: `content`, or `fixed:BYTES`.
+fn chunking(text: &str) -> Result<Cutting, String> {
+    if text == "content" {
+        return Ok(Cutting::default());
+    }
+    let bytes = text.strip_prefix("fixed:").and_then(|bytes| bytes.parse().ok());
+    let bytes = bytes.ok_or("say content or fixed:BYTES")?;
+    Cutting::fixed(bytes).map_err(|error| error.to_string())
 }
 
 /// A share in hundredths of a percent: `5%`, `0.25%`, `100`.

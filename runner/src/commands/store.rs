@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dbbackup_contract::{ExitCode, Failure, Reason};
-use dbbackup_repository::{Begun, CommitInfo, Cutting, SessionOptions, Snapshot, SnapshotWriter};
+use dbbackup_repository::{
+    Begun, CommitInfo, Cutting, SessionOptions, Snapshot, SnapshotWriter, StreamWriter,
+};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,7 @@ pub(super) async fn store(
     let run_id = uuid::Uuid::new_v4().to_string();
     let session = SessionOptions {
         cancel: cancel.clone(),
+        compression_level: args.compression_level,
         ..SessionOptions::new(&args.name, run_id, Timestamp::now())
     };
     let writer = match unless_stopped(cancel, repository.begin(session)).await? {
@@ -47,10 +50,11 @@ pub(super) async fn store(
     };
     match (&args.path, &entries) {
         (Some(path), Some(entries)) => {
-            unless_stopped(cancel, store_tree(&writer, path, entries, &board)).await?;
+            unless_stopped(cancel, store_tree(&writer, path, entries, args.chunking, &board))
+                .await?;
         }
         _ if !args.command.is_empty() => store_program(&writer, &args, &board, cancel).await?,
-        _ => unless_stopped(cancel, store_input(&writer, &args.name, &board)).await?,
+        _ => unless_stopped(cancel, store_input(&writer, &args, &board)).await?,
     }
     let kind = if entries.is_some() { KIND_TREE } else { KIND_STREAM };
     let info = CommitInfo::new(kind, json!({}), json!({}));
@@ -62,10 +66,11 @@ pub(super) async fn store(
 /// Stores standard input.
 async fn store_input(
     writer: &SnapshotWriter,
-    name: &str,
+    args: &StoreArgs,
     board: &ProgressBoard<'_>,
 ) -> Result<(), Failure> {
-    store_stream(writer, DATA, name, ByteSource::standard_input()?, board).await?;
+    let stream = writer.stream(DATA, args.chunking).await?;
+    store_stream(stream, writer, &args.name, ByteSource::standard_input()?, board).await?;
     if writer.totals().read > 0 { Ok(()) } else { Err(nothing_came()) }
 }
 
@@ -78,7 +83,7 @@ async fn store_program(
 ) -> Result<(), Failure> {
     let mut program = Program::start(&args.command)?;
     let storing = async {
-        let mut stream = writer.stream(DATA, Cutting::default()).await?;
+        let mut stream = writer.stream(DATA, args.chunking).await?;
         while let Some(piece) = program.next().await? {
             stream.write(piece).await?;
             board.bytes(&args.name, writer.totals().read, None);
@@ -119,6 +124,7 @@ async fn store_tree(
     writer: &SnapshotWriter,
     root: &Path,
     entries: &[Entry],
+    chunking: Cutting,
     board: &ProgressBoard<'_>,
 ) -> Result<(), Failure> {
     let mut list = writer.stream(TREE, Cutting::default()).await?;
@@ -135,20 +141,20 @@ async fn store_tree(
                 if entry.path.is_empty() { root.to_owned() } else { tree::place(root, entry)? };
             let name = path.display().to_string();
             let file = std::fs::File::open(&path).map_err(|error| unreadable(&name, &error))?;
-            store_stream(writer, stream, &name, ByteSource::read(file, &name), board).await?;
+            let stream = writer.stream(stream, chunking).await?;
+            store_stream(stream, writer, &name, ByteSource::read(file, &name), board).await?;
         }
     }
     Ok(())
 }
 
 async fn store_stream(
+    mut stream: StreamWriter,
     writer: &SnapshotWriter,
-    name: &str,
     shown: &str,
     mut input: ByteSource,
     board: &ProgressBoard<'_>,
 ) -> Result<(), Failure> {
-    let mut stream = writer.stream(name, Cutting::default()).await?;
     while let Some(piece) = input.next().await? {
         stream.write(piece).await?;
         board.bytes(shown, writer.totals().read, None);

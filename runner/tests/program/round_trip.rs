@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use crate::support::{Place, corrupt, first_file, noise, store};
+use crate::support::{Place, corrupt, files_below, first_file, noise, store};
 
 #[test]
 fn bytes_and_a_file_come_back_on_standard_output() {
@@ -42,6 +42,30 @@ fn a_folder_comes_back_with_modes_times_and_links() {
     let said = place.call(["fetch", &id, "--target", target.to_str().unwrap()]).well();
     assert!(said.text().starts_with("wrote 2 files, 100.00 kB, to "), "{}", said.text());
     assert_eq!(described(&target), described(&folder));
+}
+
+#[test]
+fn pages_that_change_in_place_are_stored_alone() {
+    let place = Place::new();
+    let mut content = noise(3, 4 << 20);
+    let chunking = ["store", "pages", "--chunking", "fixed:8192", "--compression-level", "3"];
+    store(&place, &chunking, &content);
+    let before = stored_bytes(&place);
+    for page in (0..content.len() / 8192).step_by(64) {
+        content[page * 8192 + 100] ^= 1;
+    }
+    let id = store(&place, &chunking, &content);
+    let added = stored_bytes(&place) - before;
+    // Eight pages, and what each snapshot takes.
+    assert!((8 * 8192..12 * 8192).contains(&added), "{added} bytes were added");
+    assert!(place.call(["fetch", &id]).well().out == content, "the bytes differ");
+    let refused = place.call(["store", "pages", "--chunking", "fixed:1000"]);
+    assert!(refused.code == Some(64) && refused.err.contains("power of two"), "{}", refused.err);
+}
+
+fn stored_bytes(place: &Place) -> u64 {
+    let files = files_below(&place.path("repository"));
+    files.iter().map(|file| file.metadata().unwrap().len()).sum()
 }
 
 /// Every path below a folder with what is known of it.
