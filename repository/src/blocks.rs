@@ -7,11 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use crate::buffers::Buffers;
 use crate::envelope::ObjectSeal;
 use crate::moves::Home;
 use crate::pack::{BlockInfo, PackEntry};
 use crate::repository::Inner;
 use crate::{Error, Result};
+
+/// Plain bytes that are fetched and decoded together: large, since each hand-over
+/// to another thread costs as much as decoding some kilobytes.
+pub(crate) const GROUP_BYTES: usize = 1024 * 1024;
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +107,15 @@ struct Stretch {
     blocks: Vec<(u32, BlockInfo)>,
 }
 
-/// Fetches and decodes blocks of a pack, by the numbers that recipes give them. What
-/// was moved since its place was read is found again.
+impl Stretch {
+    fn plain(&self) -> usize {
+        self.blocks.iter().map(|(_, info)| info.plain as usize).sum()
+    }
+}
+
+/// Fetches and decodes blocks of a pack, by the numbers that recipes give them: their
+/// plain bytes behind each other. What was moved since its place was read is found
+/// again. `buffers` are for groups.
 ///
 /// # Errors
 /// `ObjectMissing`, `RepositoryDamaged`, or what the store says.
@@ -111,42 +123,65 @@ pub(crate) async fn read_blocks(
     inner: &Arc<Inner>,
     entry: &PackEntry,
     blocks: &[u32],
-) -> Result<Vec<Bytes>> {
-    match read_located(inner, entry, blocks).await {
+    buffers: &Buffers,
+) -> Result<Bytes> {
+    match read_located(inner, entry, blocks, buffers).await {
         Err(Error::Missing(_)) => {
             inner.footers.forget(entry);
-            read_located(inner, entry, blocks).await
+            read_located(inner, entry, blocks, buffers).await
         }
         read => read,
     }
 }
 
-async fn read_located(inner: &Arc<Inner>, entry: &PackEntry, blocks: &[u32]) -> Result<Vec<Bytes>> {
+async fn read_located(
+    inner: &Arc<Inner>,
+    entry: &PackEntry,
+    blocks: &[u32],
+    buffers: &Buffers,
+) -> Result<Bytes> {
     let located = inner.footers.blocks(inner, entry).await?;
     let gone = || Error::damaged(entry.name.pack_object(), "a block that is used is gone");
-    let mut read = Vec::with_capacity(blocks.len());
-    for stretch in located.ranges(blocks).ok_or_else(gone)? {
+    let stretches = located.ranges(blocks).ok_or_else(gone)?;
+    let length = stretches.iter().map(Stretch::plain).sum::<usize>();
+    // What is much smaller than a buffer must not hold on to all of one.
+    let is_small = length < GROUP_BYTES / 2;
+    let mut plain = if is_small { Vec::new() } else { buffers.take() };
+    plain.resize(length, 0);
+    let mut done = 0;
+    for stretch in stretches {
         let home = Arc::clone(located.homes.get(stretch.home as usize).ok_or_else(gone)?);
         let name = home.name.pack_object();
-        let bytes = inner.store.get_range(&name, stretch.range).await.map_err(Error::needed)?;
+        let (range, end) = (stretch.range.clone(), done + stretch.plain());
+        let bytes = inner.store.get_range(&name, range).await.map_err(Error::needed)?;
         let seal = home.seal(&inner.keys)?;
-        let decoded = spawn_blocking(move || decode(&seal, &stretch.blocks, &bytes)).await;
-        read.extend(decoded.map_err(|error| Error::System(error.to_string()))??);
+        let decoding = spawn_blocking(move || {
+            decode(&seal, &stretch.blocks, &bytes, &mut plain[done..end])?;
+            Ok::<_, Error>(plain)
+        });
+        plain = decoding.await.map_err(|error| Error::System(error.to_string()))??;
+        done = end;
     }
-    Ok(read)
+    Ok(if is_small { Bytes::from(plain) } else { buffers.lend(plain) })
 }
 
-fn decode(seal: &ObjectSeal, blocks: &[(u32, BlockInfo)], bytes: &Bytes) -> Result<Vec<Bytes>> {
-    let mut rest = &bytes[..];
-    let mut decoded = Vec::with_capacity(blocks.len());
+fn decode(
+    seal: &ObjectSeal,
+    blocks: &[(u32, BlockInfo)],
+    frames: &[u8],
+    mut plain: &mut [u8],
+) -> Result<()> {
+    let mut rest = frames;
     for (number, info) in blocks {
         let (frame, behind) = rest
             .split_at_checked(info.stored as usize)
             .ok_or_else(|| Error::damaged(seal.name(), "it is cut"))?;
         rest = behind;
-        decoded.push(decode_block(seal, *number, info, frame)?);
+        let (block, room) = plain.split_at_mut(info.plain as usize);
+        decode_block(seal, *number, info, frame, block)?;
+        plain = room;
     }
-    Ok(decoded)
+    Ok(())
 }
 
 /// Opens one block: its content as it is stored, perhaps compressed.
@@ -156,30 +191,44 @@ pub(crate) fn open_block(seal: &ObjectSeal, number: u32, frame: &[u8]) -> Result
     Ok(content)
 }
 
-/// Opens and decompresses one block.
+/// What a thread needs to decode blocks.
+#[derive(Default)]
+struct Decoder {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    content: Vec<u8>,
+}
+
+/// Opens and decompresses one block into `plain`, which has the block's plain length.
 pub(crate) fn decode_block(
     seal: &ObjectSeal,
     number: u32,
     info: &BlockInfo,
     frame: &[u8],
-) -> Result<Bytes> {
-    let mut content = open_block(seal, number, frame)?;
-    if info.zstd {
-        thread_local! {
-            static ZSTD: std::cell::RefCell<Option<zstd::bulk::Decompressor<'static>>> =
-                const { std::cell::RefCell::new(None) };
-        }
-        let refused = || Error::damaged(seal.name(), format!("block {number} does not unpack"));
-        content = ZSTD.with_borrow_mut(|zstd| {
+    plain: &mut [u8],
+) -> Result<()> {
+    thread_local! {
+        static DECODER: std::cell::RefCell<Decoder> = std::cell::RefCell::default();
+    }
+    DECODER.with_borrow_mut(|Decoder { zstd, content }| {
+        content.clear();
+        content.extend_from_slice(frame);
+        seal.open(u64::from(number), false, content)?;
+        let length = if info.zstd {
+            let refused = || Error::damaged(seal.name(), format!("block {number} does not unpack"));
             let zstd = match zstd {
                 Some(zstd) => zstd,
                 None => zstd.insert(zstd::bulk::Decompressor::new().map_err(|_| refused())?),
             };
-            zstd.decompress(&content, info.plain as usize).map_err(|_| refused())
-        })?;
-    }
-    if content.len() != info.plain as usize {
-        return Err(Error::damaged(seal.name(), format!("block {number} has another length")));
-    }
-    Ok(Bytes::from(content))
+            zstd.decompress_to_buffer(content, plain).map_err(|_| refused())?
+        } else {
+            if content.len() == plain.len() {
+                plain.copy_from_slice(content);
+            }
+            content.len()
+        };
+        if length != plain.len() {
+            return Err(Error::damaged(seal.name(), format!("block {number} has another length")));
+        }
+        Ok(())
+    })
 }

@@ -10,6 +10,7 @@
 mod access;
 mod block_set;
 mod blocks;
+mod buffers;
 mod check;
 mod chunker;
 mod collector;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::blocks::{PackBlocks, read_blocks};
+use crate::blocks::{GROUP_BYTES, PackBlocks, read_blocks};
+use crate::buffers::Buffers;
 use crate::head::MetaEntry;
 use crate::pack::PackEntry;
 use crate::recipe::{End, RunReader};
@@ -19,26 +20,32 @@ use crate::tables::{StreamEntry, UsedPack};
 use crate::wire::Malformed;
 use crate::{Error, Result};
 
-/// Parts of blocks that are planned ahead: about 4 MiB in blocks of 64 KiB.
-const SLICES_AHEAD: usize = 64;
-/// Plain bytes that are fetched and decoded together.
-const GROUP_BYTES: u32 = 512 * 1024;
+/// Plain bytes that are fetched and decoded ahead of the reader.
+const AHEAD_BYTES: usize = 8 * 1024 * 1024;
+/// Buffers for groups that wait to be used again.
+const IDLE_BUFFERS: usize = 8;
+/// Parts of groups that wait for the reader.
+const PARTS_AHEAD: usize = 64;
 /// Plain bytes of decoded blocks that are kept for parts of them that come later.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Blocks that were fetched together.
-type Group = Shared<BoxFuture<'static, Result<Arc<Vec<Bytes>>>>>;
+/// Blocks that were fetched together, their plain bytes behind each other.
+type Group = Shared<BoxFuture<'static, Result<Bytes>>>;
 
-/// A part of a block, perhaps still on its way.
-struct Slice {
+/// The stream's next bytes, perhaps still on their way: a part of a group.
+struct Part {
     group: Group,
-    index: usize,
-    span: Span,
+    /// Tells groups apart.
+    number: u64,
+    start: usize,
+    end: usize,
+    /// Where the group was fetched for this part: how far ahead that is.
+    _ahead: Option<OwnedSemaphorePermit>,
 }
 
 /// One open stream of a snapshot. Every byte that it gives was verified.
 pub struct StreamReader {
-    slices: mpsc::Receiver<Result<Slice>>,
+    parts: mpsc::Receiver<Result<Part>>,
     hasher: Box<blake3::Hasher>,
     entry: StreamEntry,
     given: u64,
@@ -58,17 +65,27 @@ impl StreamReader {
         packs: Arc<Vec<UsedPack>>,
         entry: StreamEntry,
     ) -> Self {
-        let (sender, slices) = mpsc::channel(SLICES_AHEAD);
+        let (sender, parts) = mpsc::channel(PARTS_AHEAD);
         let hasher = Box::new(inner.keys.stream_hasher());
         let planned = entry.clone();
         tokio::spawn(async move {
-            let cache = BlockCache::default();
-            let mut planner = Planner { inner, metas, packs, entry: planned, cache, sender };
+            let mut planner = Planner {
+                inner,
+                metas,
+                packs,
+                entry: planned,
+                cache: BlockCache::default(),
+                buffers: Buffers::new(IDLE_BUFFERS),
+                ahead: Arc::new(Semaphore::new(AHEAD_BYTES)),
+                groups: 0,
+                open: None,
+                sender,
+            };
             if let Err(Stop::Failed(error)) = planner.run().await {
                 let _ = planner.sender.send(Err(error)).await;
             }
         });
-        Self { slices, hasher, entry, given: 0, done: false }
+        Self { parts, hasher, entry, given: 0, done: false }
     }
 
     /// The stream's length in bytes.
@@ -86,15 +103,12 @@ impl StreamReader {
         if self.done {
             return Ok(None);
         }
-        let Some(slice) = self.slices.recv().await else {
+        let Some(part) = self.parts.recv().await else {
             self.done = true;
             return self.verify_end().map(|()| None);
         };
-        let slice = slice?;
-        let blocks = slice.group.await?;
-        let (start, length) = (slice.span.offset as usize, slice.span.length as usize);
-        let block = &blocks[slice.index];
-        let bytes = block.slice(start..start + length);
+        let part = part?;
+        let bytes = part.group.await?.slice(part.start..part.end);
         self.hasher.update(&bytes);
         self.given += bytes.len() as u64;
         Ok(Some(bytes))
@@ -130,7 +144,12 @@ struct Planner {
     packs: Arc<Vec<UsedPack>>,
     entry: StreamEntry,
     cache: BlockCache,
-    sender: mpsc::Sender<Result<Slice>>,
+    buffers: Buffers,
+    ahead: Arc<Semaphore>,
+    groups: u64,
+    /// The part that the next block may make longer.
+    open: Option<Part>,
+    sender: mpsc::Sender<Result<Part>>,
 }
 
 impl Planner {
@@ -158,7 +177,7 @@ impl Planner {
                 return Err(self.malformed(Malformed("a segment is too short")).into());
             }
         }
-        Ok(())
+        self.send_open().await
     }
 
     fn malformed(&self, error: Malformed) -> Error {
@@ -175,44 +194,78 @@ impl Planner {
         parts: &[Span],
     ) -> std::result::Result<(), Stop> {
         for (n, part) in parts.iter().enumerate() {
+            let mut ahead = None;
             if !self.cache.has(pack, part.block) {
-                let mut wanted = Vec::new();
-                let mut bytes = 0;
-                for next in &parts[n..] {
-                    let plain = blocks.plain(next.block).unwrap_or_default();
-                    if bytes + plain > GROUP_BYTES && !wanted.is_empty()
-                        || self.cache.has(pack, next.block)
-                    {
-                        break;
-                    }
-                    bytes += plain;
-                    wanted.push(next.block);
-                }
-                let group = fetch(&self.inner, entry, wanted.clone());
-                self.cache.add(pack, wanted, &group, bytes as usize);
+                let (wanted, bytes) = self.wanted(pack, blocks, &parts[n..]);
+                // Before it waits for the reader, the reader has all that there is.
+                self.send_open().await?;
+                let permits = Arc::clone(&self.ahead).acquire_many_owned(bytes as u32);
+                ahead = permits.await.ok();
+                let numbers = wanted.iter().map(|(block, _)| *block).collect();
+                let group = fetch(&self.inner, entry, numbers, &self.buffers);
+                self.groups += 1;
+                self.cache.add(pack, &wanted, self.groups, &group);
             }
-            let Some((group, index)) = self.cache.get(pack, part.block) else {
+            let Some(CachedBlock { group, number, at }) = self.cache.get(pack, part.block) else {
                 return Err(Error::System("a block was forgotten".into()).into());
             };
-            let slice = Slice { group, index, span: *part };
-            self.sender.send(Ok(slice)).await.map_err(|_| Stop::Unread)?;
+            let start = at + part.offset as usize;
+            let end = start + part.length as usize;
+            match &mut self.open {
+                Some(open) if open.number == number && open.end == start => open.end = end,
+                _ => {
+                    self.send_open().await?;
+                    self.open = Some(Part { group, number, start, end, _ahead: ahead });
+                }
+            }
         }
         Ok(())
+    }
+
+    /// The blocks of a run that are fetched together with their plain lengths, and
+    /// how long they are in all.
+    fn wanted(&self, pack: u32, blocks: &PackBlocks, parts: &[Span]) -> (Vec<(u32, usize)>, usize) {
+        let (mut wanted, mut bytes) = (Vec::new(), 0);
+        for next in parts {
+            let plain = blocks.plain(next.block).unwrap_or_default() as usize;
+            if bytes + plain > GROUP_BYTES && !wanted.is_empty() || self.cache.has(pack, next.block)
+            {
+                break;
+            }
+            bytes += plain;
+            wanted.push((next.block, plain));
+        }
+        (wanted, bytes)
+    }
+
+    async fn send_open(&mut self) -> std::result::Result<(), Stop> {
+        match self.open.take() {
+            Some(part) => self.sender.send(Ok(part)).await.map_err(|_| Stop::Unread),
+            None => Ok(()),
+        }
     }
 }
 
 /// Begins to fetch and decode blocks that stood behind each other.
-fn fetch(inner: &Arc<Inner>, entry: &PackEntry, blocks: Vec<u32>) -> Group {
-    let (inner, entry) = (Arc::clone(inner), entry.clone());
-    let fetched =
-        tokio::spawn(async move { read_blocks(&inner, &entry, &blocks).await.map(Arc::new) });
+fn fetch(inner: &Arc<Inner>, entry: &PackEntry, blocks: Vec<u32>, buffers: &Buffers) -> Group {
+    let (inner, entry, buffers) = (Arc::clone(inner), entry.clone(), buffers.clone());
+    let fetched = tokio::spawn(async move { read_blocks(&inner, &entry, &blocks, &buffers).await });
     async move { fetched.await.map_err(|error| Error::System(error.to_string()))? }.boxed().shared()
+}
+
+/// A block of a group.
+#[derive(Clone)]
+struct CachedBlock {
+    group: Group,
+    number: u64,
+    /// Where it begins in the group.
+    at: usize,
 }
 
 /// Groups of blocks, the oldest forgotten first.
 #[derive(Default)]
 struct BlockCache {
-    blocks: HashMap<(u32, u32), (Group, usize)>,
+    blocks: HashMap<(u32, u32), CachedBlock>,
     groups: VecDeque<(u32, Vec<u32>, usize)>,
     bytes: usize,
 }
@@ -222,17 +275,19 @@ impl BlockCache {
         self.blocks.contains_key(&(pack, block))
     }
 
-    fn get(&self, pack: u32, block: u32) -> Option<(Group, usize)> {
+    fn get(&self, pack: u32, block: u32) -> Option<CachedBlock> {
         self.blocks.get(&(pack, block)).cloned()
     }
 
-    /// Keeps blocks of so many plain bytes.
-    fn add(&mut self, pack: u32, blocks: Vec<u32>, group: &Group, bytes: usize) {
-        for (index, block) in blocks.iter().enumerate() {
-            self.blocks.insert((pack, *block), (group.clone(), index));
+    fn add(&mut self, pack: u32, blocks: &[(u32, usize)], number: u64, group: &Group) {
+        let mut at = 0;
+        for (block, plain) in blocks {
+            let cached = CachedBlock { group: group.clone(), number, at };
+            self.blocks.insert((pack, *block), cached);
+            at += plain;
         }
-        self.groups.push_back((pack, blocks, bytes));
-        self.bytes += bytes;
+        self.groups.push_back((pack, blocks.iter().map(|(block, _)| *block).collect(), at));
+        self.bytes += at;
         while self.bytes > CACHE_BYTES && self.groups.len() > 1 {
             let Some((pack, blocks, bytes)) = self.groups.pop_front() else { return };
             for block in blocks {

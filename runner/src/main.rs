@@ -4,6 +4,7 @@
 //! command share is in `work`.
 
 mod address;
+mod byte_sink;
 mod byte_source;
 mod cli;
 mod commands;

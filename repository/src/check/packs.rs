@@ -294,7 +294,8 @@ fn verify_block(
     info: &BlockInfo,
     frame: &[u8],
 ) -> Result<()> {
-    let plain = decode_block(seal, number, info, frame)?;
+    let mut plain = vec![0; info.plain as usize];
+    decode_block(seal, number, info, frame, &mut plain)?;
     let mut rest = &plain[..];
     for n in info.first_chunk..info.first_chunk + info.chunks {
         let chunk = footer

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use dbbackup_contract::{ExitCode, Failure, Reason};
 use dbbackup_repository::Snapshot;
-use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::byte_sink::ByteSink;
 use crate::cli::FetchArgs;
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
@@ -110,15 +110,17 @@ async fn to_standard_output(
     board: &ProgressBoard<'_>,
 ) -> Result<Given, Failure> {
     let cannot = |error: std::io::Error| unwritable(Path::new("standard output"), &error);
-    let mut output = tokio::io::stdout();
+    let output = ByteSink::standard_output().map_err(cannot)?;
     let mut stream = snapshot.stream(name).await?;
     let (total, mut done) = (stream.length(), 0);
     while let Some(piece) = stream.next().await? {
-        output.write_all(&piece).await.map_err(cannot)?;
         done += piece.len() as u64;
+        if !output.write(piece).await {
+            break;
+        }
         board.bytes(name, done, Some(total));
     }
-    output.flush().await.map_err(cannot)?;
+    output.finish().await.map_err(cannot)?;
     Ok(Given { files: 1, bytes: done })
 }
 

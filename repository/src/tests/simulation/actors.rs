@@ -14,6 +14,7 @@ use super::LOOSE;
 use super::world::{Process, Weather, World};
 use crate::block_set::BlockSet;
 use crate::blocks::read_blocks;
+use crate::buffers::Buffers;
 use crate::envelope::{Kind, ObjectSeal};
 use crate::head::{About, Head, PackPage, PredecessorRef};
 use crate::names::{PACKS, PartName, SNAPSHOTS, SnapshotId};
@@ -381,7 +382,7 @@ pub(super) async fn read(process: Arc<Process>) -> Result<()> {
         let time = process.world.dice(|dice| dice.seconds(60..6 * 3600));
         sleep(time).await;
         let blocks: Vec<_> = BlockSet::used(pack).iter().collect();
-        match read_blocks(&repository.inner, &pack.entry, &blocks).await {
+        match read_blocks(&repository.inner, &pack.entry, &blocks, &Buffers::new(0)).await {
             Err(error @ (Error::Missing(_) | Error::Damaged { .. })) => {
                 let what = format!("a restore of {}: {error}", found.id());
                 process.world.truth(|truth| truth.violated(what));
