@@ -21,6 +21,12 @@ const TARGET_SPREAD_BYTES: u64 = 8 * 1024 * 1024;
 pub(crate) const MAX_OPEN_PACK_BYTES: usize =
     (MIN_TARGET_BYTES + TARGET_SPREAD_BYTES) as usize + MAX_BLOCK_BYTES;
 
+/// A pack that has grown so large gets all the room that it may need at once: growing
+/// bit by bit would leave holes of many mebibytes in the process's memory.
+const SMALL_PACK_BYTES: usize = 1024 * 1024;
+/// Room for the footer of a pack whose chunks shrink to an eighth.
+pub(crate) const FOOTER_ROOM_BYTES: usize = 1024 * 1024;
+
 /// Most blocks of a pack.
 pub(crate) const MAX_BLOCKS: usize = 65_536;
 const MAX_CHUNKS: usize = 1_048_576;
@@ -149,6 +155,11 @@ impl OpenPack {
     ) -> Result<u32> {
         let number = self.blocks.len() as u32;
         let at = self.object.len();
+        let needed = at + content.len() + TAG_BYTES;
+        if needed > SMALL_PACK_BYTES.max(self.object.capacity()) {
+            let room = (MAX_OPEN_PACK_BYTES + FOOTER_ROOM_BYTES).max(needed);
+            self.object.reserve_exact(room - at);
+        }
         self.object.extend_from_slice(content);
         self.seal.seal(u64::from(number), false, &mut self.object, at)?;
         self.blocks.push(BlockInfo {

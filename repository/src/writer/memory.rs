@@ -9,12 +9,12 @@ use super::stream::SEGMENT_BYTES;
 use super::walker::{BATCH_CHUNKS, BATCHES_AHEAD, Expected};
 use super::workers::{JOBS_PER_WORKER, SEAL_JOB_BYTES};
 use crate::footers::{BLOCK_CACHE_BYTES, FOOTER_CACHE_BYTES};
-use crate::pack::{BLOCK_BYTES, MAX_OPEN_PACK_BYTES};
+use crate::pack::{BLOCK_BYTES, FOOTER_ROOM_BYTES, MAX_OPEN_PACK_BYTES};
 
 /// Largest chunk of the usual cutting.
 const CHUNK_BYTES: u64 = 32 * 1024;
-/// Footer of a pack whose chunks shrink to an eighth: ids, lengths, and its sealed copy.
-const PACK_FOOTER_BYTES: u64 = 1024 * 1024;
+/// Footer of a pack: ids, lengths, and its sealed copy.
+const PACK_FOOTER_BYTES: u64 = FOOTER_ROOM_BYTES as u64;
 /// A zstd context of level 1, its output, and a thread's stack in use.
 const WORKER_BYTES: u64 = 2 * 1024 * 1024;
 /// An entry of a hash map besides what is counted: key, control byte, slack.

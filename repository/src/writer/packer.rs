@@ -9,10 +9,11 @@ use tokio_util::task::TaskTracker;
 
 use super::block::{BlockAddress, BlockSlot};
 use super::shared::Shared;
+use crate::buffers::Buffers;
 use crate::envelope::{Kind, ObjectSeal};
 use crate::keyring::ChunkId;
 use crate::names::PartName;
-use crate::pack::{FinishedPack, OpenPack};
+use crate::pack::{FinishedPack, OpenPack, PackEntry};
 use crate::{Error, Result};
 
 /// Finished packs that are not durable yet. With the one that is being filled
@@ -38,6 +39,7 @@ pub(super) struct Packer {
     under_way: Arc<Semaphore>,
     pub(super) uploads: TaskTracker,
     runtime: Handle,
+    buffers: Buffers,
 }
 
 impl Packer {
@@ -49,6 +51,7 @@ impl Packer {
             under_way: Arc::new(Semaphore::new(PACKS_UNDER_WAY)),
             uploads: TaskTracker::new(),
             runtime,
+            buffers: Buffers::new(1 + PACKS_UNDER_WAY),
         }
     }
 
@@ -69,7 +72,7 @@ impl Packer {
                         name.pack_object(),
                     )?;
                     let index = shared.lock(&shared.packs).add_own(name.clone());
-                    let pack = OpenPack::new(&inner.keys, name, seal, Vec::new());
+                    let pack = OpenPack::new(&inner.keys, name, seal, self.buffers.take());
                     self.open.insert((index, pack))
                 }
             };
@@ -92,9 +95,11 @@ impl Packer {
             .block_on(shared.unless_stopped(Arc::clone(&self.under_way).acquire_owned()))?
             .map_err(|_| Error::Cancelled)?;
         let shared = Arc::clone(shared);
+        let FinishedPack { entry, object } = pack;
+        let object = self.buffers.lend(object);
         self.uploads.spawn_on(
             async move {
-                if let Err(error) = upload(&shared, index, pack).await {
+                if let Err(error) = upload(&shared, index, entry, object).await {
                     shared.fail(error);
                 }
                 drop(permit);
@@ -105,10 +110,9 @@ impl Packer {
     }
 }
 
-async fn upload(shared: &Arc<Shared>, index: u32, pack: FinishedPack) -> Result<()> {
-    let FinishedPack { entry, object } = pack;
+async fn upload(shared: &Arc<Shared>, index: u32, entry: PackEntry, object: Bytes) -> Result<()> {
     let (name, size) = (entry.name.pack_object(), object.len() as u64);
-    let created = shared.unless_stopped(shared.inner.create(&name, Bytes::from(object))).await??;
+    let created = shared.unless_stopped(shared.inner.create(&name, object)).await??;
     if !created {
         return Err(Error::System(format!("{name} exists already")));
     }
