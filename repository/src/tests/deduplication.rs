@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dbbackup_storage::MemoryStore;
 
 use super::fixture::*;
+use crate::Cutting;
 use crate::tables::{Usage, UsedPack};
 
 const SIZE: usize = 24_000_000;
@@ -25,6 +26,30 @@ async fn added(first: &[u8], second: &[u8]) -> u64 {
 async fn unchanged_data_adds_nothing() {
     let data = noise(1, SIZE);
     assert_eq!(added(&data, &data).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_the_bytes_arrive_changes_no_chunk() {
+    let data = bytes::Bytes::from(noise(4, SIZE / 4));
+    let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
+    let pieces = [usize::MAX, 1000, 128 * 1024, 700_001, 131_073, 40_000, 600 * 1024];
+    for (n, piece) in pieces.into_iter().enumerate() {
+        for (name, cutting) in [("a", Cutting::default()), ("b", Cutting::fixed(8192).unwrap())] {
+            let day = (n * 2 + usize::from(name == "b") + 1) as u32;
+            let writer = begin(&repository, day).await.unwrap();
+            let mut stream = writer.stream(name, cutting).await.unwrap();
+            let mut rest = data.clone();
+            while !rest.is_empty() {
+                // Now and then another size between.
+                let length = if rest.len() % 5 == 0 { 150_000 } else { piece };
+                stream.write(rest.split_to(length.min(rest.len()))).await.unwrap();
+            }
+            let summary = stream.finish().await.unwrap();
+            let snapshot = writer.commit(commit_info()).await.unwrap();
+            assert!(n == 0 || summary.new == 0, "pieces of {piece}: {} are new", summary.new);
+            assert!(read_stream(&snapshot, name).await.unwrap() == data);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

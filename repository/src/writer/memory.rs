@@ -5,7 +5,7 @@ use super::finder::{AHEAD_CHUNKS, BEHIND_CHUNKS, SAMPLED_CHUNKS};
 use super::meta::META_BYTES;
 use super::packer::PACKS_UNDER_WAY;
 use super::recent::RECENT_CHUNKS;
-use super::stream::SEGMENT_BYTES;
+use super::stream::{INLINE_BYTES, SEGMENT_BYTES};
 use super::walker::{BATCH_CHUNKS, BATCHES_AHEAD, Expected};
 use super::workers::{JOBS_PER_WORKER, SEAL_JOB_BYTES};
 use crate::footers::{BLOCK_CACHE_BYTES, FOOTER_CACHE_BYTES};
@@ -46,8 +46,10 @@ pub fn writer_memory_bytes(workers: u32, streams: u32) -> u64 {
     let expected = size_of::<Expected>() as u64 + MAP_ENTRY_BYTES;
     let window = (AHEAD_CHUNKS + BEHIND_CHUNKS + BATCH_CHUNKS * BATCHES_AHEAD) as u64 * expected;
     let sample = 2 * SAMPLED_CHUNKS as u64 * MAP_ENTRY_BYTES;
+    // Small segments that no worker is asked for.
+    let small = 2 * segments_ahead(workers as usize) as u64 * INLINE_BYTES as u64;
     // Buffer, a segment of its own, an open and some closed blocks, its search.
-    let stream = 2 * segment + SEAL_JOB_BYTES as u64 + window + sample;
+    let stream = 2 * segment + small + SEAL_JOB_BYTES as u64 + window + sample;
     let recent = 2 * RECENT_CHUNKS as u64 * (64 + MAP_ENTRY_BYTES);
     let caches = (FOOTER_CACHE_BYTES + BLOCK_CACHE_BYTES + META_BYTES) as u64;
     packs + segments + jobs + workers * WORKER_BYTES + streams * stream + recent + caches

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::block::{BlockAddress, OpenBlock};
@@ -12,7 +12,7 @@ use super::finder::Finder;
 use super::finished::{FinishedStream, settle, store};
 use super::recipe_builder::{RecipeBuilder, Source};
 use super::shared::Shared;
-use super::workers::{Job, SEAL_JOB_BYTES};
+use super::workers::{Job, SEAL_JOB_BYTES, identified};
 use crate::Result;
 use crate::chunker::Cutting;
 use crate::keyring::ChunkId;
@@ -21,6 +21,11 @@ use crate::tables::Segment;
 
 /// Bytes that are cut and identified at once.
 pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
+/// Pieces that are at least so large are cut where they lie, all but their ends.
+const DIRECT_BYTES: usize = 128 * 1024;
+/// Segments up to this size are identified at once: a worker would take as long to
+/// hear of them.
+pub(super) const INLINE_BYTES: usize = 96 * 1024;
 /// Share of a stream that may be stored again to keep blocks well used.
 const REWRITE_PERCENT: u64 = 5;
 
@@ -96,9 +101,15 @@ impl StreamWriter {
         self.hasher.update(&bytes);
         self.length += bytes.len() as u64;
         self.shared.totals.add_read(bytes.len() as u64);
-        let full = SEGMENT_BYTES + self.cutting.largest();
+        let largest = self.cutting.largest();
+        let (full, direct) = (SEGMENT_BYTES + largest, DIRECT_BYTES.max(4 * largest));
         let mut rest = bytes;
         while !rest.is_empty() {
+            if rest.len() >= direct {
+                self.cut_border(&mut rest).await?;
+                self.cut_piece(&mut rest).await?;
+                continue;
+            }
             let taken = rest.split_to(rest.len().min(full - self.buffer.len()));
             self.buffer.extend_from_slice(&taken);
             if self.buffer.len() == full {
@@ -106,6 +117,30 @@ impl StreamWriter {
             }
         }
         Ok(())
+    }
+
+    /// Cuts what is buffered with the first bytes of a large piece. No byte stays in
+    /// the buffer.
+    async fn cut_border(&mut self, piece: &mut Bytes) -> Result<()> {
+        let carried = self.buffer.len();
+        if carried == 0 {
+            return Ok(());
+        }
+        self.buffer.extend_from_slice(&piece[..self.cutting.largest()]);
+        let mut lengths = Vec::new();
+        // More than was carried: fewer bytes than the largest chunk stay uncut.
+        let cut = self.cutting.cut(&self.buffer, false, &mut lengths);
+        let segment = std::mem::take(&mut self.buffer).freeze().slice(..cut);
+        piece.advance(cut - carried);
+        self.identify(segment, lengths).await
+    }
+
+    /// Cuts a piece without copying it. Its end stays, which more bytes may make longer.
+    async fn cut_piece(&mut self, piece: &mut Bytes) -> Result<()> {
+        let window = piece.len().min(SEGMENT_BYTES + self.cutting.largest());
+        let mut lengths = Vec::new();
+        let cut = self.cutting.cut(&piece[..window], false, &mut lengths);
+        self.identify(piece.split_to(cut), lengths).await
     }
 
     /// Ends the stream: from now on it is part of the backup.
@@ -145,7 +180,7 @@ impl StreamWriter {
         })
     }
 
-    /// Cuts what is buffered and sends it to be identified.
+    /// Cuts what is buffered.
     async fn cut(&mut self, is_end: bool) -> Result<()> {
         let mut lengths = Vec::new();
         let cut = self.cutting.cut(&self.buffer, is_end, &mut lengths);
@@ -156,6 +191,17 @@ impl StreamWriter {
             next.extend_from_slice(&self.buffer);
             self.buffer = next;
         }
+        self.identify(segment, lengths).await
+    }
+
+    /// Lets the chunks of a segment be identified.
+    async fn identify(&mut self, segment: Bytes, lengths: Vec<u32>) -> Result<()> {
+        let (reply, ids) = oneshot::channel();
+        if segment.len() <= INLINE_BYTES {
+            let _ = reply.send(identified(&self.shared, &segment, &lengths));
+            self.pending.push_back(Pending { segment, lengths, ids, _permit: None });
+            return self.place_beyond_depth().await;
+        }
         let permit = loop {
             match Arc::clone(&self.shared.segments).try_acquire_owned() {
                 Ok(permit) => break Some(permit),
@@ -165,11 +211,15 @@ impl StreamWriter {
                 Err(_) => self.place_next().await?,
             }
         };
-        let (reply, ids) = oneshot::channel();
         let job = Job::Hash { segment: segment.clone(), lengths: lengths.clone(), reply };
         self.shared.submit(job).await?;
         self.pending.push_back(Pending { segment, lengths, ids, _permit: permit });
-        while self.pending.len() > self.shared.depth {
+        self.place_beyond_depth().await
+    }
+
+    /// Large segments and the small ones between them: as many of each may be ahead.
+    async fn place_beyond_depth(&mut self) -> Result<()> {
+        while self.pending.len() > 2 * self.shared.depth {
             self.place_next().await?;
         }
         Ok(())

@@ -60,13 +60,7 @@ fn work(shared: &Arc<Shared>, jobs: &Mutex<mpsc::Receiver<Job>>, runtime: &Handl
         let Ok(Some(job)) = next else { return };
         match job {
             Job::Hash { segment, lengths, reply } => {
-                let mut ids = Vec::with_capacity(lengths.len());
-                let mut rest = &segment[..];
-                for length in lengths {
-                    let (chunk, behind) = rest.split_at(length as usize);
-                    ids.push(shared.inner.keys.chunk_id(chunk));
-                    rest = behind;
-                }
+                let ids = identified(shared, &segment, &lengths);
                 drop(segment);
                 // A stream that was dropped needs no answer.
                 let _ = reply.send(ids);
@@ -87,6 +81,17 @@ fn work(shared: &Arc<Shared>, jobs: &Mutex<mpsc::Receiver<Job>>, runtime: &Handl
             }
         }
     }
+}
+
+/// The ids of a segment's chunks.
+pub(super) fn identified(shared: &Shared, segment: &[u8], lengths: &[u32]) -> Vec<ChunkId> {
+    let mut rest = segment;
+    let identify = |length: &u32| {
+        let (chunk, behind) = rest.split_at(*length as usize);
+        rest = behind;
+        shared.inner.keys.chunk_id(chunk)
+    };
+    lengths.iter().map(identify).collect()
 }
 
 struct Compressor {
