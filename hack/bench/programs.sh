@@ -56,7 +56,8 @@ rustic_store() {
   if [[ $1 == folder ]]; then
     timed "$rustic" backup "${@:3}" "$work/input"
   else
-    timed "$rustic" backup --stdin-filename dump "${@:3}" - <"$data/$1-$2"
+    # Without --force it takes a second stream for the first, and stores nothing of it.
+    timed "$rustic" backup --force --stdin-filename dump - <"$data/$1-$2"
   fi
 }
 rustic_again() { rustic_store "$1" second --force; }
