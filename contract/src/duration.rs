@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Shortest time between the two steps in which a repository's space is freed: who began
+/// to write before the first must be seen by the second.
+pub const SHORTEST_GRACE: Duration = Duration::from_secs(600);
+
 /// A duration in text. Units are `ms`, `s`, `m`, `h` and `d`, where a day has 24 hours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

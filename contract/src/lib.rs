@@ -26,7 +26,7 @@ pub use clouds::{AzureAccess, AzureCredentialFiles, GcsAccess};
 pub use connection::{
     CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
 };
-pub use duration::{DurationError, DurationText};
+pub use duration::{DurationError, DurationText, SHORTEST_GRACE};
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure, listed};
 pub use maintain::{

@@ -52,7 +52,7 @@ pub use check::{
     CheckLevel, CheckOptions, CheckProgress, CheckReport, Loss, Note, Problem, Sample, Touched,
 };
 pub use chunker::Cutting;
-pub use collector::{Blocker, CollectOptions, CollectReport, RepackOptions, SHORTEST_GRACE};
+pub use collector::{Blocker, CollectOptions, CollectReport, RepackOptions};
 pub use decisions::ForgetReason;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Result};

@@ -12,7 +12,7 @@ use dbbackup_storage::collect_listing;
 
 use crate::block_set::BlockSet;
 use crate::envelope::Tag;
-use crate::head::{Head, HeadObject, parse_part_name};
+use crate::head::{Head, parse_part_name};
 use crate::names::{PartName, SNAPSHOTS, SnapshotId, series_prefix};
 use crate::pack::{MAX_BLOCKS, PackEntry};
 use crate::repository::{Inner, Repository};
@@ -172,11 +172,9 @@ impl Inner {
             let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
             let Ok(id) = SnapshotId::parse(name) else { continue };
             let read = async {
-                match self.head_object(&id).await? {
-                    Some((HeadObject::Head(head), digest)) if !self.is_hidden(&id).await? => {
-                        moves.add(&Snapshot::new(&repository, id.clone(), *head, digest)).await
-                    }
-                    _ => Ok(()),
+                match repository.head_at(&id).await? {
+                    Some(snapshot) if !self.is_hidden(&id).await? => moves.add(&snapshot).await,
+                    Some(_) | None => Ok(()),
                 }
             };
             match read.await {

@@ -136,6 +136,17 @@ impl Repository {
         Ok(())
     }
 
+    /// The snapshot of this id, whatever was decided about it; `None` where a tombstone
+    /// or nothing stands in its place.
+    pub(crate) async fn head_at(&self, id: &SnapshotId) -> Result<Option<Snapshot>> {
+        Ok(match self.inner.head_object(id).await? {
+            Some((HeadObject::Head(head), digest)) => {
+                Some(Snapshot::new(self, id.clone(), *head, digest))
+            }
+            Some((HeadObject::Tombstone, _)) | None => None,
+        })
+    }
+
     /// The one snapshot whose id begins with `prefix`.
     ///
     /// # Errors

@@ -29,6 +29,25 @@ pub fn told(error: &(dyn StdError + 'static), empty: &[&str]) -> String {
     if texts.is_empty() { "it failed".to_owned() } else { on_one_line(&texts.join(": ")) }
 }
 
+/// An answer that is no success: what it means in our words, if we have any, and what
+/// the server said.
+#[must_use]
+pub fn server_says(ours: &str, status: u16, code: &str, message: &str) -> String {
+    let mut said = String::new();
+    if !ours.is_empty() {
+        said.push_str(ours);
+        said.push_str("; ");
+    }
+    said.push_str("the server says ");
+    said.push_str(if code.is_empty() { "an error" } else { code });
+    said.push_str(&format!(" ({status})"));
+    if !message.is_empty() && message != code {
+        said.push_str(": ");
+        said.push_str(message);
+    }
+    said
+}
+
 /// A text of somebody else, on one line and not endless.
 #[must_use]
 pub fn on_one_line(text: &str) -> String {

@@ -12,21 +12,24 @@ mod faulty;
 mod limits;
 mod memory;
 mod paced;
+mod range;
 mod repeater;
 mod retrying;
+mod scatter;
 mod store;
 mod timed;
 mod unreliable;
 mod volume;
 
 pub use capabilities::{Capabilities, Checksums, CreateIfAbsent};
-pub use causes::{causes, on_one_line, told};
+pub use causes::{causes, on_one_line, server_says, told};
 pub use conformance::{ConformanceError, check_conformance};
 pub use error::{Error, ErrorKind, Operation, Result};
 pub use faulty::{CallCounts, Effect, FaultyStore};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use paced::PacedStore;
+pub use range::AskedRange;
 pub use repeater::{Repeater, RetryPolicy};
 pub use retrying::RetryingStore;
 pub use store::{

@@ -1,9 +1,9 @@
 //! Tries again what could not be done, with growing and scattered delays.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::Result;
+use crate::scatter::Scatter;
 
 /// Longest pause that is granted to a store that asks for one. One that wants
 /// more is down, and the Job's own retries outlast that better.
@@ -42,14 +42,22 @@ impl Default for RetryPolicy {
 #[derive(Debug)]
 pub struct Repeater {
     policy: RetryPolicy,
-    random: AtomicU64,
+    random: Scatter,
 }
 
 impl Repeater {
     /// Repeats by `policy`; `seed` scatters the delays.
     #[must_use]
     pub fn new(policy: RetryPolicy, seed: u64) -> Self {
-        Self { policy, random: AtomicU64::new(seed) }
+        Self { policy, random: Scatter::new(seed) }
+    }
+
+    /// Repeats by `policy`; the delays of different processes scatter.
+    #[must_use]
+    pub fn scattered(policy: RetryPolicy) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time = now.as_secs().rotate_left(32) ^ u64::from(now.subsec_nanos());
+        Self::new(policy, time ^ u64::from(std::process::id()))
     }
 
     /// Does `operation` until it succeeds, fails for good, or was tried often
@@ -84,12 +92,7 @@ impl Repeater {
             .first_delay
             .saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX))
             .min(self.policy.longest_delay);
-        // SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): delays need no better.
-        let mut x = self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^= x >> 31;
-        ceiling.mul_f64((x >> 11) as f64 / (1_u64 << 53) as f64)
+        ceiling.mul_f64((self.random.next() >> 11) as f64 / (1_u64 << 53) as f64)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::scatter::Scatter;
 use crate::{
     Capabilities, Creation, Error, ErrorKind, Listing, ObjectInfo, Operation, Result, Store,
 };
@@ -23,7 +24,7 @@ pub struct UnreliableStore {
     inner: Arc<dyn Store>,
     /// Of a thousand.
     failing: AtomicU64,
-    random: AtomicU64,
+    random: Scatter,
     failed: AtomicU64,
 }
 
@@ -34,7 +35,7 @@ impl UnreliableStore {
         Self {
             inner,
             failing: AtomicU64::new(permille),
-            random: AtomicU64::new(seed),
+            random: Scatter::new(seed),
             failed: AtomicU64::new(0),
         }
     }
@@ -51,11 +52,7 @@ impl UnreliableStore {
     }
 
     fn below(&self, end: u64) -> u64 {
-        // SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-        let mut x = self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (x ^ (x >> 31)) % end
+        self.random.next() % end
     }
 
     async fn delay(&self) {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::{BadBlocks, Check, CheckLevel, unless_unavailable};
 use crate::block_set::BlockSet;
 use crate::check::metas::Metas;
-use crate::head::HeadObject;
 use crate::recipe::{End, Run, RunReader, packs_of};
 use crate::snapshot::Snapshot;
 use crate::spans::spans;
@@ -47,13 +46,10 @@ impl Check<'_> {
     pub(super) async fn walk_recipes(&mut self) -> Result<()> {
         let ids: Vec<SnapshotId> = self.snapshots.keys().cloned().collect();
         for id in ids {
-            let error = match self.inner.head_object(&id).await {
-                Ok(Some((HeadObject::Head(head), digest))) => {
-                    let snapshot = Snapshot::new(self.repository, id.clone(), *head, digest);
-                    self.walk_snapshot(&snapshot).await.err()
-                }
+            let error = match self.repository.head_at(&id).await {
+                Ok(Some(snapshot)) => self.walk_snapshot(&snapshot).await.err(),
                 // It was let go meanwhile.
-                Ok(_) => None,
+                Ok(None) => None,
                 Err(error) => Some(error),
             };
             if let Some(error) = error {

@@ -15,6 +15,7 @@ mod sessions;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use dbbackup_contract::SHORTEST_GRACE;
 use dbbackup_storage::ErrorKind;
 
 use self::clock::StoreClock;
@@ -39,8 +40,6 @@ const COLLECTOR: u32 = 0;
 /// Listings may lag by so much, by assumption: S3, GCS and Azure list at once,
 /// NFS within its attribute cache of a minute.
 const LONGEST_LAG: Duration = Duration::from_secs(300);
-/// Shortest time between a condemnation and the listing of who may not have seen it.
-pub const SHORTEST_GRACE: Duration = Duration::from_secs(600);
 const _: () = assert!(SHORTEST_GRACE.as_secs() >= 2 * LONGEST_LAG.as_secs());
 
 /// How far a collection may go.
@@ -180,8 +179,9 @@ impl Collection<'_> {
         for ripe in &ripe {
             self.judge(ripe, &marked, &mut stored).await?;
         }
+        let superseded = marked.superseded();
         if !self.options.dry_run {
-            self.let_moves_go(&marked, &stored).await?;
+            self.let_moves_go(&superseded, &marked, &stored).await?;
         }
         if open {
             return Ok(self.report);
@@ -192,7 +192,7 @@ impl Collection<'_> {
             self.tidy(&marked, &sessions).await?;
         }
         if let Some(options) = &self.options.repack {
-            let plan = Plan::new(options, &marked, &stored);
+            let plan = Plan::new(options, &marked, &superseded, &stored);
             self.report.repacked_bytes = plan.bytes();
             if !self.options.dry_run && !plan.is_empty() {
                 self.report.repacked_bytes = self.repository.repack(&plan, &marked).await?;
@@ -307,13 +307,18 @@ impl Collection<'_> {
     /// in the tables of heads, or of which later ones have moved everything on. No head
     /// comes to name an old pack after its verdict: it was absent for every session
     /// that began later, and the heads of the others are among those that were read.
-    async fn let_moves_go(&self, marked: &Marked, stored: &Stored) -> Result<()> {
-        for id in marked.superseded() {
-            let Some(repacking) = marked.repackings.get(&id) else { continue };
+    async fn let_moves_go(
+        &self,
+        superseded: &BTreeSet<SnapshotId>,
+        marked: &Marked,
+        stored: &Stored,
+    ) -> Result<()> {
+        for id in superseded {
+            let Some(repacking) = marked.repackings.get(id) else { continue };
             let gone = repacking.moves.iter().all(|moved| stored.pack(&moved.pack).is_none());
-            if gone && marked.settled.contains(&id) || !holds(Guard::MovesStay) {
+            if gone && marked.settled.contains(id) || !holds(Guard::MovesStay) {
                 let detail = "nothing is left of what it moved";
-                match self.repository.forget(&id, ForgetReason::Superseded, detail).await {
+                match self.repository.forget(id, ForgetReason::Superseded, detail).await {
                     // Another collector was quicker.
                     Ok(()) | Err(Error::SnapshotNotFound(_)) => {}
                     Err(error) => return Err(error),

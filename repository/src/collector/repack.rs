@@ -5,7 +5,7 @@
 //! Memory: a pack that is filled and one that is written (21 MiB each),
 //! [`GROUP_BYTES`] of blocks, a footer, and the plan: about 150 bytes a pack.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,7 +22,6 @@ use crate::names::{PartName, SnapshotId};
 use crate::pack::{BlockInfo, FinishedPack, Footer, OpenPack, PackEntry};
 use crate::repository::{Inner, Repository};
 use crate::session::{Heart, SessionKind};
-use crate::snapshot::Snapshot;
 use crate::tables::{Usage, UsedPack, pack_usage};
 use crate::writer::inline_pack_pages;
 use crate::{Error, Result};
@@ -78,7 +77,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(options: &RepackOptions, marked: &Marked, stored: &Stored) -> Self {
+    pub(super) fn new(
+        options: &RepackOptions,
+        marked: &Marked,
+        superseded: &BTreeSet<SnapshotId>,
+        stored: &Stored,
+    ) -> Self {
         let known = marked.repackings.values().map(|repacking| repacking.sequence);
         let sequence = known.max().unwrap_or(0).saturating_add(1);
         let mut plan = Self { sources: Vec::new(), sequence };
@@ -100,7 +104,7 @@ impl Plan {
                 small.push(source());
             }
         }
-        plan.again(options, marked, stored, &mut left);
+        plan.again(options, marked, superseded, stored, &mut left);
         if small.len() >= options.merge_from {
             // Names of a series stand together, and what is restored together.
             small.sort_by(|one, other| one.name.cmp(&other.name));
@@ -123,8 +127,14 @@ impl Plan {
 
     /// Earlier repackings of whose blocks enough are unused meanwhile: each as a
     /// whole, since its packs go with its head.
-    fn again(&mut self, options: &RepackOptions, marked: &Marked, stored: &Stored, left: &mut u64) {
-        let superseded = marked.superseded();
+    fn again(
+        &mut self,
+        options: &RepackOptions,
+        marked: &Marked,
+        superseded: &BTreeSet<SnapshotId>,
+        stored: &Stored,
+        left: &mut u64,
+    ) {
         for (id, repacking) in &marked.repackings {
             if !marked.settled.contains(id) || superseded.contains(id) {
                 continue;
@@ -213,7 +223,7 @@ impl Repository {
         }
         let mut bytes = 0;
         for (id, sources) in by_head {
-            let Some(snapshot) = self.head_of(id).await? else { continue };
+            let Some(snapshot) = self.head_at(id).await? else { continue };
             let table = snapshot.packs().await?;
             let entries: HashMap<_, _> = table.iter().map(|u| (&u.entry.name, &u.entry)).collect();
             for source in sources {
@@ -231,15 +241,6 @@ impl Repository {
             }
         }
         Ok(bytes)
-    }
-
-    async fn head_of(&self, id: &SnapshotId) -> Result<Option<Snapshot>> {
-        Ok(match self.inner.head_object(id).await? {
-            Some((crate::head::HeadObject::Head(head), digest)) => {
-                Some(Snapshot::new(self, id.clone(), *head, digest))
-            }
-            _ => None,
-        })
     }
 }
 

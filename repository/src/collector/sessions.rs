@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
+use dbbackup_contract::SHORTEST_GRACE;
 use dbbackup_storage::{ErrorKind, ObjectInfo, collect_listing};
 use jiff::Timestamp;
 
-use super::SHORTEST_GRACE;
 use super::clock::{StoreClock, age_at};
 use crate::guards::{Guard, holds};
 use crate::head::{HeadObject, TombstoneReason};

@@ -43,7 +43,6 @@ use self::shared::{Parts, Shared};
 pub use self::stream::{StreamSummary, StreamWriter};
 use crate::chunker::Cutting;
 use crate::guards::{Guard, holds};
-use crate::head::HeadObject;
 use crate::names::{MAX_STREAM_NAME_BYTES, SNAPSHOTS, SnapshotId, series_prefix};
 use crate::repository::{Inner, Repository};
 use crate::session::{BegunAttempt, Heart};
@@ -158,10 +157,8 @@ impl Repository {
     /// A snapshot that another one may be built on; `None` where a tombstone or
     /// nothing stands in its place, or where it does not count.
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<Snapshot>> {
-        Ok(match self.inner.head_object(id).await? {
-            Some((HeadObject::Head(head), digest)) if self.inner.counts(id).await? => {
-                Some(Snapshot::new(self, id.clone(), *head, digest))
-            }
+        Ok(match self.head_at(id).await? {
+            Some(snapshot) if self.inner.counts(id).await? => Some(snapshot),
             Some(_) | None => None,
         })
     }

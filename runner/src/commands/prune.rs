@@ -1,7 +1,7 @@
 //! `prune`: deletes what no snapshot uses.
 
-use dbbackup_contract::{DurationText, ExitCode, Failure, Reason};
-use dbbackup_repository::{CollectOptions, CollectReport, RepackOptions, SHORTEST_GRACE};
+use dbbackup_contract::{DurationText, ExitCode, Failure, Reason, SHORTEST_GRACE};
+use dbbackup_repository::{CollectOptions, CollectReport, RepackOptions};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

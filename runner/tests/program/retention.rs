@@ -1,10 +1,10 @@
 //! Letting snapshots go, pinning them, and freeing their space.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::days::a_day_later;
 use crate::support::Place;
 
 fn store(place: &Place, content: &[u8]) -> String {
@@ -24,20 +24,6 @@ fn bytes(seed: u8) -> Vec<u8> {
         state as u8
     };
     std::iter::repeat_with(next).take(300_000).collect()
-}
-
-/// Lets a day pass, as far as the files of the repository know.
-fn a_day_later(folder: &Path) {
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_dir() {
-            a_day_later(&entry.path());
-            continue;
-        }
-        let time = entry.metadata().unwrap().modified().unwrap() - Duration::from_secs(90_000);
-        let times = std::fs::FileTimes::new().set_modified(time);
-        std::fs::File::options().append(true).open(entry.path()).unwrap().set_times(times).unwrap();
-        assert!(entry.metadata().unwrap().modified().unwrap() < SystemTime::now());
-    }
 }
 
 fn size(folder: &Path) -> u64 {

@@ -1,10 +1,9 @@
 //! What a failed request means under the contract.
 
 use std::error::Error as StdError;
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use dbbackup_storage::{Error, ErrorKind, Operation, causes, on_one_line};
+use dbbackup_storage::{Error, ErrorKind, Operation, causes, on_one_line, server_says};
 use http::HeaderMap;
 
 /// A request that failed, before it is known what it was for.
@@ -48,15 +47,7 @@ impl Failed {
     ) -> Self {
         let Said { code, message } = said;
         let (kind, ours) = meaning.unwrap_or_else(|| by_status(status));
-        let mut detail = String::new();
-        if !ours.is_empty() {
-            let _ = write!(detail, "{ours}; ");
-        }
-        let shown = if code.is_empty() { "an error" } else { &code };
-        let _ = write!(detail, "the server says {shown} ({status})");
-        if !message.is_empty() && message != code {
-            let _ = write!(detail, ": {message}");
-        }
+        let detail = server_says(ours, status, &code, &message);
         let pause = headers.get(http::header::RETRY_AFTER);
         let pause = pause.and_then(|text| text.to_str().ok()?.trim().parse().ok());
         let retry_after = pause.map(Duration::from_secs);

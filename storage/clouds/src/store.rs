@@ -1,13 +1,13 @@
 //! The store: each promise of the contract as a request.
 
 use std::ops::Range;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use dbbackup_storage::{
-    Capabilities, Checksums, CreateIfAbsent, Creation, Error, ErrorKind, Listing, MAX_OBJECT_BYTES,
-    ObjectInfo, Operation, Repeater, Result, Store, validate_name, validate_prefix, validate_size,
+    AskedRange, Capabilities, Checksums, CreateIfAbsent, Creation, Error, ErrorKind, Listing,
+    MAX_OBJECT_BYTES, ObjectInfo, Operation, Repeater, Result, Store, validate_name,
+    validate_prefix, validate_size,
 };
 use futures::{StreamExt as _, stream};
 use http::header::{CONTENT_RANGE, RANGE};
@@ -65,7 +65,7 @@ impl CloudStore {
             prefix if prefix.is_empty() => prefix,
             prefix => prefix + "/",
         };
-        let repeater = Repeater::new(options.retry, seed());
+        let repeater = Repeater::scattered(options.retry);
         let store = Self { service, http, prefix, shown, repeater };
         store.repeater.repeat(|_| store.probe()).await?;
         Ok(store)
@@ -194,12 +194,6 @@ impl CloudStore {
     }
 }
 
-/// Where delays begin to scatter.
-fn seed() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    now.as_secs().rotate_left(32) ^ u64::from(now.subsec_nanos()) ^ u64::from(std::process::id())
-}
-
 #[async_trait]
 impl Store for CloudStore {
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Creation> {
@@ -218,37 +212,20 @@ impl Store for CloudStore {
 
     async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
         validate_name(Operation::Read, name)?;
-        let short =
-            |detail: String| Error::new(ErrorKind::Truncated, Operation::Read, name, detail);
-        let length = range.end.checked_sub(range.start).and_then(|length| length.try_into().ok());
-        let Some(length) = length.filter(|length: &usize| *length <= MAX_OBJECT_BYTES) else {
-            return Err(short(format!("no object has bytes {} to {}", range.start, range.end)));
-        };
-        if length == 0 {
-            // HTTP has no empty ranges; the object may be missing or shorter all the same.
-            let size = self.head(name).await?.size;
-            return if range.end <= size {
-                Ok(Bytes::new())
-            } else {
-                Err(short(format!("{size} bytes end before byte {}", range.end)))
-            };
+        let asked = AskedRange::new(name, range)?;
+        if asked.length() == 0 {
+            return asked.nothing_of(self.head(name).await?.size);
         }
         let failure = |failed| self.failure(failed, Operation::Read, name);
         let mut request = self.service.read(&self.key(name));
-        let asked = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1));
-        request.headers_mut().extend(asked.ok().map(|asked| (RANGE, asked)));
+        let header = HeaderValue::from_str(&asked.header());
+        request.headers_mut().extend(header.ok().map(|header| (RANGE, header)));
         let answer = self.send(request).await.map_err(failure)?;
         let given = answer.headers.get(CONTENT_RANGE).and_then(|given| given.to_str().ok());
         let given = given.unwrap_or_default().to_owned();
-        if !given.starts_with(&format!("bytes {}-", range.start)) {
-            let detail = format!("bytes {range:?} were asked for, {given:?} came");
-            return Err(Error::new(ErrorKind::Unsuitable, Operation::Read, name, detail));
-        }
-        let bytes = self.http.body(answer, length).await.map_err(failure)?;
-        if bytes.len() < length {
-            return Err(short(format!("it ends before byte {}: {given}", range.end)));
-        }
-        Ok(bytes)
+        asked.begins(&given)?;
+        let bytes = self.http.body(answer, asked.length()).await.map_err(failure)?;
+        asked.whole(&given, bytes)
     }
 
     async fn head(&self, name: &str) -> Result<ObjectInfo> {

@@ -11,7 +11,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use dbbackup_storage::{Error, ErrorKind, Operation, causes, on_one_line};
+use dbbackup_storage::{Error, ErrorKind, Operation, causes, on_one_line, server_says};
 
 /// A request that failed, before it is known what it was for.
 #[derive(Debug)]
@@ -114,15 +114,7 @@ impl From<Answer<'_>> for Failed {
     fn from(answer: Answer<'_>) -> Self {
         let Answer { status, code, message, header } = answer;
         let (kind, ours) = meaning(status, &code);
-        let mut detail = String::new();
-        if !ours.is_empty() {
-            let _ = write!(detail, "{ours}; ");
-        }
-        let shown = if code.is_empty() { "an error" } else { &code };
-        let _ = write!(detail, "the server says {shown} ({status})");
-        if !message.is_empty() && message != code {
-            let _ = write!(detail, ": {message}");
-        }
+        let mut detail = server_says(ours, status, &code, &message);
         if kind == ErrorKind::Misconfigured
             && let Some(region) = header("x-amz-bucket-region")
         {

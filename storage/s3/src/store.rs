@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 use dbbackup_storage::{
-    Capabilities, Checksums, CreateIfAbsent, Creation, Error, ErrorKind, Listing, MAX_OBJECT_BYTES,
-    ObjectInfo, Operation, Repeater, Result, Store, validate_name, validate_prefix, validate_size,
+    AskedRange, Capabilities, Checksums, CreateIfAbsent, Creation, Error, ErrorKind, Listing,
+    MAX_OBJECT_BYTES, ObjectInfo, Operation, Repeater, Result, Store, validate_name,
+    validate_prefix, validate_size,
 };
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -42,7 +43,7 @@ impl S3Store {
         options.validate()?;
         let client = client::build(&options).await?;
         let writable = options.writable;
-        let repeater = Repeater::new(options.retry, seed());
+        let repeater = Repeater::scattered(options.retry);
         let bucket = Bucket::new(client, options);
         let capabilities = if writable {
             repeater.repeat(|_| probe::probe(&bucket)).await?
@@ -77,12 +78,6 @@ impl S3Store {
         });
         tried.await?
     }
-}
-
-/// Where delays begin to scatter.
-fn seed() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    now.as_secs().rotate_left(32) ^ u64::from(now.subsec_nanos()) ^ u64::from(std::process::id())
 }
 
 #[async_trait]
@@ -127,20 +122,9 @@ impl Store for S3Store {
 
     async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
         validate_name(Operation::Read, name)?;
-        let short =
-            |detail: String| Error::new(ErrorKind::Truncated, Operation::Read, name, detail);
-        let length = range.end.checked_sub(range.start).and_then(|length| length.try_into().ok());
-        let Some(length) = length.filter(|length: &usize| *length <= MAX_OBJECT_BYTES) else {
-            return Err(short(format!("no object has bytes {} to {}", range.start, range.end)));
-        };
-        if length == 0 {
-            // HTTP has no empty ranges; the object may be missing or shorter all the same.
-            let size = self.head(name).await?.size;
-            return if range.end <= size {
-                Ok(Bytes::new())
-            } else {
-                Err(short(format!("{size} bytes end before byte {}", range.end)))
-            };
+        let asked = AskedRange::new(name, range)?;
+        if asked.length() == 0 {
+            return asked.nothing_of(self.head(name).await?.size);
         }
         let bucket = &self.bucket;
         let request = bucket
@@ -148,19 +132,13 @@ impl Store for S3Store {
             .get_object()
             .bucket(&bucket.name)
             .key(bucket.key(name))
-            .range(format!("bytes={}-{}", range.start, range.end - 1));
+            .range(asked.header());
         let answered = bucket.answer(0, request.send()).await;
         let answer = answered.map_err(|failed| bucket.failure(failed, Operation::Read, name))?;
         let given = answer.content_range().unwrap_or_default().to_owned();
-        if !given.starts_with(&format!("bytes {}-", range.start)) {
-            let detail = format!("bytes {range:?} were asked for, {given:?} came");
-            return Err(Error::new(ErrorKind::Unsuitable, Operation::Read, name, detail));
-        }
-        let bytes = bucket.body(name, length, answer).await?;
-        if bytes.len() < length {
-            return Err(short(format!("it ends before byte {}: {given}", range.end)));
-        }
-        Ok(bytes)
+        asked.begins(&given)?;
+        let bytes = bucket.body(name, asked.length(), answer).await?;
+        asked.whole(&given, bytes)
     }
 
     async fn head(&self, name: &str) -> Result<ObjectInfo> {

@@ -274,9 +274,26 @@ fn init_job(
     name: String,
     around: &Surroundings,
 ) -> Result<Job, Failure> {
+    let action = TaskAction::Init(InitAction {
+        initialize: repository.spec.initialize,
+        retired_slots: retired_slots(&repository.spec.encryption, status),
+    });
+    let pinned = status.id.as_deref();
+    repository_job(around, repository, identity, pinned, Purpose::Init, action, name)
+}
+
+/// A Job of the repository itself; `pinned` is the id that it must have.
+pub(super) fn repository_job(
+    around: &Surroundings,
+    repository: &BackupRepository,
+    identity: &Identity,
+    pinned: Option<&str>,
+    purpose: Purpose,
+    action: TaskAction,
+    name: String,
+) -> Result<Job, Failure> {
     let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
     let mut mounts = Mounts::default();
-    let pinned = status.id.as_deref();
     let access = repository_access(&identity.name, &repository.spec, pinned, &mut mounts)
         .ok_or_else(|| invalid("spec names neither storage nor encryption".to_owned()))?;
     let (version, workers) = task_defaults();
@@ -290,10 +307,7 @@ fn init_job(
         },
         report: Some(around.endpoint.clone()),
         repository: access,
-        action: TaskAction::Init(InitAction {
-            initialize: repository.spec.initialize,
-            retired_slots: retired_slots(&repository.spec.encryption, status),
-        }),
+        action,
         stall_timeout_seconds: stall_seconds(&repository.spec.job),
         workers,
     };
@@ -303,7 +317,7 @@ fn init_job(
     let request = JobRequest {
         name,
         owner,
-        purpose: Purpose::Init,
+        purpose,
         task: &task,
         mounts: &mounts,
         claim: claim_of(&repository.spec),

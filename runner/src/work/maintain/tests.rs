@@ -1,6 +1,6 @@
 //! Maintenance of a repository in a folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,12 @@ use dbbackup_repository::{Begun, CommitInfo, Cutting, Encryption, SessionOptions
 use dbbackup_storage::{VolumeOptions, VolumeStore};
 use tokio_util::sync::CancellationToken;
 
+use self::days::a_day_later;
 use super::*;
 use crate::progress::ProgressBoard;
+
+#[path = "../../../tests/program/days.rs"]
+mod days;
 
 const SERIES: &str = "3f6c/shop/nightly";
 const BY_HAND: MadeBy = MadeBy::Person { retain_for_seconds: Some(3600) };
@@ -92,19 +96,6 @@ fn noise(seed: u64) -> Vec<u8> {
         state as u8
     };
     std::iter::repeat_with(next).take(100_000).collect()
-}
-
-/// Lets a day pass, as far as the files know.
-fn a_day_later(folder: &Path) {
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_dir() {
-            a_day_later(&entry.path());
-            continue;
-        }
-        let time = entry.metadata().unwrap().modified().unwrap() - Duration::from_secs(90_000);
-        let times = std::fs::FileTimes::new().set_modified(time);
-        std::fs::File::options().append(true).open(entry.path()).unwrap().set_times(times).unwrap();
-    }
 }
 
 fn keep_last(count: Option<u32>) -> MaintainAction {
