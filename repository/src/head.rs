@@ -30,6 +30,8 @@ const SECTION_PACKS: u64 = 4;
 const SECTION_STREAMS: u64 = 5;
 const SECTION_REPORT: u64 = 6;
 const SECTION_MOVES: u64 = 7;
+/// Optional: a reader that does not know hooks needs none.
+const SECTION_HOOKS: u64 = 64;
 /// Unknown sections from here on may be skipped.
 const FIRST_OPTIONAL_SECTION: u64 = 64;
 
@@ -137,6 +139,8 @@ pub(crate) struct Head {
     pub(crate) report: serde_json::Value,
     /// Blocks of other packs that stand in these: of repackings alone.
     pub(crate) moves: Vec<Move>,
+    /// Coded, empty where there are none.
+    pub(crate) hooks: Vec<u8>,
 }
 
 /// What stands in a snapshot's place.
@@ -200,6 +204,9 @@ impl Head {
             let moves = encode_moves(&self.moves, |pack| self.session_index(pack))?;
             put_section(&mut out, SECTION_MOVES, &moves);
         }
+        if !self.hooks.is_empty() {
+            put_section(&mut out, SECTION_HOOKS, &self.hooks);
+        }
         Ok(out)
     }
 
@@ -255,6 +262,7 @@ impl HeadObject {
                         .map_err(|error| damaged(&error))?,
                     report: serde_json::from_slice(section(SECTION_REPORT)?)
                         .map_err(|error| damaged(&error))?,
+                    hooks: section(SECTION_HOOKS).unwrap_or_default().to_vec(),
                     about,
                     sessions,
                 };
@@ -286,7 +294,7 @@ fn parse_sections<'a>(name: &str, bytes: &'a [u8]) -> Result<Vec<(u64, &'a [u8])
             return Err(damaged(Malformed("sections are not in order")));
         }
         before = tag;
-        if (SECTION_ABOUT..=SECTION_MOVES).contains(&tag) {
+        if (SECTION_ABOUT..=SECTION_MOVES).contains(&tag) || tag == SECTION_HOOKS {
             sections.push((tag, content));
         } else if tag < FIRST_OPTIONAL_SECTION {
             return Err(Error::VersionUnsupported(format!(
@@ -394,6 +402,7 @@ mod tests {
                 first: 2,
                 carried: [0, 8].into_iter().collect(),
             }],
+            hooks: vec![0],
         }
     }
 

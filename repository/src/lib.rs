@@ -22,6 +22,7 @@ mod error;
 mod footers;
 mod guards;
 mod head;
+mod hooks;
 mod key_slot;
 mod keyring;
 mod moves;

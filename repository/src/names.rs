@@ -120,6 +120,11 @@ impl SnapshotId {
         Self(format!("{}-{attempt}", run.0))
     }
 
+    /// What the names of all sessions of its series begin with, hyphen included.
+    pub(crate) fn series_prefix(&self) -> &str {
+        self.0.get(..SERIES_CHARACTERS + 1).unwrap_or_default()
+    }
+
     /// The attempt, from 0.
     #[must_use]
     pub fn attempt(&self) -> u32 {

@@ -2,6 +2,7 @@
 //! where (`docs/format.md`, "Packs").
 
 use crate::envelope::{HEADER_BYTES, ObjectSeal, Salt, TAG_BYTES, Tag};
+use crate::hooks::{choose, prefix};
 use crate::keyring::{ChunkId, Keyring};
 use crate::names::PartName;
 use crate::padme::padme;
@@ -62,6 +63,16 @@ pub(crate) struct ChunkTable {
 }
 
 impl ChunkTable {
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// The first bytes of the id of chunk `n`.
+    pub(crate) fn prefix(&self, n: usize) -> u64 {
+        self.ids.chunks_exact(self.id_bytes.max(1)).nth(n).map_or(0, prefix)
+    }
+
     /// Id and length of the chunk `n` of the pack.
     pub(crate) fn get(&self, n: usize) -> Option<(ChunkId, u32)> {
         let stored = self.ids.chunks_exact(self.id_bytes.max(1)).nth(n)?;
@@ -119,6 +130,7 @@ pub(crate) struct OpenPack {
 pub(crate) struct FinishedPack {
     pub(crate) entry: PackEntry,
     pub(crate) object: Vec<u8>,
+    pub(crate) hooks: Vec<u64>,
 }
 
 impl OpenPack {
@@ -186,6 +198,7 @@ impl OpenPack {
 
     /// Closes it; the last one of a session hides its size.
     pub(crate) fn finish(mut self, pad: bool) -> Result<FinishedPack> {
+        let hooks = choose(self.ids.chunks_exact(self.id_bytes).map(prefix).collect());
         let block_table = encode_block_table(&self.blocks);
         let mut chunk_table = Vec::with_capacity(self.ids.len() + self.lengths.len() * 2 + 5);
         put_varint(&mut chunk_table, self.lengths.len() as u64);
@@ -235,7 +248,7 @@ impl OpenPack {
             block_table_tag,
             chunk_table_tag,
         };
-        Ok(FinishedPack { entry, object: self.object })
+        Ok(FinishedPack { entry, object: self.object, hooks })
     }
 }
 

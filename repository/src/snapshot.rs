@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::block_set::BlockSet;
 use crate::head::{About, Head, HeadObject, MetaEntry};
+use crate::hooks::{Hook, parse_hooks};
 use crate::moves::Move;
 use crate::names::{SNAPSHOTS, SnapshotId, series_prefix};
 use crate::piece::Place;
@@ -271,6 +272,14 @@ impl Snapshot {
         &self.head.moves
     }
 
+    /// The hooks of the packs in its table.
+    pub(crate) fn hooks(&self) -> Result<Vec<Hook>> {
+        match &self.head.hooks[..] {
+            [] => Ok(Vec::new()),
+            section => parse_hooks(section).map_err(|error| self.damaged(error)),
+        }
+    }
+
     fn damaged(&self, error: impl std::fmt::Display) -> Error {
         Error::damaged(self.id.head_name(), error.to_string())
     }
@@ -287,6 +296,10 @@ impl Snapshot {
 
     /// Shows every pack of the table, page by page: nothing is kept.
     pub(crate) async fn for_each_pack(&self, mut each: impl FnMut(&UsedPack)) -> Result<()> {
+        if let Some(packs) = self.packs.get() {
+            packs.iter().for_each(&mut each);
+            return Ok(());
+        }
         for page in &self.head.pack_pages {
             let bytes = self.inner.piece(&page.place, self.metas()).await?;
             let packs = parse_packs(&bytes, page.entries, &self.head.sessions);

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::block_set::BlockSet;
 use crate::envelope::Kind;
 use crate::guards::{Guard, holds};
 use crate::moves::{Home, Moves};
 use crate::names::{BLOCKERS, CONDEMNED, MARKS, PartName, VERDICT, parse_number};
 use crate::pack::PackEntry;
 use crate::repository::Inner;
+use crate::tables::{Usage, UsedPack, pack_usage};
 use crate::{Error, Result};
 
 /// Most packs and meta objects that one note condemns: 16 MiB of names. What is
@@ -139,6 +141,22 @@ impl Absent {
     /// The packs that blocks of this one were moved to, and may be taken from.
     pub(crate) fn homes(&self, pack: &PackEntry) -> impl Iterator<Item = &Home> {
         self.moves.of(pack).iter().filter(|home| !self.contains(&home.entry.name))
+    }
+
+    /// The packs that hold what a snapshot uses of this one, and may be taken from:
+    /// itself, or those that it was moved to; none where it is condemned.
+    pub(crate) fn now(&self, pack: &UsedPack) -> Vec<UsedPack> {
+        if !self.contains(&pack.entry.name) {
+            return Vec::from_iter(pack.is_used().then(|| pack.clone()));
+        }
+        let used = BlockSet::used(pack);
+        let at_home = |home: &Home| {
+            let places: BTreeSet<u32> = used.iter().filter_map(|n| home.place(n)).collect();
+            let usage = (0..home.entry.blocks)
+                .map(|n| if places.contains(&n) { Usage::Whole } else { Usage::Unused });
+            UsedPack { usage: pack_usage(usage), entry: PackEntry::clone(&home.entry) }
+        };
+        self.homes(&pack.entry).map(at_home).filter(UsedPack::is_used).collect()
     }
 }
 

@@ -328,7 +328,7 @@ impl<'a> Copier<'a> {
 
     async fn finish(&mut self, last: bool) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let FinishedPack { entry, object } = open.finish(last)?;
+        let FinishedPack { entry, object, .. } = open.finish(last)?;
         self.stored += object.len() as u64;
         let name = entry.name.pack_object();
         if !self.inner.create(&name, Bytes::from(object)).await? {
@@ -392,6 +392,7 @@ impl<'a> Copier<'a> {
             labels: serde_json::Value::Null,
         };
         Ok(Head {
+            hooks: Vec::new(),
             about,
             sessions,
             metas: Vec::new(),

@@ -6,6 +6,7 @@ mod concurrent;
 mod crash;
 mod damage;
 mod deduplication;
+mod finding;
 mod fixture;
 mod golden;
 mod hostile;

@@ -115,8 +115,10 @@ async fn a_damaged_older_recipe_makes_the_stream_a_full_one_and_is_counted() {
         for meta in first.metas() {
             store.delete(&meta.name.meta_object()).await.unwrap();
         }
+        // Its packs are there, and hooks lead to most of them.
         let (new, passed_over, _) = added(&repository, 3).await;
-        assert_eq!((new, passed_over), (vec![0, SIZE as u64], 1));
+        assert_eq!((new[0], passed_over), (0, 1));
+        assert!(new[1] < SIZE as u64, "{} bytes", new[1]);
     }
 }
 
@@ -133,7 +135,8 @@ async fn a_pack_that_is_gone_costs_its_own_chunks_alone() {
         let writer = begin(&repository, 2).await.unwrap();
         let new = write(&writer, "a", &long["a"]).await.unwrap();
         assert!(new <= u64::from(packs[1].entry.size), "{new} bytes");
-        assert_eq!(writer.passed_over(), 1);
+        // The walk along the recipe misses it, and so does the search by hooks.
+        assert_eq!(writer.passed_over(), 2);
         let second = writer.commit(commit_info()).await.unwrap();
         assert_same(&restore(&second).await.unwrap(), &long);
     }

@@ -97,7 +97,12 @@ impl SnapshotWriter {
         head.about.made_by = info.made_by;
         head.about.labels = info.labels;
         head.report = (info.report)(&facts);
-        let content = head.encode()?;
+        let mut content = head.encode()?;
+        if content.len() + 64 > MAX_HEAD_BYTES {
+            // No snapshot may fail for want of room for hooks.
+            head.hooks.clear();
+            content = head.encode()?;
+        }
         if content.len() + 64 > MAX_HEAD_BYTES {
             return Err(Error::Misuse(format!("a head of {} bytes is too large", content.len())));
         }
@@ -117,6 +122,7 @@ impl SnapshotWriter {
     ) -> Result<Head> {
         let mut sessions: Vec<Arc<str>> = vec![Arc::from(shared.id.as_str())];
         let mut pages = pack_pages(packs, &mut sessions);
+        let hooks = shared.unless_stopped(shared.hooks.for_head(shared, packs)).await?;
         let first_stream_page = pages.len();
         pages.extend(stream_pages(streams));
         let inline = pages.iter().map(|page| page.piece.len()).sum::<usize>() <= INLINE_TABLE_BYTES;
@@ -151,6 +157,7 @@ impl SnapshotWriter {
             stream_pages,
             report: serde_json::Value::Null,
             moves: Vec::new(),
+            hooks,
         })
     }
 

@@ -1,7 +1,10 @@
 //! How much memory a writer takes at most: the bounds of its channels and
 //! buffers, summed up.
 
+use super::candidates::CANDIDATE_BYTES;
 use super::finder::{AHEAD_CHUNKS, BEHIND_CHUNKS, SAMPLED_CHUNKS};
+use super::hook_search::HEADS_AT_ONCE;
+use super::hook_table::HOOKS_BYTES;
 use super::meta::META_BYTES;
 use super::packer::PACKS_UNDER_WAY;
 use super::recent::RECENT_CHUNKS;
@@ -9,6 +12,7 @@ use super::stream::{INLINE_BYTES, SEGMENT_BYTES};
 use super::walker::{BATCH_CHUNKS, BATCHES_AHEAD, Expected};
 use super::workers::{JOBS_PER_WORKER, SEAL_JOB_BYTES};
 use crate::footers::{BLOCK_CACHE_BYTES, FOOTER_CACHE_BYTES};
+use crate::head::MAX_HEAD_BYTES;
 use crate::pack::{BLOCK_BYTES, FOOTER_ROOM_BYTES, MAX_OPEN_PACK_BYTES};
 
 /// Largest chunk of the usual cutting.
@@ -33,7 +37,8 @@ pub(super) fn segments_of_all(workers: usize) -> usize {
 /// The most that a writer with so many worker threads and open streams holds,
 /// in bytes. Not in it are the tables that grow with the snapshot: about 250
 /// bytes a stream, and 250 bytes and one for each block a pack (64 MB for a
-/// tebibyte of packs).
+/// tebibyte of packs); and where hooks are asked, 380 bytes for each pack that they
+/// may lead to, of which there are 65,536 at most.
 #[must_use]
 pub fn writer_memory_bytes(workers: u32, streams: u32) -> u64 {
     let (workers, streams) = (u64::from(workers), u64::from(streams));
@@ -52,7 +57,9 @@ pub fn writer_memory_bytes(workers: u32, streams: u32) -> u64 {
     let stream = 2 * segment + small + SEAL_JOB_BYTES as u64 + window + sample;
     let recent = 2 * RECENT_CHUNKS as u64 * (64 + MAP_ENTRY_BYTES);
     let caches = (FOOTER_CACHE_BYTES + BLOCK_CACHE_BYTES + META_BYTES) as u64;
-    packs + segments + jobs + workers * WORKER_BYTES + streams * stream + recent + caches
+    // Hooks, the packs that they lead to, and heads of other series while they are read.
+    let hooks = (HOOKS_BYTES + CANDIDATE_BYTES + HEADS_AT_ONCE * MAX_HEAD_BYTES) as u64;
+    packs + segments + jobs + workers * WORKER_BYTES + streams * stream + recent + caches + hooks
 }
 
 #[cfg(test)]

@@ -11,11 +11,15 @@
 //! [`writer_memory_bytes`], and `contract::runner_memory_bytes` covers it.
 
 mod block;
+mod candidates;
 mod commit;
 mod finder;
 mod finished;
+mod hook_search;
+mod hook_table;
 mod memory;
 mod meta;
+mod other_series;
 mod pack_use;
 mod packer;
 mod predecessors;

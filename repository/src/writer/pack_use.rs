@@ -44,6 +44,19 @@ impl PackUses {
         }
     }
 
+    /// A pack of this run that is durable.
+    pub(super) fn own(&self, index: u32) -> Option<UsedPack> {
+        match self.packs.get(index as usize)? {
+            (_, Packed::Own(Some(entry))) => Some(own(entry.clone())),
+            _ => None,
+        }
+    }
+
+    /// The place in the table of a pack that is in it.
+    pub(super) fn index(&self, name: &PartName) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
     /// The place in the table of a pack of an earlier run.
     pub(super) fn inherited(&mut self, entry: &PackEntry) -> u32 {
         if let Some(index) = self.by_name.get(&entry.name) {
@@ -72,10 +85,7 @@ impl PackUses {
         self.packs
             .into_iter()
             .map(|(_, packed)| match packed {
-                Packed::Own(entry) => entry.map(|entry| UsedPack {
-                    usage: pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole)),
-                    entry,
-                }),
+                Packed::Own(entry) => entry.map(own),
                 Packed::Inherited { entry, parts } => Some(UsedPack {
                     usage: pack_usage(parts.iter().map(|parts| match *parts {
                         0 => Usage::Unused,
@@ -88,4 +98,9 @@ impl PackUses {
             })
             .collect()
     }
+}
+
+/// A pack of this run, of which all is new.
+fn own(entry: PackEntry) -> UsedPack {
+    UsedPack { usage: pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole)), entry }
 }

@@ -95,11 +95,11 @@ impl Packer {
             .block_on(shared.unless_stopped(Arc::clone(&self.under_way).acquire_owned()))?
             .map_err(|_| Error::Cancelled)?;
         let shared = Arc::clone(shared);
-        let FinishedPack { entry, object } = pack;
+        let FinishedPack { entry, object, hooks } = pack;
         let object = self.buffers.lend(object);
         self.uploads.spawn_on(
             async move {
-                if let Err(error) = upload(&shared, index, entry, object).await {
+                if let Err(error) = upload(&shared, index, entry, object, hooks).await {
                     shared.fail(error);
                 }
                 drop(permit);
@@ -110,7 +110,13 @@ impl Packer {
     }
 }
 
-async fn upload(shared: &Arc<Shared>, index: u32, entry: PackEntry, object: Bytes) -> Result<()> {
+async fn upload(
+    shared: &Arc<Shared>,
+    index: u32,
+    entry: PackEntry,
+    object: Bytes,
+    hooks: Vec<u64>,
+) -> Result<()> {
     let (name, size) = (entry.name.pack_object(), object.len() as u64);
     let created = shared.unless_stopped(shared.inner.create(&name, object)).await??;
     if !created {
@@ -118,5 +124,6 @@ async fn upload(shared: &Arc<Shared>, index: u32, entry: PackEntry, object: Byte
     }
     shared.totals.add_stored(size);
     shared.lock(&shared.packs).settle_own(index, entry);
+    shared.hooks.add_own(shared, index, &hooks);
     Ok(())
 }

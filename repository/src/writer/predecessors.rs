@@ -65,6 +65,26 @@ impl Predecessors {
         self.newest.as_ref()
     }
 
+    /// All that were read: those whose packs may be used. For the commit, when no
+    /// stream is open.
+    pub(super) fn read(&self) -> Vec<Snapshot> {
+        let older = self.older.try_lock();
+        let older = older.map(|older| older.read.clone()).unwrap_or_default();
+        self.newest.iter().cloned().chain(older).collect()
+    }
+
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The newest snapshot, or the `n`-th before it.
+    pub(super) async fn nth(&self, n: usize, shared: &Shared) -> Option<Snapshot> {
+        match n.checked_sub(1) {
+            None => self.newest.clone(),
+            Some(n) => self.older(n, shared).await,
+        }
+    }
+
     /// Heads that were passed over for the newest.
     pub(super) fn damaged(&self) -> u64 {
         self.damaged
@@ -73,12 +93,8 @@ impl Predecessors {
     /// The stream `name` of the newest snapshot that holds it and can be read.
     /// No backup fails for what an older one lost.
     pub(super) async fn stream(&self, shared: &Shared, name: &str) -> Option<Arc<OldStream>> {
-        let newest = self.newest.as_ref()?;
-        if let Some(found) = OldStream::of(newest, shared, name).await {
-            return Some(found);
-        }
-        for n in 0..MAX_PREDECESSORS - 1 {
-            let snapshot = self.older(n, shared).await?;
+        for n in 0..MAX_PREDECESSORS {
+            let snapshot = self.nth(n, shared).await?;
             if let Some(found) = OldStream::of(&snapshot, shared, name).await {
                 return Some(found);
             }

@@ -6,6 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::block::{BlockSlot, OpenBlock};
+pub(super) use crate::hooks::prefix as short;
 use crate::keyring::ChunkId;
 
 /// Chunks that are remembered: 256 MiB of a stream, in about 4 MiB of memory.
@@ -35,11 +36,6 @@ impl Hasher for IdHasher {
 
 /// A map by chunk id or a part of it.
 pub(super) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
-
-/// The first bytes of an id: enough to look it up, not to trust it.
-pub(super) fn short(id: &ChunkId) -> u64 {
-    u64::from_le_bytes([id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]])
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct RecentChunk {

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::block::OpenBlock;
 use super::finished::FinishedStream;
+use super::hook_search::HookSearch;
 use super::meta::MetaWriter;
 use super::pack_use::PackUses;
 use super::packer::Packer;
@@ -22,6 +23,7 @@ use crate::moves::Home;
 use crate::names::{PartName, SnapshotId};
 use crate::pack::PackEntry;
 use crate::repository::Inner;
+use crate::tables::UsedPack;
 use crate::{Error, Result};
 
 /// Bytes of recipes that stand in the head.
@@ -52,6 +54,7 @@ pub(super) struct Shared {
     pub(super) level: i32,
     absent: Absent,
     pub(super) predecessors: Predecessors,
+    pub(super) hooks: HookSearch,
     passed_over: AtomicU64,
     pub(super) totals: Totals,
     pub(super) inline_recipe_bytes: AtomicU64,
@@ -134,6 +137,7 @@ impl Shared {
             absent: parts.absent,
             passed_over: AtomicU64::new(parts.predecessors.damaged()),
             predecessors: parts.predecessors,
+            hooks: HookSearch::default(),
             totals: Totals::default(),
             inline_recipe_bytes: AtomicU64::new(0),
         }
@@ -172,6 +176,11 @@ impl Shared {
     /// The packs that blocks of this one were moved to.
     pub(super) fn homes(&self, pack: &PackEntry) -> impl Iterator<Item = &Home> {
         self.absent.homes(pack)
+    }
+
+    /// The packs that hold what a snapshot uses of this one, and may be taken from.
+    pub(super) fn now(&self, pack: &UsedPack) -> Vec<UsedPack> {
+        self.absent.now(pack)
     }
 
     /// Notes that something of an older snapshot cannot be read. No backup fails

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::block::{BlockAddress, OpenBlock};
 use super::finder::Finder;
 use super::finished::{FinishedStream, settle, store};
+use super::hook_search::Hooked;
 use super::recipe_builder::{RecipeBuilder, Source};
 use super::shared::Shared;
 use super::workers::{Job, SEAL_JOB_BYTES, identified};
@@ -28,14 +29,18 @@ const DIRECT_BYTES: usize = 128 * 1024;
 pub(super) const INLINE_BYTES: usize = 96 * 1024;
 /// Share of a stream that may be stored again to keep blocks well used.
 const REWRITE_PERCENT: u64 = 5;
+/// So much of a stream that nothing knew makes it worth while to read hooks.
+const MISSES_BEFORE_HOOKS: u64 = 1024 * 1024;
 
 /// What became of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamSummary {
     /// Its length in bytes.
     pub bytes: u64,
-    /// Bytes of it that were not known.
+    /// Bytes of it that were not known, or are stored again.
     pub new: u64,
+    /// Bytes of it that were known, and are stored again to keep blocks well used.
+    pub again: u64,
     /// Its keyed digest, as hexadecimal digits.
     pub digest: String,
 }
@@ -58,6 +63,8 @@ pub struct StreamWriter {
     length: u64,
     new: u64,
     rewritten: u64,
+    /// Bytes that nothing knew.
+    missed: u64,
 }
 
 /// A segment whose chunks are being identified.
@@ -67,6 +74,15 @@ struct Pending {
     lengths: Vec<u32>,
     ids: oneshot::Receiver<Vec<ChunkId>>,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What the predecessor says of a chunk.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    At(BlockAddress, u32),
+    /// It is known, and stored again since little else of its block is used.
+    Again,
+    No,
 }
 
 impl StreamWriter {
@@ -89,6 +105,7 @@ impl StreamWriter {
             length: 0,
             new: 0,
             rewritten: 0,
+            missed: 0,
         }
     }
 
@@ -176,6 +193,7 @@ impl StreamWriter {
         Ok(StreamSummary {
             bytes: self.length,
             new: self.new,
+            again: self.rewritten,
             digest: data_encoding::HEXLOWER.encode(&digest),
         })
     }
@@ -235,12 +253,19 @@ impl StreamWriter {
         if let Some(finder) = &mut self.finder {
             shared.unless_stopped(finder.refill(&shared)).await?;
         }
+        let known: Vec<Known> = ids
+            .iter()
+            .zip(&lengths)
+            .map(|(id, length)| self.find_in_predecessor(id, *length))
+            .collect();
+        let mut hooked = self.ask_hooks(&ids, &known, segment.len()).await?;
         let mut rest = &segment[..];
-        for (id, length) in ids.iter().zip(lengths) {
+        for ((id, length), known) in ids.iter().zip(lengths).zip(known) {
             let (chunk, behind) = rest.split_at(length as usize);
             rest = behind;
-            self.place(id, chunk);
+            self.place(id, chunk, known, &mut hooked);
         }
+        shared.unless_stopped(shared.hooks.fetch_next(&shared, &hooked)).await?;
         self.seal_closed_when_many().await?;
         while let Some(coded) = self.builder.advance() {
             self.segments.push(store(&shared, coded).await?);
@@ -248,16 +273,40 @@ impl StreamWriter {
         Ok(())
     }
 
-    fn place(&mut self, id: &ChunkId, chunk: &[u8]) {
+    /// The packs in which hooks say that chunks of this segment are.
+    async fn ask_hooks(&self, ids: &[ChunkId], known: &[Known], bytes: usize) -> Result<Hooked> {
+        let shared = &self.shared;
+        let missing: Vec<ChunkId> = {
+            let recent = shared.lock(&shared.recent);
+            let unknown = |(id, known): (&ChunkId, &Known)| {
+                (matches!(known, Known::No) && recent.find(id).is_none()).then_some(*id)
+            };
+            ids.iter().zip(known).filter_map(unknown).collect()
+        };
+        // Small streams are stored sooner than hooks are read for them.
+        let read = match &self.finder {
+            None => bytes >= SEGMENT_BYTES / 2,
+            Some(_) => self.missed >= MISSES_BEFORE_HOOKS,
+        };
+        Ok(Hooked::new(shared.hooks.candidates(shared, &missing, read).await?))
+    }
+
+    fn place(&mut self, id: &ChunkId, chunk: &[u8], known: Known, hooked: &mut Hooked) {
         let length = chunk.len() as u32;
-        if let Some(known) = self.find_in_predecessor(id, length) {
-            self.builder.push(Source::At(known.0), known.1, length);
+        if let Known::At(address, offset) = known {
+            self.builder.push(Source::At(address), offset, length);
             return;
         }
         let shared = Arc::clone(&self.shared);
         let mut recent = shared.lock(&shared.recent);
         if let Some(known) = recent.find(id) {
             self.builder.push(Source::Slot(Arc::clone(&known.slot)), known.offset, length);
+            return;
+        }
+        if matches!(known, Known::No)
+            && let Some((address, offset)) = hooked.find(&shared, id, length)
+        {
+            self.builder.push(Source::At(address), offset, length);
             return;
         }
         if self.block.overflows_with(chunk.len()) {
@@ -269,23 +318,26 @@ impl StreamWriter {
         let offset = self.block.push(*id, chunk);
         self.builder.push(Source::Slot(Arc::clone(&self.block.slot)), offset, length);
         self.new += u64::from(length);
+        if matches!(known, Known::No) {
+            self.missed += u64::from(length);
+        }
         shared.totals.add_new(u64::from(length));
     }
 
-    fn find_in_predecessor(&mut self, id: &ChunkId, length: u32) -> Option<(BlockAddress, u32)> {
-        let finder = self.finder.as_mut()?;
-        let found = finder.find(id, length)?;
+    fn find_in_predecessor(&mut self, id: &ChunkId, length: u32) -> Known {
+        let Some(finder) = &mut self.finder else { return Known::No };
+        let Some(found) = finder.find(id, length) else { return Known::No };
         let rewritable = self.length * REWRITE_PERCENT / 100;
         if found.sparse && self.rewritten + u64::from(length) <= rewritable {
             self.rewritten += u64::from(length);
-            return None;
+            return Known::Again;
         }
-        let entry = finder.old().pack(found.pack)?;
+        let Some(entry) = finder.old().pack(found.pack) else { return Known::No };
         let mut packs = self.shared.lock(&self.shared.packs);
         let pack = packs.inherited(entry);
         packs.mark(pack, found.block, length, found.plain);
         let address = BlockAddress { pack, block: found.block, plain: found.plain };
-        Some((address, found.offset))
+        Known::At(address, found.offset)
     }
 
     /// The last block goes its own way if it is half full; else its chunks go

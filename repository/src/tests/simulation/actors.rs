@@ -92,9 +92,13 @@ async fn attempt(
     };
     let _heart = Heart::start(Arc::clone(&repository.inner), attempt.id.clone(), None);
     let mut table = inherit(&process.world, &repository, &attempt).await?;
+    let mut hooks = None;
     for n in 0..process.world.dice(|dice| 1 + dice.below(2)) {
         let length = process.world.dice(|dice| dice.seconds(60..7200));
         sleep(length).await;
+        if process.world.dice(|dice| dice.hits(400)) {
+            find_by_hooks(&process.world, &repository, &attempt, &mut hooks, &mut table).await?;
+        }
         let pack = write_pack(&process.world, &repository, &attempt.id, n as u32).await?;
         for block in 0..pack.blocks {
             table.take(&pack, block);
@@ -151,7 +155,7 @@ impl Table {
     }
 }
 
-/// Packs of the predecessor, and of other snapshots, as hooks find them.
+/// Packs of the predecessor.
 async fn inherit(world: &World, repository: &Repository, attempt: &BegunAttempt) -> Result<Table> {
     let mut table = Table::default();
     if let Some(predecessor) = attempt.predecessors.newest() {
@@ -161,20 +165,42 @@ async fn inherit(world: &World, repository: &Repository, attempt: &BegunAttempt)
     }
     if LOOSE.get() {
         find_anything(world, repository, attempt, &mut table).await?;
-    } else if world.dice(|dice| dice.hits(500)) {
-        for snapshot in repository.snapshots(None).await?.snapshots {
-            for pack in snapshot.packs().await?.iter() {
-                let taken = world.dice(|dice| dice.hits(300));
-                if taken && !table.has(&pack.entry.name) && pack.is_used()
-                    // Its footer is read before it is used.
-                    && repository.inner.exists(&pack.entry.name.pack_object()).await?
-                {
-                    table.take_some(pack, attempt, world);
-                }
-            }
-        }
     }
     Ok(table)
+}
+
+/// Packs in the tables of live heads of all series, as hooks find them. The heads are
+/// read once, at any time of the run, and what they say is used until its end.
+async fn find_by_hooks(
+    world: &World,
+    repository: &Repository,
+    attempt: &BegunAttempt,
+    hooks: &mut Option<Vec<UsedPack>>,
+    table: &mut Table,
+) -> Result<()> {
+    if hooks.is_none() {
+        let mut known = Vec::new();
+        let mut heads = Vec::from_iter(attempt.predecessors.newest().cloned());
+        for ids in repository.other_series(&attempt.id).await? {
+            heads.extend(repository.newest_of(ids).await.0);
+        }
+        for snapshot in heads {
+            for pack in snapshot.packs().await?.iter() {
+                known.extend(attempt.absent.now(pack));
+            }
+        }
+        *hooks = Some(known);
+    }
+    for pack in hooks.iter().flatten() {
+        let name = &pack.entry.name;
+        if world.dice(|dice| dice.hits(400)) && !table.has(name)
+            // Its footer is read before it is used.
+            && repository.inner.exists(&name.pack_object()).await?
+        {
+            table.take_some(pack, attempt, world);
+        }
+    }
+    Ok(())
 }
 
 /// Packs that are there, whether or not a head names them: against the rules, and
@@ -287,6 +313,7 @@ fn head(
         stream_pages: Vec::new(),
         report: serde_json::Value::Null,
         moves: Vec::new(),
+        hooks: Vec::new(),
     }
 }
 

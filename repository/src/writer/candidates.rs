@@ -1,0 +1,125 @@
+//! Packs that hooks have led to: their chunks, sorted, for whole segments to be
+//! looked up in.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::hook_table::HookedPack;
+use crate::Result;
+use crate::hooks::prefix;
+use crate::keyring::ChunkId;
+use crate::pack::Footer;
+use crate::repository::Inner;
+use crate::tables::{Usage, UsedPack};
+
+/// Bytes of packs' chunks that are kept: some twenty packs of a dump.
+pub(super) const CANDIDATE_BYTES: usize = 4 * 1024 * 1024;
+/// Packs that a segment is looked up in, the last hit first: all that are kept where
+/// they are large, and two months' where each is a day's changes.
+const LOOKED_AT: usize = 64;
+
+/// A chunk in a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChunkPlace {
+    pub(super) block: u32,
+    pub(super) offset: u32,
+    /// The block's plain length.
+    pub(super) plain: u32,
+}
+
+/// A pack whose chunks can be looked up.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) id: HookedPack,
+    pub(super) pack: UsedPack,
+    footer: Arc<Footer>,
+    /// Numbers of its chunks, sorted by the ids' prefixes.
+    order: Vec<u32>,
+}
+
+impl Candidate {
+    /// Reads a pack's footer.
+    pub(super) async fn load(inner: &Inner, id: HookedPack, pack: UsedPack) -> Result<Self> {
+        let footer = inner.footers.whole(inner, &pack.entry).await?;
+        let mut order: Vec<u32> = (0..footer.chunks.len() as u32).collect();
+        order.sort_unstable_by_key(|n| footer.chunks.prefix(*n as usize));
+        Ok(Self { id, pack, footer, order })
+    }
+
+    /// Where a chunk of this id and length is, in a block that a snapshot uses.
+    pub(super) fn find(&self, id: &ChunkId, length: u32) -> Option<ChunkPlace> {
+        let wanted = prefix(id);
+        let chunks = &self.footer.chunks;
+        let first = self.order.partition_point(|n| chunks.prefix(*n as usize) < wanted);
+        for n in &self.order[first..] {
+            let (found, found_length) = chunks.get(*n as usize)?;
+            if prefix(&found) != wanted {
+                return None;
+            }
+            if found == *id && found_length == length {
+                return self.place(*n);
+            }
+        }
+        None
+    }
+
+    fn place(&self, chunk: u32) -> Option<ChunkPlace> {
+        let blocks = &self.footer.blocks;
+        let block = blocks.partition_point(|block| block.first_chunk <= chunk).checked_sub(1)?;
+        if self.pack.usage(block as u32) == Usage::Unused {
+            return None;
+        }
+        let info = blocks.get(block)?;
+        let lengths = (info.first_chunk..chunk).map(|n| self.footer.chunks.get(n as usize));
+        let offset = lengths.map(|chunk| chunk.map_or(0, |(_, length)| length)).sum();
+        Some(ChunkPlace { block: block as u32, offset, plain: info.plain })
+    }
+
+    /// Whether a block lies in the last quarter of the pack: the next pack may be
+    /// needed soon.
+    pub(super) fn is_near_its_end(&self, block: u32) -> bool {
+        block as usize >= self.footer.blocks.len() * 3 / 4
+    }
+
+    fn weight(&self) -> usize {
+        self.footer.weight() + self.order.len() * size_of::<u32>() + size_of::<Self>()
+    }
+}
+
+/// The candidates of all streams, the last hit first, within a bound in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    packs: VecDeque<Arc<Candidate>>,
+    bytes: usize,
+}
+
+impl Candidates {
+    /// Whether the pack is here; it counts as hit.
+    pub(super) fn hit(&mut self, id: HookedPack) -> bool {
+        let Some(at) = self.packs.iter().position(|pack| pack.id == id) else {
+            return false;
+        };
+        if let Some(pack) = self.packs.remove(at) {
+            self.packs.push_front(pack);
+        }
+        true
+    }
+
+    /// Adds a pack, and forgets those that were hit longest ago.
+    pub(super) fn add(&mut self, pack: Candidate) {
+        if self.hit(pack.id) {
+            return;
+        }
+        self.bytes += pack.weight();
+        self.packs.push_front(Arc::new(pack));
+        while self.bytes > CANDIDATE_BYTES && self.packs.len() > 1 {
+            let Some(oldest) = self.packs.pop_back() else { return };
+            self.bytes -= oldest.weight();
+        }
+    }
+
+    /// The packs that a segment is looked up in.
+    pub(super) fn latest(&self) -> Vec<Arc<Candidate>> {
+        self.packs.iter().take(LOOKED_AT).cloned().collect()
+    }
+}
