@@ -151,22 +151,16 @@ async fn a_condemned_pack_is_not_found_unless_it_was_pardoned() {
 /// Why no live head names packs that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
-    ByTheSameRun,
-    ByARunThatWasGivenUp,
-    ByARunThatIsAtWork,
-    ByAForgottenSnapshot,
-    ByAWrittenOffSnapshot,
+    SameRun,
+    GivenUp,
+    AtWork,
+    Forgotten,
+    WrittenOff,
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn packs_that_no_live_head_names_are_never_used() {
-    for left in [
-        Left::ByTheSameRun,
-        Left::ByARunThatWasGivenUp,
-        Left::ByARunThatIsAtWork,
-        Left::ByAForgottenSnapshot,
-        Left::ByAWrittenOffSnapshot,
-    ] {
+    for left in [Left::SameRun, Left::GivenUp, Left::AtWork, Left::Forgotten, Left::WrittenOff] {
         let store = Arc::new(MemoryStore::new());
         let repository = open(store.clone()).await.unwrap();
         let data = noise(1, SIZE);
@@ -178,19 +172,19 @@ async fn packs_that_no_live_head_names_are_never_used() {
         let (mut writer, mut n) = (Some(writer), 2);
         let dies = |writer: &mut Option<SnapshotWriter>| drop(writer.take());
         match left {
-            Left::ByTheSameRun => {
+            Left::SameRun => {
                 dies(&mut writer);
                 n = 1;
             }
-            Left::ByARunThatWasGivenUp => {
+            Left::GivenUp => {
                 dies(&mut writer);
                 let fence = Some(TombstoneReason::Inspect);
                 repository.resolve_run(SHOP, "run-1", day(1), fence).await.unwrap();
             }
-            Left::ByARunThatIsAtWork => {}
-            Left::ByAForgottenSnapshot | Left::ByAWrittenOffSnapshot => {
+            Left::AtWork => {}
+            Left::Forgotten | Left::WrittenOff => {
                 let snapshot = writer.take().unwrap().commit(commit_info()).await.unwrap();
-                if left == Left::ByAForgottenSnapshot {
+                if left == Left::Forgotten {
                     forget(&repository, &snapshot).await;
                 } else {
                     repository.write_off(snapshot.id(), "a block does not open").await.unwrap();
