@@ -88,13 +88,29 @@ async fn a_renamed_stream_and_another_series_with_the_same_data_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_state_that_came_back_is_found_after_a_mebibyte() {
+async fn an_older_state_that_came_back_is_found() {
     let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
     for day in 1..5 {
         run(&repository, SHOP, day, "a", &noise(u64::from(day), SIZE)).await;
     }
     let (new, _) = run(&repository, SHOP, 5, "a", &noise(1, SIZE)).await;
-    assert!(new < 2 * MIB, "{new} bytes");
+    assert!(new < LITTLE, "{new} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_streams_are_found_after_a_quarter_of_a_mebibyte() {
+    let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
+    let data = noise(1, SIZE / 8);
+    let tables: Vec<&[u8]> = data.chunks(50_000).collect();
+    for (day, series) in [(1, SHOP), (2, "copy")] {
+        let writer = begin_of(&repository, series, day).await;
+        let mut new = 0;
+        for (n, table) in tables.iter().enumerate() {
+            new += write(&writer, &format!("{series}/{n}"), table).await.unwrap();
+        }
+        assert!(day == 1 || new < MIB, "{new} bytes");
+        writer.commit(commit_info()).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,9 +135,9 @@ async fn nothing_is_read_while_the_predecessor_serves_and_little_where_nothing_i
     let before = faulty.counts();
     let writer = begin(&repository, 3).await.unwrap();
     let mut data = noise(1, SIZE);
-    data.splice(SIZE / 2..SIZE / 2, noise(3, 150_000));
+    data.splice(SIZE / 2..SIZE / 2, noise(3, 100_000));
     write(&writer, "a", &data).await.unwrap();
-    write(&writer, "small", &noise(4, 200_000)).await.unwrap();
+    write(&writer, "small", &noise(4, 100_000)).await.unwrap();
     let served = faulty.counts();
     // The place of this run's head, and its decisions twice; the predecessor's head,
     // its decisions, and whether it was written off.

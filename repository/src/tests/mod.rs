@@ -5,6 +5,7 @@ mod collecting;
 mod concurrent;
 mod crash;
 mod damage;
+mod days;
 mod deduplication;
 mod finding;
 mod fixture;

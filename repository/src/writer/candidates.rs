@@ -15,8 +15,14 @@ use crate::tables::{Usage, UsedPack};
 /// Bytes of packs' chunks that are kept: some twenty packs of a dump.
 pub(super) const CANDIDATE_BYTES: usize = 4 * 1024 * 1024;
 /// Packs that a segment is looked up in, the last hit first: all that are kept where
-/// they are large, and two months' where each is a day's changes.
-const LOOKED_AT: usize = 64;
+/// they are large, and of many months where each is a day's changes.
+const LOOKED_AT: usize = 256;
+
+/// Packs that are fetched for each segment in the mean.
+const FETCHED_A_SEGMENT: usize = 8;
+/// Packs that are fetched for one segment at most, where few were before: what has
+/// changed in two months is scattered over as many packs, a day each.
+const FETCHED_AT_ONCE: usize = 64;
 
 /// A chunk in a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +97,8 @@ impl Candidate {
 pub(super) struct Candidates {
     packs: VecDeque<Arc<Candidate>>,
     bytes: usize,
+    /// Packs that were fetched lately: as many fewer may be now.
+    fetched: usize,
 }
 
 impl Candidates {
@@ -103,6 +111,14 @@ impl Candidates {
             self.packs.push_front(pack);
         }
         true
+    }
+
+    /// How many of the packs that a segment wants may be fetched.
+    pub(super) fn allow(&mut self, wanted: usize) -> usize {
+        self.fetched = self.fetched.saturating_sub(FETCHED_A_SEGMENT);
+        let allowed = wanted.min(FETCHED_AT_ONCE - self.fetched);
+        self.fetched += allowed;
+        allowed
     }
 
     /// Adds a pack, and forgets those that were hit longest ago.

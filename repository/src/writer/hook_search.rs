@@ -1,9 +1,10 @@
 //! The second way to find known chunks, where no predecessor serves: a segment is
-//! looked up as a whole in the packs that its hooks lead to. These are packs of the
-//! run itself, and packs in the tables of live heads, read after W2
-//! (`docs/adr/0037-repository-finding-chunks.md`).
+//! looked up as a whole in the packs that hooks in it and in some segments behind it
+//! lead to, and in those around it. These are packs of the run itself, and packs in the
+//! tables of live heads, read after W2 (`docs/adr/0037-repository-finding-chunks.md`).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
@@ -12,6 +13,7 @@ use tokio::sync::OnceCell;
 use super::block::BlockAddress;
 use super::candidates::{Candidate, Candidates};
 use super::hook_table::{HookTable, HookedPack};
+use super::other_series::HEADS_OF_A_SERIES;
 use super::predecessors::MAX_PREDECESSORS;
 use super::shared::Shared;
 use crate::hooks::prefix;
@@ -21,10 +23,17 @@ use crate::snapshot::Snapshot;
 use crate::tables::UsedPack;
 use crate::{Error, Result};
 
-/// Packs that are fetched for one segment at most, those with most hooks in it.
-const FETCHED_A_SEGMENT: usize = 8;
-/// Heads that are read at the same time, each of a mebibyte at most.
-pub(super) const HEADS_AT_ONCE: usize = 4;
+/// So much of a run that nothing knew makes it worth while to read hooks.
+const MISSES_BEFORE_HOOKS: u64 = 256 * 1024;
+/// Small packs that are fetched when heads are read. Of an older state each of many
+/// days' packs may have a few chunks, of which none is a hook.
+const SMALL_PACKS: usize = 128;
+/// Footers that are read at the same time.
+const FOOTERS_AT_ONCE: usize = 4;
+/// Other series whose heads are read at the same time.
+const SERIES_AT_ONCE: usize = 2;
+/// Their heads, each of a mebibyte at most.
+pub(super) const HEADS_AT_ONCE: usize = SERIES_AT_ONCE * HEADS_OF_A_SERIES;
 
 /// Hooks, and the packs that they have led to. Nothing is read before a stream asks.
 #[derive(Debug, Default)]
@@ -32,6 +41,8 @@ pub(super) struct HookSearch {
     table: Mutex<HookTable>,
     candidates: Mutex<Candidates>,
     heads: OnceCell<()>,
+    /// Bytes of all streams that nothing knew, until heads were read.
+    missed: AtomicU64,
 }
 
 impl HookSearch {
@@ -40,42 +51,64 @@ impl HookSearch {
         shared.lock(&self.table).add_own(pack, hooks);
     }
 
-    /// The packs in which the chunks of a segment that are not known otherwise are
-    /// looked up. `read` lets heads be read, the first time.
-    pub(super) async fn candidates(
+    /// Follows the hooks among chunks that are not known otherwise, `missed` bytes of
+    /// which nobody has asked for before, and looks into the packs of the table that
+    /// are `around` them. Reads heads once so much was missed.
+    pub(super) async fn follow(
         &self,
         shared: &Arc<Shared>,
+        missed: u64,
         missing: &[ChunkId],
-        read: bool,
-    ) -> Result<Vec<Arc<Candidate>>> {
-        if missing.is_empty() {
-            return Ok(Vec::new());
+        around: &[u32],
+    ) -> Result<()> {
+        let missed = missed + self.missed.fetch_add(missed, Ordering::Relaxed);
+        if missed >= MISSES_BEFORE_HOOKS {
+            let read = async {
+                self.read_heads(shared).await;
+                let small = shared.lock(&self.table).small_packs(SMALL_PACKS);
+                self.fetch_all(shared, small).await;
+            };
+            shared.unless_stopped(self.heads.get_or_init(|| read)).await?;
         }
-        if read {
-            let load = self.read_heads(shared);
-            shared.unless_stopped(self.heads.get_or_init(|| load)).await?;
-        }
-        for pack in self.wanted(shared, missing) {
-            shared.unless_stopped(self.fetch(shared, pack)).await?;
-        }
-        Ok(shared.lock(&self.candidates).latest())
+        let wanted = self.wanted(shared, missing, around);
+        shared.unless_stopped(self.fetch_all(shared, wanted)).await
     }
 
-    /// Packs that have hooks among these chunks and were not fetched, best last, so
-    /// that it is the first to be looked at.
-    fn wanted(&self, shared: &Shared, missing: &[ChunkId]) -> Vec<HookedPack> {
+    /// The packs in which a segment is looked up.
+    pub(super) fn hooked(&self, shared: &Shared, missing: &[ChunkId]) -> Hooked {
+        let none = missing.is_empty();
+        Hooked::new(if none { Vec::new() } else { shared.lock(&self.candidates).latest() })
+    }
+
+    /// Packs that have hooks among these chunks, or chunks around them, and were not
+    /// fetched; best last, so that it is the first to be looked at.
+    fn wanted(&self, shared: &Shared, missing: &[ChunkId], around: &[u32]) -> Vec<HookedPack> {
         let mut hooks: HashMap<HookedPack, usize> = HashMap::new();
+        let around: Vec<PartName> = {
+            let packs = shared.lock(&shared.packs);
+            around.iter().filter_map(|pack| packs.name(*pack).cloned()).collect()
+        };
         let table = shared.lock(&self.table);
+        // What has changed since an older state was stored in the middle of what has
+        // not, and among few chunks there is seldom a hook to a large pack.
+        for pack in around.iter().filter_map(|name| table.index(name)) {
+            *hooks.entry(HookedPack::Foreign(pack)).or_default() += 1;
+        }
         for pack in missing.iter().filter_map(|id| table.find(prefix(id))) {
             *hooks.entry(pack).or_default() += 1;
         }
         drop(table);
-        let mut packs: Vec<(HookedPack, usize)> = hooks.into_iter().collect();
-        packs.sort_unstable_by_key(|(_, n)| std::cmp::Reverse(*n));
-        packs.truncate(FETCHED_A_SEGMENT);
         let mut candidates = shared.lock(&self.candidates);
-        let packs = packs.into_iter().rev().map(|(pack, _)| pack);
-        packs.filter(|pack| !candidates.hit(*pack)).collect()
+        let mut packs: Vec<(HookedPack, usize)> = hooks.into_iter().collect();
+        packs.sort_unstable_by_key(|(_, n)| *n);
+        packs.retain(|(pack, _)| !candidates.hit(*pack));
+        packs.drain(..packs.len() - candidates.allow(packs.len()));
+        packs.into_iter().map(|(pack, _)| pack).collect()
+    }
+
+    async fn fetch_all(&self, shared: &Shared, packs: Vec<HookedPack>) {
+        let fetch = |pack| self.fetch(shared, pack);
+        futures::stream::iter(packs).map(fetch).buffered(FOOTERS_AT_ONCE).collect().await
     }
 
     /// Fetches a pack's chunks. One that cannot be had is not asked for again.
@@ -115,8 +148,7 @@ impl HookSearch {
         }
     }
 
-    /// Reads the hooks of the newest heads of the series, then of other series'
-    /// newest. No backup fails for what cannot be read here.
+    /// Reads the hooks of the newest heads of the series, then of other series. No backup fails for what cannot be read here.
     async fn read_heads(&self, shared: &Arc<Shared>) {
         for n in 0..MAX_PREDECESSORS {
             let Some(snapshot) = shared.predecessors.nth(n, shared).await else { break };
@@ -128,10 +160,10 @@ impl HookSearch {
             Err(error) => return shared.pass_over(&error, "other series"),
         };
         let read = |ids| repository.newest_of(ids);
-        let mut heads = futures::stream::iter(others).map(read).buffered(HEADS_AT_ONCE);
-        while let Some((snapshot, unread)) = heads.next().await {
+        let mut heads = futures::stream::iter(others).map(read).buffered(SERIES_AT_ONCE);
+        while let Some((read, unread)) = heads.next().await {
             unread.iter().for_each(|(id, error)| shared.pass_over(error, id.as_str()));
-            if let Some(snapshot) = snapshot {
+            for snapshot in read {
                 self.add_head(shared, &snapshot).await;
             }
         }
@@ -187,7 +219,7 @@ pub(super) struct Hooked {
 }
 
 impl Hooked {
-    pub(super) fn new(packs: Vec<Arc<Candidate>>) -> Self {
+    fn new(packs: Vec<Arc<Candidate>>) -> Self {
         Self { packs, hit: HashMap::new() }
     }
 

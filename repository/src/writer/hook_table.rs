@@ -12,8 +12,10 @@ use crate::tables::UsedPack;
 const MAX_PACKS: usize = 64 * 1024;
 /// Room for packs is made in such steps: doubling would take twice what is needed.
 const STEP: usize = 1024;
-/// Hooks to them: 14 heads full of them.
-const MAX_FOREIGN: usize = 14 * MAX_HOOKS;
+/// A pack is small with so many bytes of ids and lengths: some 450 chunks.
+const SMALL_CHUNK_TABLE_BYTES: u32 = 8 * 1024;
+/// Hooks to them: 12 heads full of them.
+const MAX_FOREIGN: usize = 12 * MAX_HOOKS;
 /// What an entry of a map of hooks takes while the map grows.
 const HOOK_BYTES: usize = 32;
 /// The most that the hooks take, in bytes. The packs that they lead to take 380 bytes
@@ -92,6 +94,15 @@ impl HookTable {
     /// A pack of another session.
     pub(super) fn pack(&self, index: u32) -> Option<&UsedPack> {
         self.packs.get(index as usize)
+    }
+
+    /// The first small packs of other sessions, `most` of them.
+    pub(super) fn small_packs(&self, most: usize) -> Vec<HookedPack> {
+        let packs = (0..).zip(&self.packs);
+        let small = packs.filter(|(_, pack)| {
+            pack.is_used() && pack.entry.chunk_table_bytes <= SMALL_CHUNK_TABLE_BYTES
+        });
+        small.take(most).map(|(index, _)| HookedPack::Foreign(index)).collect()
     }
 
     /// The index of a pack of another session.

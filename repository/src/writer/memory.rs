@@ -8,6 +8,7 @@ use super::hook_table::HOOKS_BYTES;
 use super::meta::META_BYTES;
 use super::packer::PACKS_UNDER_WAY;
 use super::recent::RECENT_CHUNKS;
+use super::segments::SEGMENTS_HELD;
 use super::stream::{INLINE_BYTES, SEGMENT_BYTES};
 use super::walker::{BATCH_CHUNKS, BATCHES_AHEAD, Expected};
 use super::workers::{JOBS_PER_WORKER, SEAL_JOB_BYTES};
@@ -31,7 +32,7 @@ pub(super) fn segments_ahead(workers: usize) -> usize {
 
 /// Segments of all streams together, besides one for each.
 pub(super) fn segments_of_all(workers: usize) -> usize {
-    2 * workers + 2
+    2 * workers + 4
 }
 
 /// The most that a writer with so many worker threads and open streams holds,
@@ -52,7 +53,8 @@ pub fn writer_memory_bytes(workers: u32, streams: u32) -> u64 {
     let window = (AHEAD_CHUNKS + BEHIND_CHUNKS + BATCH_CHUNKS * BATCHES_AHEAD) as u64 * expected;
     let sample = 2 * SAMPLED_CHUNKS as u64 * MAP_ENTRY_BYTES;
     // Small segments that no worker is asked for.
-    let small = 2 * segments_ahead(workers as usize) as u64 * INLINE_BYTES as u64;
+    let small = 2 * segments_ahead(workers as usize) + SEGMENTS_HELD;
+    let small = small as u64 * INLINE_BYTES as u64;
     // Buffer, a segment of its own, an open and some closed blocks, its search.
     let stream = 2 * segment + small + SEAL_JOB_BYTES as u64 + window + sample;
     let recent = 2 * RECENT_CHUNKS as u64 * (64 + MAP_ENTRY_BYTES);

@@ -25,6 +25,7 @@ mod packer;
 mod predecessors;
 mod recent;
 mod recipe_builder;
+mod segments;
 mod shared;
 mod stream;
 mod walker;

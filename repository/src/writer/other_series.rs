@@ -10,8 +10,10 @@ use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
-/// Other series of which the newest head is read, those first that ran last.
+/// Other series of which the newest heads are read, those first that ran last.
 const MAX_SERIES: usize = 32;
+/// Heads that are read of each: the newest may be a night's that took only a part.
+pub(super) const HEADS_OF_A_SERIES: usize = 2;
 /// Names of a series that are tried for it: among them are tombstones.
 const MAX_TRIED: usize = 4;
 
@@ -39,20 +41,22 @@ impl Repository {
         Ok(series)
     }
 
-    /// The first of these snapshots that can be read and was neither let go nor
-    /// written off, and what could not be read before it.
+    /// The first of these snapshots that can be read and were neither let go nor
+    /// written off, and what could not be read among them.
     pub(crate) async fn newest_of(
         &self,
         ids: VecDeque<SnapshotId>,
-    ) -> (Option<Snapshot>, Vec<(SnapshotId, Error)>) {
-        let mut unread = Vec::new();
+    ) -> (Vec<Snapshot>, Vec<(SnapshotId, Error)>) {
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
         for id in ids {
             match self.snapshot(&id).await {
-                Ok(None) => {}
-                Ok(found) => return (found, unread),
+                Ok(found) => read.extend(found),
                 Err(error) => unread.push((id, error)),
             }
+            if read.len() == HEADS_OF_A_SERIES {
+                break;
+            }
         }
-        (None, unread)
+        (read, unread)
     }
 }

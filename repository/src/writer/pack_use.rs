@@ -52,6 +52,11 @@ impl PackUses {
         }
     }
 
+    /// The name of a pack in the table.
+    pub(super) fn name(&self, index: u32) -> Option<&PartName> {
+        self.packs.get(index as usize).map(|(name, _)| name)
+    }
+
     /// The place in the table of a pack that is in it.
     pub(super) fn index(&self, name: &PartName) -> Option<u32> {
         self.by_name.get(name).copied()

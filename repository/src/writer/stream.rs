@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::block::{BlockAddress, OpenBlock};
 use super::finder::Finder;
 use super::finished::{FinishedStream, settle, store};
 use super::hook_search::Hooked;
 use super::recipe_builder::{RecipeBuilder, Source};
+use super::segments::{Chunk, Known, LookedUp, Pending, SEGMENTS_HELD};
 use super::shared::Shared;
 use super::workers::{Job, SEAL_JOB_BYTES, identified};
 use crate::Result;
@@ -29,8 +30,6 @@ const DIRECT_BYTES: usize = 128 * 1024;
 pub(super) const INLINE_BYTES: usize = 96 * 1024;
 /// Share of a stream that may be stored again to keep blocks well used.
 const REWRITE_PERCENT: u64 = 5;
-/// So much of a stream that nothing knew makes it worth while to read hooks.
-const MISSES_BEFORE_HOOKS: u64 = 1024 * 1024;
 
 /// What became of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +53,7 @@ pub struct StreamWriter {
     cutting: Cutting,
     buffer: BytesMut,
     pending: VecDeque<Pending>,
+    held: VecDeque<LookedUp>,
     finder: Option<Finder>,
     block: OpenBlock,
     closed: Vec<OpenBlock>,
@@ -63,26 +63,6 @@ pub struct StreamWriter {
     length: u64,
     new: u64,
     rewritten: u64,
-    /// Bytes that nothing knew.
-    missed: u64,
-}
-
-/// A segment whose chunks are being identified.
-#[derive(Debug)]
-struct Pending {
-    segment: Bytes,
-    lengths: Vec<u32>,
-    ids: oneshot::Receiver<Vec<ChunkId>>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// What the predecessor says of a chunk.
-#[derive(Clone, Copy, Debug)]
-enum Known {
-    At(BlockAddress, u32),
-    /// It is known, and stored again since little else of its block is used.
-    Again,
-    No,
 }
 
 impl StreamWriter {
@@ -96,6 +76,7 @@ impl StreamWriter {
             cutting,
             buffer: BytesMut::new(),
             pending: VecDeque::new(),
+            held: VecDeque::new(),
             finder,
             block: OpenBlock::default(),
             closed: Vec::new(),
@@ -105,7 +86,6 @@ impl StreamWriter {
             length: 0,
             new: 0,
             rewritten: 0,
-            missed: 0,
         }
     }
 
@@ -170,6 +150,9 @@ impl StreamWriter {
             self.cut(true).await?;
         }
         while !self.pending.is_empty() {
+            self.look_up_next().await?;
+        }
+        while !self.held.is_empty() {
             self.place_next().await?;
         }
         self.close_last_block();
@@ -217,7 +200,7 @@ impl StreamWriter {
         let (reply, ids) = oneshot::channel();
         if segment.len() <= INLINE_BYTES {
             let _ = reply.send(identified(&self.shared, &segment, &lengths));
-            self.pending.push_back(Pending { segment, lengths, ids, _permit: None });
+            self.pending.push_back(Pending { segment, lengths, ids, permit: None });
             return self.place_beyond_depth().await;
         }
         let permit = loop {
@@ -225,27 +208,29 @@ impl StreamWriter {
                 Ok(permit) => break Some(permit),
                 // Each stream may have one of its own, else streams that wait for
                 // each other's would wait for ever.
-                Err(_) if self.pending.is_empty() => break None,
-                Err(_) => self.place_next().await?,
+                Err(_) if !self.held.is_empty() => self.place_next().await?,
+                Err(_) if !self.pending.is_empty() => self.look_up_next().await?,
+                Err(_) => break None,
             }
         };
         let job = Job::Hash { segment: segment.clone(), lengths: lengths.clone(), reply };
         self.shared.submit(job).await?;
-        self.pending.push_back(Pending { segment, lengths, ids, _permit: permit });
+        self.pending.push_back(Pending { segment, lengths, ids, permit });
         self.place_beyond_depth().await
     }
 
     /// Large segments and the small ones between them: as many of each may be ahead.
     async fn place_beyond_depth(&mut self) -> Result<()> {
         while self.pending.len() > 2 * self.shared.depth {
-            self.place_next().await?;
+            self.look_up_next().await?;
         }
         Ok(())
     }
 
-    /// Looks up the chunks of the oldest segment and gives each its place.
-    async fn place_next(&mut self) -> Result<()> {
-        let Some(Pending { segment, lengths, ids, _permit }) = self.pending.pop_front() else {
+    /// Looks up the chunks of the oldest segment in the predecessor, and follows the
+    /// hooks among those that it does not have.
+    async fn look_up_next(&mut self) -> Result<()> {
+        let Some(Pending { segment, lengths, ids, permit }) = self.pending.pop_front() else {
             return Ok(());
         };
         let shared = Arc::clone(&self.shared);
@@ -253,17 +238,53 @@ impl StreamWriter {
         if let Some(finder) = &mut self.finder {
             shared.unless_stopped(finder.refill(&shared)).await?;
         }
-        let known: Vec<Known> = ids
-            .iter()
-            .zip(&lengths)
-            .map(|(id, length)| self.find_in_predecessor(id, *length))
+        let chunks: Vec<Chunk> = ids
+            .into_iter()
+            .zip(lengths)
+            .map(|(id, length)| Chunk { id, length, known: self.find_in_predecessor(&id, length) })
             .collect();
-        let mut hooked = self.ask_hooks(&ids, &known, segment.len()).await?;
+        let (missing, missed) = self.missing(&chunks);
+        let looked_up = LookedUp { segment, chunks, missing, _permit: permit };
+        if looked_up.missing.is_empty() {
+            self.held.push_back(looked_up);
+        } else {
+            let around: Vec<u32> = looked_up.surroundings().collect();
+            self.held.push_back(looked_up);
+            let missing = self.held.iter().flat_map(|held| &held.missing);
+            let missing: Vec<ChunkId> = missing.copied().collect();
+            shared.hooks.follow(&shared, missed, &missing, &around).await?;
+        }
+        // Nothing is waited for where nothing is missing.
+        while self.held.len() > SEGMENTS_HELD
+            || self.held.front().is_some_and(|held| held.missing.is_empty())
+        {
+            self.place_next().await?;
+        }
+        Ok(())
+    }
+
+    /// The chunks that nothing knows so far, and their bytes.
+    fn missing(&self, chunks: &[Chunk]) -> (Vec<ChunkId>, u64) {
+        let recent = self.shared.lock(&self.shared.recent);
+        let unknown =
+            |chunk: &&Chunk| matches!(chunk.known, Known::No) && recent.find(&chunk.id).is_none();
+        let unknown = chunks.iter().filter(unknown);
+        let bytes = unknown.clone().map(|chunk| u64::from(chunk.length)).sum();
+        (unknown.map(|chunk| chunk.id).collect(), bytes)
+    }
+
+    /// Gives each chunk of the oldest segment that was looked up its place.
+    async fn place_next(&mut self) -> Result<()> {
+        let Some(LookedUp { segment, chunks, missing, _permit }) = self.held.pop_front() else {
+            return Ok(());
+        };
+        let shared = Arc::clone(&self.shared);
+        let mut hooked = shared.hooks.hooked(&shared, &missing);
         let mut rest = &segment[..];
-        for ((id, length), known) in ids.iter().zip(lengths).zip(known) {
+        for Chunk { id, length, known } in chunks {
             let (chunk, behind) = rest.split_at(length as usize);
             rest = behind;
-            self.place(id, chunk, known, &mut hooked);
+            self.place(&id, chunk, known, &mut hooked);
         }
         shared.unless_stopped(shared.hooks.fetch_next(&shared, &hooked)).await?;
         self.seal_closed_when_many().await?;
@@ -271,24 +292,6 @@ impl StreamWriter {
             self.segments.push(store(&shared, coded).await?);
         }
         Ok(())
-    }
-
-    /// The packs in which hooks say that chunks of this segment are.
-    async fn ask_hooks(&self, ids: &[ChunkId], known: &[Known], bytes: usize) -> Result<Hooked> {
-        let shared = &self.shared;
-        let missing: Vec<ChunkId> = {
-            let recent = shared.lock(&shared.recent);
-            let unknown = |(id, known): (&ChunkId, &Known)| {
-                (matches!(known, Known::No) && recent.find(id).is_none()).then_some(*id)
-            };
-            ids.iter().zip(known).filter_map(unknown).collect()
-        };
-        // Small streams are stored sooner than hooks are read for them.
-        let read = match &self.finder {
-            None => bytes >= SEGMENT_BYTES / 2,
-            Some(_) => self.missed >= MISSES_BEFORE_HOOKS,
-        };
-        Ok(Hooked::new(shared.hooks.candidates(shared, &missing, read).await?))
     }
 
     fn place(&mut self, id: &ChunkId, chunk: &[u8], known: Known, hooked: &mut Hooked) {
@@ -318,9 +321,6 @@ impl StreamWriter {
         let offset = self.block.push(*id, chunk);
         self.builder.push(Source::Slot(Arc::clone(&self.block.slot)), offset, length);
         self.new += u64::from(length);
-        if matches!(known, Known::No) {
-            self.missed += u64::from(length);
-        }
         shared.totals.add_new(u64::from(length));
     }
 
