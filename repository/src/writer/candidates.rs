@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::hook_table::HookedPack;
+use super::prefix_filter::{FILTER_BYTES, PrefixFilter};
 use crate::Result;
 use crate::hooks::prefix;
 use crate::keyring::ChunkId;
@@ -12,7 +13,7 @@ use crate::pack::Footer;
 use crate::repository::Inner;
 use crate::tables::{Usage, UsedPack};
 
-/// Bytes of packs' chunks that are kept: some twenty packs of a dump.
+/// Bytes of packs' chunks that are kept, with their filter: some seventy packs of a dump.
 pub(super) const CANDIDATE_BYTES: usize = 4 * 1024 * 1024;
 /// Packs that a segment is looked up in, the last hit first: all that are kept where
 /// they are large, and of many months where each is a day's changes.
@@ -23,6 +24,9 @@ const FETCHED_A_SEGMENT: usize = 8;
 /// Packs that are fetched for one segment at most, where few were before: what has
 /// changed in two months is scattered over as many packs, a day each.
 const FETCHED_AT_ONCE: usize = 64;
+
+/// The filter is made anew when so many packs that are in it were forgotten.
+const FORGOTTEN_IN_FILTER: usize = 16;
 
 /// A chunk in a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,10 @@ impl Candidate {
         block as usize >= self.footer.blocks.len() * 3 / 4
     }
 
+    fn prefixes(&self) -> impl Iterator<Item = u64> {
+        self.order.iter().map(|n| self.footer.chunks.prefix(*n as usize))
+    }
+
     fn weight(&self) -> usize {
         self.footer.weight() + self.order.len() * size_of::<u32>() + size_of::<Self>()
     }
@@ -97,6 +105,10 @@ impl Candidate {
 pub(super) struct Candidates {
     packs: VecDeque<Arc<Candidate>>,
     bytes: usize,
+    /// Of all of them, and of some that were forgotten.
+    filter: PrefixFilter,
+    /// How many were forgotten that are in the filter still.
+    forgotten: usize,
     /// Packs that were fetched lately: as many fewer may be now.
     fetched: usize,
 }
@@ -127,15 +139,26 @@ impl Candidates {
             return;
         }
         self.bytes += pack.weight();
+        pack.prefixes().for_each(|prefix| self.filter.add(prefix));
         self.packs.push_front(Arc::new(pack));
-        while self.bytes > CANDIDATE_BYTES && self.packs.len() > 1 {
+        while self.bytes + FILTER_BYTES > CANDIDATE_BYTES && self.packs.len() > 1 {
             let Some(oldest) = self.packs.pop_back() else { return };
             self.bytes -= oldest.weight();
+            self.forgotten += 1;
+        }
+        if self.forgotten >= FORGOTTEN_IN_FILTER {
+            self.forgotten = 0;
+            self.filter.clear();
+            let prefixes = self.packs.iter().flat_map(|pack| pack.prefixes());
+            prefixes.for_each(|prefix| self.filter.add(prefix));
         }
     }
 
-    /// The packs that a segment is looked up in.
-    pub(super) fn latest(&self) -> Vec<Arc<Candidate>> {
-        self.packs.iter().take(LOOKED_AT).cloned().collect()
+    /// Those of these chunks that may be in a pack, and the packs to look into.
+    pub(super) fn look(&self, chunks: &[ChunkId]) -> (Vec<ChunkId>, Vec<Arc<Candidate>>) {
+        let may_be_known = |id: &&ChunkId| self.filter.may_have(prefix(*id));
+        let chunks: Vec<ChunkId> = chunks.iter().filter(may_be_known).copied().collect();
+        let packs = if chunks.is_empty() { 0 } else { LOOKED_AT };
+        (chunks, self.packs.iter().take(packs).cloned().collect())
     }
 }

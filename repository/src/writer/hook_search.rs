@@ -76,8 +76,9 @@ impl HookSearch {
 
     /// The packs in which a segment is looked up.
     pub(super) fn hooked(&self, shared: &Shared, missing: &[ChunkId]) -> Hooked {
-        let none = missing.is_empty();
-        Hooked::new(if none { Vec::new() } else { shared.lock(&self.candidates).latest() })
+        let (mut chunks, packs) = shared.lock(&self.candidates).look(missing);
+        chunks.sort_unstable();
+        Hooked { chunks, packs, hit: HashMap::new() }
     }
 
     /// Packs that have hooks among these chunks, or chunks around them, and were not
@@ -213,16 +214,14 @@ impl HookSearch {
 /// The packs in which one segment is looked up.
 #[derive(Debug)]
 pub(super) struct Hooked {
+    /// Chunks of it that they may have, sorted.
+    chunks: Vec<ChunkId>,
     packs: Vec<Arc<Candidate>>,
     /// Those that had a chunk, and whether it was near their end.
     hit: HashMap<HookedPack, (PartName, bool)>,
 }
 
 impl Hooked {
-    fn new(packs: Vec<Arc<Candidate>>) -> Self {
-        Self { packs, hit: HashMap::new() }
-    }
-
     /// Where a chunk is; its pack then stands in the table of packs.
     pub(super) fn find(
         &mut self,
@@ -230,6 +229,7 @@ impl Hooked {
         id: &ChunkId,
         length: u32,
     ) -> Option<(BlockAddress, u32)> {
+        self.chunks.binary_search(id).ok()?;
         let find = |(at, pack): (usize, &Arc<Candidate>)| Some((at, pack.find(id, length)?));
         let (at, place) = self.packs.iter().enumerate().find_map(find)?;
         // The next chunk most likely stands in the same pack.

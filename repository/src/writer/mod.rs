@@ -23,6 +23,7 @@ mod other_series;
 mod pack_use;
 mod packer;
 mod predecessors;
+mod prefix_filter;
 mod recent;
 mod recipe_builder;
 mod segments;
