@@ -29,6 +29,8 @@ mod recipe_builder;
 mod segments;
 mod shared;
 mod stream;
+#[cfg(test)]
+mod tebibyte;
 mod walker;
 mod workers;
 
