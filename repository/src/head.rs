@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::Salt;
+use crate::keyring::DigestKey;
 use crate::moves::{Move, encode_moves, parse_moves};
 use crate::names::{MAX_SESSION_BYTES, MAX_STREAM_NAME_BYTES, PartName, SnapshotId};
 use crate::piece::Place;
@@ -30,6 +31,7 @@ const SECTION_PACKS: u64 = 4;
 const SECTION_STREAMS: u64 = 5;
 const SECTION_REPORT: u64 = 6;
 const SECTION_MOVES: u64 = 7;
+const SECTION_DIGEST_KEY: u64 = 8;
 /// Optional: a reader that does not know hooks needs none.
 const SECTION_HOOKS: u64 = 64;
 /// Unknown sections from here on may be skipped.
@@ -60,6 +62,9 @@ pub struct About {
     /// The snapshot whose chunks were known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<PredecessorRef>,
+    /// The snapshot that it is a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<CopiedFrom>,
     /// When the attempt began.
     pub start_time: Timestamp,
     /// When it was committed.
@@ -81,6 +86,16 @@ pub struct PredecessorRef {
     pub id: String,
     /// SHA-256 of its stored head, as hexadecimal digits.
     pub digest: String,
+}
+
+/// The snapshot, in another repository, that one is a copy of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopiedFrom {
+    /// The repository's id, as hexadecimal digits.
+    pub repository_id: String,
+    /// The snapshot's id there.
+    pub snapshot: String,
 }
 
 /// Why an attempt was given up.
@@ -141,6 +156,8 @@ pub(crate) struct Head {
     pub(crate) moves: Vec<Move>,
     /// Coded, empty where there are none.
     pub(crate) hooks: Vec<u8>,
+    /// What the streams' digests are keyed with, where it is another repository's key.
+    pub(crate) digest_key: Option<DigestKey>,
 }
 
 /// What stands in a snapshot's place.
@@ -204,6 +221,9 @@ impl Head {
             let moves = encode_moves(&self.moves, |pack| self.session_index(pack))?;
             put_section(&mut out, SECTION_MOVES, &moves);
         }
+        if let Some(key) = &self.digest_key {
+            put_section(&mut out, SECTION_DIGEST_KEY, key.bytes());
+        }
         if !self.hooks.is_empty() {
             put_section(&mut out, SECTION_HOOKS, &self.hooks);
         }
@@ -252,7 +272,12 @@ impl HeadObject {
                     parse_sessions(section(SECTION_SESSIONS)?).map_err(|error| damaged(&error))?;
                 let moves = sections.iter().find(|(tag, _)| *tag == SECTION_MOVES);
                 let moves = moves.map(|(_, section)| parse_moves(section, &sessions));
+                let digest_key = sections.iter().find(|(tag, _)| *tag == SECTION_DIGEST_KEY);
+                let digest_key = digest_key.map(|(_, section)| {
+                    DigestKey::parse(section).ok_or_else(|| damaged(&"a key has another length"))
+                });
                 let head = Head {
+                    digest_key: digest_key.transpose()?,
                     moves: moves.transpose().map_err(|error| damaged(&error))?.unwrap_or_default(),
                     metas: parse_metas(section(SECTION_META)?, &sessions)
                         .map_err(|error| damaged(&error))?,
@@ -294,7 +319,7 @@ fn parse_sections<'a>(name: &str, bytes: &'a [u8]) -> Result<Vec<(u64, &'a [u8])
             return Err(damaged(Malformed("sections are not in order")));
         }
         before = tag;
-        if (SECTION_ABOUT..=SECTION_MOVES).contains(&tag) || tag == SECTION_HOOKS {
+        if (SECTION_ABOUT..=SECTION_DIGEST_KEY).contains(&tag) || tag == SECTION_HOOKS {
             sections.push((tag, content));
         } else if tag < FIRST_OPTIONAL_SECTION {
             return Err(Error::VersionUnsupported(format!(
@@ -379,6 +404,7 @@ mod tests {
                 made_by: MadeBy::Schedule,
                 sequence: 1,
                 predecessor: None,
+                copied_from: Some(CopiedFrom { repository_id: "00".into(), snapshot: "s".into() }),
                 start_time: time,
                 commit_time: time,
                 bytes: dbbackup_contract::ByteCounts::default(),
@@ -403,6 +429,7 @@ mod tests {
                 carried: [0, 8].into_iter().collect(),
             }],
             hooks: vec![0],
+            digest_key: DigestKey::parse(&[6; 32]),
         }
     }
 

@@ -53,7 +53,34 @@ pub(crate) struct Keyring {
     chunk_id: hmac::Key,
     names: hmac::Key,
     config: hmac::Key,
-    stream_digest: Zeroizing<[u8; KEY_BYTES]>,
+    stream_digest: DigestKey,
+}
+
+/// What digests of streams are keyed with.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct DigestKey(Zeroizing<[u8; KEY_BYTES]>);
+
+impl fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl DigestKey {
+    /// A key of so many bytes; `None` for any other number of them.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|bytes| Self(Zeroizing::new(bytes)))
+    }
+
+    /// As the head of a copy holds it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0[..]
+    }
+
+    /// A stream's digest, to be fed.
+    pub(crate) fn hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.0)
+    }
 }
 
 impl fmt::Debug for Keyring {
@@ -89,7 +116,7 @@ impl Keyring {
             chunk_id: mac("chunk-id")?,
             names: mac("names")?,
             config: mac("config")?,
-            stream_digest: of("stream-digest")?,
+            stream_digest: DigestKey(of("stream-digest")?),
             master,
             repository,
             cipher,
@@ -128,9 +155,9 @@ impl Keyring {
         mac(&self.config, &[name.as_bytes(), &[0], content])
     }
 
-    /// A stream's digest, to be fed.
-    pub(crate) fn stream_hasher(&self) -> blake3::Hasher {
-        blake3::Hasher::new_keyed(&self.stream_digest)
+    /// What digests of streams are keyed with, but those of copies.
+    pub(crate) fn stream_digest(&self) -> &DigestKey {
+        &self.stream_digest
     }
 
     /// The key of the object with these random bytes.
@@ -201,7 +228,7 @@ mod tests {
     #[test]
     fn derived_keys_are_golden() {
         let keys = Keyring::for_tests();
-        let digest = keys.stream_hasher().update(b"abc").finalize();
+        let digest = keys.stream_digest().hasher().update(b"abc").finalize();
         let seen = [
             HEXLOWER.encode(&keys.chunk_id(b"abc")),
             HEXLOWER.encode(&keys.name_mac("run", b"abc")),

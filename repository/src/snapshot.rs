@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use crate::block_set::BlockSet;
 use crate::head::{About, Head, HeadObject, MetaEntry};
 use crate::hooks::{Hook, parse_hooks};
+use crate::keyring::DigestKey;
 use crate::moves::Move;
 use crate::names::{SNAPSHOTS, SnapshotId, series_prefix};
 use crate::piece::Place;
@@ -263,6 +264,10 @@ impl Snapshot {
         &self.digest
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     pub(crate) fn metas(&self) -> &[MetaEntry] {
         &self.head.metas
     }
@@ -278,6 +283,11 @@ impl Snapshot {
             [] => Ok(Vec::new()),
             section => parse_hooks(section).map_err(|error| self.damaged(error)),
         }
+    }
+
+    /// What the digests of its streams are keyed with.
+    pub(crate) fn digest_key(&self) -> &DigestKey {
+        self.head.digest_key.as_ref().unwrap_or_else(|| self.inner.keys.stream_digest())
     }
 
     fn damaged(&self, error: impl std::fmt::Display) -> Error {
@@ -394,7 +404,15 @@ impl Snapshot {
     pub async fn stream(&self, name: &str) -> Result<StreamReader> {
         let entry = self.entry(name).await?;
         let packs = self.packs().await?;
-        Ok(StreamReader::open(Arc::clone(&self.inner), self.head.metas.clone(), packs, entry))
+        let (inner, metas) = (Arc::clone(&self.inner), self.head.metas.clone());
+        Ok(StreamReader::open(inner, metas, packs, entry, Some(self.digest_key())))
+    }
+
+    /// Opens parts of its streams, behind each other, by a recipe of their own. Each
+    /// block is verified, but no digest.
+    pub(crate) async fn parts(&self, recipe: StreamEntry) -> Result<StreamReader> {
+        let (inner, packs) = (Arc::clone(&self.inner), self.packs().await?);
+        Ok(StreamReader::open(inner, Vec::new(), packs, recipe, None))
     }
 
     /// Checks that the head can be read back, and that every pack and meta

@@ -385,6 +385,7 @@ impl<'a> Copier<'a> {
             made_by: MadeBy::default(),
             sequence,
             predecessor: None,
+            copied_from: None,
             start_time: now,
             commit_time: now,
             bytes: ByteCounts { stored: self.stored, ..ByteCounts::default() },
@@ -400,6 +401,7 @@ impl<'a> Copier<'a> {
             stream_pages: Vec::new(),
             report: serde_json::Value::Null,
             moves: self.moves,
+            digest_key: None,
         })
     }
 }

@@ -208,3 +208,26 @@ fn an_independent_reader_refuses_every_flipped_byte_and_a_wrong_key() {
         assert!(read(&folder, access, None).status.success());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_independent_reader_reads_copies() {
+    let source = open(Arc::new(MemoryStore::new())).await.unwrap();
+    let days = [contents(1), changed(&contents(1), 2)];
+    for access in [Access::Passphrase, Access::None] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("repository");
+        std::fs::create_dir(&path).unwrap();
+        let store = VolumeStore::open(path.clone(), VolumeOptions::default()).await.unwrap();
+        let opened = opened(Arc::new(store), &access.encryption()).await.unwrap();
+        for (n, contents) in (1..).zip(&days) {
+            let snapshot = back_up(&source, n, contents).await.unwrap();
+            let (id, options) = (snapshot.id().as_str(), crate::CopyOptions::default());
+            crate::copy(&source, &opened.repository, id, &options).await.unwrap();
+        }
+        let (_, read) = read_all(&path, access);
+        assert_eq!(read.len(), 2);
+        for (read, expected) in read.iter().zip(&days) {
+            assert_same(read, expected);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod check;
 mod collecting;
 mod concurrent;
+mod copying;
 mod crash;
 mod damage;
 mod days;

@@ -16,7 +16,10 @@ pub(super) fn eager() -> CollectOptions {
     CollectOptions { repack: Some(repack), ..CollectOptions::default() }
 }
 
-async fn collect_for_days(store: &MemoryStore, repository: &Repository) -> CollectReport {
+pub(super) async fn collect_for_days(
+    store: &MemoryStore,
+    repository: &Repository,
+) -> CollectReport {
     let mut sum = CollectReport::default();
     for _ in 0..8 {
         store.age(DAY);
@@ -37,7 +40,10 @@ fn rows(n: u32) -> Contents {
     Contents::from([("rows".into(), rows), ("fresh".into(), noise(900 + u64::from(n), 500_000))])
 }
 
-async fn days(repository: &Repository, numbers: std::ops::RangeInclusive<u32>) -> Vec<Day> {
+pub(super) async fn days(
+    repository: &Repository,
+    numbers: std::ops::RangeInclusive<u32>,
+) -> Vec<Day> {
     let mut days = Vec::new();
     for n in numbers {
         let snapshot = back_up(repository, n, &rows(n)).await.unwrap();

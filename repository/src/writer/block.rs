@@ -7,17 +7,17 @@ use crate::pack::BLOCK_BYTES;
 
 /// Where a block is in the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BlockAddress {
+pub(crate) struct BlockAddress {
     /// Index in the table of packs.
-    pub(super) pack: u32,
-    pub(super) block: u32,
+    pub(crate) pack: u32,
+    pub(crate) block: u32,
     /// The block's plain length.
-    pub(super) plain: u32,
+    pub(crate) plain: u32,
 }
 
 /// A block's address, known once it is in a pack.
 #[derive(Debug, Default)]
-pub(super) struct BlockSlot(OnceLock<BlockAddress>);
+pub(crate) struct BlockSlot(OnceLock<BlockAddress>);
 
 impl BlockSlot {
     pub(super) fn get(&self) -> Option<BlockAddress> {

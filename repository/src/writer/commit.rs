@@ -158,6 +158,7 @@ impl SnapshotWriter {
             report: serde_json::Value::Null,
             moves: Vec::new(),
             hooks,
+            digest_key: shared.origin.as_ref().map(|origin| origin.digest_key.clone()),
         })
     }
 
@@ -176,6 +177,7 @@ impl SnapshotWriter {
                 id: old.id().to_string(),
                 digest: old.digest().to_owned(),
             }),
+            copied_from: shared.origin.as_ref().map(|origin| origin.copied_from.clone()),
             start_time: self.start_time,
             commit_time: shared.inner.environment.now(),
             bytes: shared.totals.get(),

@@ -29,6 +29,7 @@ mod recipe_builder;
 mod segments;
 mod shared;
 mod stream;
+mod taken_over;
 #[cfg(test)]
 mod tebibyte;
 mod walker;
@@ -42,11 +43,14 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use self::block::BlockAddress;
 pub(crate) use self::commit::inline_pack_pages;
 pub use self::commit::{CommitFacts, CommitInfo};
 pub use self::memory::writer_memory_bytes;
 use self::packer::Packer;
 pub(crate) use self::predecessors::Predecessors;
+pub(crate) use self::recipe_builder::{CodedSegment, RecipeBuilder, Source};
+pub(crate) use self::shared::Origin;
 use self::shared::{Parts, Shared};
 pub use self::stream::{StreamSummary, StreamWriter};
 use crate::chunker::Cutting;
@@ -124,9 +128,20 @@ impl Repository {
     /// the collector condemned, cannot be read; `SnapshotForgotten` if the run
     /// had committed and its snapshot was let go since.
     pub async fn begin(&self, options: SessionOptions) -> Result<Begun> {
+        self.begin_as(options, None).await
+    }
+
+    /// The same, of a copy where `origin` says of what.
+    pub(crate) async fn begin_as(
+        &self,
+        options: SessionOptions,
+        origin: Option<Origin>,
+    ) -> Result<Begun> {
         let SessionOptions { series, run_id, slot_time, .. } = &options;
         match self.begin_attempt(series, run_id, *slot_time).await? {
-            Ok(attempt) => Ok(Begun::Started(SnapshotWriter::start(self, options, attempt)?)),
+            Ok(attempt) => {
+                Ok(Begun::Started(SnapshotWriter::start(self, options, attempt, origin)?))
+            }
             Err(snapshot) => Ok(Begun::Committed(snapshot)),
         }
     }
@@ -195,6 +210,7 @@ impl SnapshotWriter {
         repository: &Repository,
         options: SessionOptions,
         attempt: BegunAttempt,
+        origin: Option<Origin>,
     ) -> Result<Self> {
         let BegunAttempt { id, absent, predecessors } = attempt;
         let workers = options.workers.clamp(1, MAX_WORKERS) as usize;
@@ -215,6 +231,7 @@ impl SnapshotWriter {
             level: options.compression_level.clamp(1, 19),
             absent,
             predecessors,
+            origin,
         }));
         workers::start(&shared, queue, workers, &runtime)?;
         let fenced = shared.fenced.clone();

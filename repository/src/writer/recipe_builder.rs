@@ -9,7 +9,7 @@ use crate::recipe::{End, Run, RunWriter};
 
 /// Where a chunk is, or will be.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     At(BlockAddress),
     Slot(Arc<BlockSlot>),
 }
@@ -49,15 +49,15 @@ struct Growing {
 
 /// A finished segment of a recipe.
 #[derive(Debug)]
-pub(super) struct CodedSegment {
-    pub(super) covers: u64,
-    pub(super) runs: Vec<u8>,
+pub(crate) struct CodedSegment {
+    pub(crate) covers: u64,
+    pub(crate) runs: Vec<u8>,
 }
 
 /// Builds a recipe. In memory are the chunks of blocks on their way (an entry
 /// for each stretch of a block), and one segment.
 #[derive(Debug, Default)]
-pub(super) struct RecipeBuilder {
+pub(crate) struct RecipeBuilder {
     waiting: VecDeque<Item>,
     growing: Option<Growing>,
     writer: RunWriter,
@@ -66,7 +66,7 @@ pub(super) struct RecipeBuilder {
 
 impl RecipeBuilder {
     /// Appends a chunk.
-    pub(super) fn push(&mut self, source: Source, offset: u32, length: u32) {
+    pub(crate) fn push(&mut self, source: Source, offset: u32, length: u32) {
         if let Some(last) = self.waiting.back_mut()
             && last.offset + last.length == offset
             && last.source.is_same(&source)
@@ -89,7 +89,7 @@ impl RecipeBuilder {
 
     /// Codes what has an address by now. Returns a segment if one is full;
     /// then there may be more to code.
-    pub(super) fn advance(&mut self) -> Option<CodedSegment> {
+    pub(crate) fn advance(&mut self) -> Option<CodedSegment> {
         while let Some(address) = self.waiting.front().and_then(|item| item.source.address()) {
             if self.writer.is_full() {
                 return self.take_segment();
@@ -107,7 +107,7 @@ impl RecipeBuilder {
     }
 
     /// The last segment, once all is settled.
-    pub(super) fn finish(&mut self) -> Option<CodedSegment> {
+    pub(crate) fn finish(&mut self) -> Option<CodedSegment> {
         self.take_segment()
     }
 

@@ -19,6 +19,8 @@ use super::predecessors::Predecessors;
 use super::recent::RecentChunks;
 use super::workers::Job;
 use crate::collector::Absent;
+use crate::head::CopiedFrom;
+use crate::keyring::DigestKey;
 use crate::moves::Home;
 use crate::names::{PartName, SnapshotId};
 use crate::pack::PackEntry;
@@ -28,6 +30,14 @@ use crate::{Error, Result};
 
 /// Bytes of recipes that stand in the head.
 pub(super) const INLINE_RECIPE_BYTES: u64 = 64 * 1024;
+
+/// What a copy takes over from the snapshot that it is a copy of.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) copied_from: CopiedFrom,
+    /// What the digests of its streams are keyed with.
+    pub(crate) digest_key: DigestKey,
+}
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -55,6 +65,8 @@ pub(super) struct Shared {
     absent: Absent,
     pub(super) predecessors: Predecessors,
     pub(super) hooks: HookSearch,
+    /// Of copies alone.
+    pub(super) origin: Option<Origin>,
     passed_over: AtomicU64,
     pub(super) totals: Totals,
     pub(super) inline_recipe_bytes: AtomicU64,
@@ -111,6 +123,7 @@ pub(super) struct Parts {
     pub(super) level: i32,
     pub(super) absent: Absent,
     pub(super) predecessors: Predecessors,
+    pub(super) origin: Option<Origin>,
 }
 
 impl Shared {
@@ -138,6 +151,7 @@ impl Shared {
             passed_over: AtomicU64::new(parts.predecessors.damaged()),
             predecessors: parts.predecessors,
             hooks: HookSearch::default(),
+            origin: parts.origin,
             totals: Totals::default(),
             inline_recipe_bytes: AtomicU64::new(0),
         }
@@ -183,6 +197,19 @@ impl Shared {
         self.absent.now(pack)
     }
 
+    /// Where a block of an older snapshot may be taken from: its pack and its number
+    /// there, unless it is absent.
+    pub(super) fn standing<'a>(
+        &'a self,
+        pack: &'a PackEntry,
+        block: u32,
+    ) -> Option<(&'a PackEntry, u32)> {
+        if !self.is_absent(&pack.name) {
+            return Some((pack, block));
+        }
+        self.homes(pack).find_map(|home| Some((&*home.entry, home.place(block)?)))
+    }
+
     /// Notes that something of an older snapshot cannot be read. No backup fails
     /// for that: what it knew is stored again.
     pub(super) fn pass_over(&self, error: &Error, what: &str) {
@@ -193,6 +220,12 @@ impl Shared {
     /// How often something was passed over.
     pub(super) fn passed_over(&self) -> u64 {
         self.passed_over.load(Ordering::Relaxed)
+    }
+
+    /// A stream's digest, to be fed.
+    pub(super) fn stream_hasher(&self) -> blake3::Hasher {
+        let own = self.inner.keys.stream_digest();
+        self.origin.as_ref().map_or(own, |origin| &origin.digest_key).hasher()
     }
 
     /// An error if the writer was stopped.

@@ -48,8 +48,8 @@ pub struct StreamSummary {
 /// leaves no stream behind.
 #[derive(Debug)]
 pub struct StreamWriter {
-    shared: Arc<Shared>,
-    name: String,
+    pub(super) shared: Arc<Shared>,
+    pub(super) name: String,
     cutting: Cutting,
     buffer: BytesMut,
     pending: VecDeque<Pending>,
@@ -57,19 +57,23 @@ pub struct StreamWriter {
     finder: Option<Finder>,
     block: OpenBlock,
     closed: Vec<OpenBlock>,
-    builder: RecipeBuilder,
-    segments: Vec<Segment>,
-    hasher: Box<blake3::Hasher>,
-    length: u64,
+    pub(super) builder: RecipeBuilder,
+    pub(super) segments: Vec<Segment>,
+    pub(super) hasher: Box<blake3::Hasher>,
+    pub(super) length: u64,
     new: u64,
     rewritten: u64,
+    /// Of a copy: what its digest has to be.
+    pub(super) expected: Option<[u8; 32]>,
+    /// Bytes of it that were taken over unread.
+    pub(super) taken_over: u64,
 }
 
 impl StreamWriter {
     pub(super) async fn open(shared: Arc<Shared>, name: String, cutting: Cutting) -> Self {
         let old = shared.predecessors.stream(&shared, &name).await;
         let finder = old.map(|old| Finder::new(old, &shared));
-        let hasher = Box::new(shared.inner.keys.stream_hasher());
+        let hasher = Box::new(shared.stream_hasher());
         Self {
             shared,
             name,
@@ -86,6 +90,8 @@ impl StreamWriter {
             length: 0,
             new: 0,
             rewritten: 0,
+            expected: None,
+            taken_over: 0,
         }
     }
 
@@ -146,22 +152,14 @@ impl StreamWriter {
     /// When its last bytes cannot be kept; the whole backup has failed then.
     pub async fn finish(mut self) -> Result<StreamSummary> {
         self.shared.check()?;
-        if !self.buffer.is_empty() {
-            self.cut(true).await?;
-        }
-        while !self.pending.is_empty() {
-            self.look_up_next().await?;
-        }
-        while !self.held.is_empty() {
-            self.place_next().await?;
-        }
+        self.place_all().await?;
         self.close_last_block();
         self.seal_closed().await?;
         let mut builder = std::mem::take(&mut self.builder);
         let mut segments = std::mem::take(&mut self.segments);
         settle(&self.shared, &mut builder, &mut segments).await?;
         let builder = (!builder.is_settled()).then(|| Box::new(builder));
-        let digest = *self.hasher.finalize().as_bytes();
+        let digest = self.digest()?;
         let finished = FinishedStream {
             length: self.length,
             digest,
@@ -179,6 +177,20 @@ impl StreamWriter {
             again: self.rewritten,
             digest: data_encoding::HEXLOWER.encode(&digest),
         })
+    }
+
+    /// Gives all that was written its place, as if the stream ended here.
+    pub(super) async fn place_all(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            self.cut(true).await?;
+        }
+        while !self.pending.is_empty() {
+            self.look_up_next().await?;
+        }
+        while !self.held.is_empty() {
+            self.place_next().await?;
+        }
+        Ok(())
     }
 
     /// Cuts what is buffered.

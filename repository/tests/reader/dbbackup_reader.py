@@ -146,7 +146,7 @@ class Snapshot:
             need(tag > last, f"{name}: tags do not ascend")
             last = tag
             sections[tag] = reader.take(reader.varint())
-            need(1 <= tag <= 7 or tag >= 64, f"{name}: section {tag} is unknown")
+            need(1 <= tag <= 8 or tag >= 64, f"{name}: section {tag} is unknown")
         need(len(sections[1]) <= 64 << 10 and len(sections.get(6, b"")) <= 256 << 10, f"{name}: a section is too large")
         self.about = parse_json(sections[1])
         need(self.about["session"] == self.id, f"{name}: the session is another")
@@ -161,6 +161,8 @@ class Snapshot:
         self.pack_table = self.read_pack_table(Bytes(sections[4]))
         self.streams = self.read_stream_table(Bytes(sections[5]))
         self.moves = self.read_moves(Bytes(sections[7])) if 7 in sections else []
+        self.digest_key = sections.get(8, self.sealed.digest_key)
+        need(len(self.digest_key) == 32, f"{name}: a key of another length")
         need(len(self.streams) == self.about["streams"], f"{name}: another number of streams")
 
     def verify_id(self):
@@ -304,7 +306,7 @@ class Snapshot:
         need(done == covered, f"{self.name}: a segment covers another length")
 
     def write_stream(self, stream, output):
-        digest = blake3.blake3(key=self.sealed.digest_key)
+        digest = blake3.blake3(key=self.digest_key)
         for covered, coded in stream["segments"]:
             for content in self.read_segment(covered, coded):
                 digest.update(content)

@@ -1,5 +1,6 @@
 //! The command line: every command and flag, as people read them in `--help`.
 
+mod copy;
 mod repository;
 mod retention;
 
@@ -11,6 +12,7 @@ use dbbackup_contract::{GlobalsPolicy, TlsMode};
 use dbbackup_repository::{Cutting, DEFAULT_COMPRESSION_LEVEL, Kdf};
 use jiff::Timestamp;
 
+pub(crate) use self::copy::CopyArgs;
 pub(crate) use self::repository::{AzureArgs, GcsArgs, KeyArgs, RepositoryArgs, S3Args};
 pub(crate) use self::retention::{ForgetArgs, PinArgs, PruneArgs, RuleArgs};
 use crate::address::Address;
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Store(StoreArgs),
     /// Give back what `store` stored.
     Fetch(FetchArgs),
+    /// Copy snapshots to a second repository, without reading the databases again.
+    Copy(Box<CopyArgs>),
     /// Look whether everything that the snapshots need is there and whole.
     Check(CheckArgs),
     /// Say which snapshots can no longer be restored. Nothing is deleted or made up.

@@ -39,6 +39,17 @@ impl RepositoryArgs {
     pub(crate) fn stall_timeout(&self) -> Duration {
         Duration::from_secs(self.stall_timeout.unsigned_abs())
     }
+
+    /// Another repository, with the same limits.
+    pub(super) fn beside(
+        &self,
+        repository: RepositoryUri,
+        key: KeyArgs,
+        (s3, azure, gcs): (S3Args, AzureArgs, GcsArgs),
+    ) -> Self {
+        let Self { upload_limit, download_limit, stall_timeout, .. } = *self;
+        Self { repository, key, s3, azure, gcs, upload_limit, download_limit, stall_timeout }
+    }
 }
 
 /// Bytes a second: a number, perhaps with a unit.

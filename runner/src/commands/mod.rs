@@ -3,6 +3,7 @@
 
 mod backup;
 mod check;
+mod copy;
 mod fetch;
 mod forget;
 mod hints;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
         Command::Store(args) => {
             named(&args.repository.repository.to_string(), store::store(args, cancel)).await
         }
+        Command::Copy(args) => copy::copy(*args, cancel).await,
         Command::Fetch(args) => fetch::fetch(args, cancel).await,
         Command::Check(args) => {
             named(&args.repository.repository.to_string(), check::check(args, cancel)).await

@@ -299,6 +299,7 @@ fn head(
                 id: before.id().to_string(),
                 digest: before.digest().to_owned(),
             }),
+            copied_from: None,
             start_time: slot,
             commit_time: slot,
             bytes: ByteCounts::default(),
@@ -315,6 +316,7 @@ fn head(
         report: serde_json::Value::Null,
         moves: Vec::new(),
         hooks: Vec::new(),
+        digest_key: None,
     }
 }
 
