@@ -10,7 +10,7 @@ use crate::wire::{Malformed, Reader, put_varint};
 use crate::{Error, Result};
 
 /// Plain bytes of new chunks that one block takes.
-pub(crate) const BLOCK_BYTES: usize = 64 * 1024;
+pub(crate) const BLOCK_BYTES: usize = 128 * 1024;
 /// Largest plain block that is accepted: one chunk may be larger than a block.
 pub(crate) const MAX_BLOCK_BYTES: usize = 1024 * 1024;
 /// Smallest size that is aimed at.

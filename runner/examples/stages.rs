@@ -19,14 +19,15 @@ use aws_lc_rs::hmac;
 use bytes::Bytes;
 use dbbackup_contract::Initialize;
 use dbbackup_repository::{
-    Begun, CommitInfo, Cutting, Encryption, KeySource, Repository, SessionOptions, Snapshot,
+    Begun, CommitInfo, Cutting, DEFAULT_COMPRESSION_LEVEL, Encryption, KeySource, Repository,
+    SessionOptions, Snapshot,
 };
 use dbbackup_storage::{VolumeOptions, VolumeStore};
 use fastcdc::v2020::{Normalization, cut, select_masks};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const BLOCK_BYTES: usize = 64 * 1024;
+const BLOCK_BYTES: usize = 128 * 1024;
 const PIECE_BYTES: usize = 256 * 1024;
 const PACK_BYTES: usize = 16 * 1024 * 1024;
 
@@ -102,8 +103,8 @@ fn forwards(file: &str, folder: &Path, bytes: &[u8], made: &mut Made) -> Result<
         Ok(())
     })?;
     made.blocks = blocks(&made.chunks);
-    stage("compress (zstd 1)", &mut || {
-        let (mut zstd, mut rest) = (zstd::bulk::Compressor::new(1)?, bytes);
+    stage("compress (zstd 2)", &mut || {
+        let (mut zstd, mut rest) = (zstd::bulk::Compressor::new(DEFAULT_COMPRESSION_LEVEL)?, bytes);
         let mut output = Vec::with_capacity(zstd::zstd_safe::compress_bound(2 * BLOCK_BYTES));
         for length in &made.blocks {
             let (block, behind) = rest.split_at(*length);
@@ -209,7 +210,7 @@ fn nonce(number: usize) -> Nonce {
 }
 
 fn compressed(bytes: &[u8], blocks: &[usize]) -> Result<Vec<Vec<u8>>> {
-    let (mut zstd, mut rest) = (zstd::bulk::Compressor::new(1)?, bytes);
+    let (mut zstd, mut rest) = (zstd::bulk::Compressor::new(DEFAULT_COMPRESSION_LEVEL)?, bytes);
     let mut all = Vec::with_capacity(blocks.len());
     for length in blocks {
         let (block, behind) = rest.split_at(*length);

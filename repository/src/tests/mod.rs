@@ -15,6 +15,7 @@ mod hostile;
 mod independent;
 mod keys;
 mod keys_at_once;
+mod large;
 mod opening;
 mod partial_nights;
 mod reading;

@@ -20,7 +20,7 @@ use crate::pack::{BLOCK_BYTES, FOOTER_ROOM_BYTES, MAX_OPEN_PACK_BYTES};
 const CHUNK_BYTES: u64 = 32 * 1024;
 /// Footer of a pack: ids, lengths, and its sealed copy.
 const PACK_FOOTER_BYTES: u64 = FOOTER_ROOM_BYTES as u64;
-/// A zstd context of level 1, its output, and a thread's stack in use.
+/// A zstd context of a low level, its output, and a thread's stack in use.
 const WORKER_BYTES: u64 = 2 * 1024 * 1024;
 /// An entry of a hash map besides what is counted: key, control byte, slack.
 const MAP_ENTRY_BYTES: u64 = 32;

@@ -61,9 +61,9 @@ use crate::session::{BegunAttempt, Heart};
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
-/// Compression level of blocks where nothing else is said: zstd's fastest
-/// regular one, which stores 3 % more than level 3 at twice its speed.
-pub const DEFAULT_COMPRESSION_LEVEL: i32 = 1;
+/// zstd's level for blocks where nothing else is said. Of so small inputs it is as fast as
+/// level 1 and stores 2 % less; level 3 stores another 1 % less and is a quarter slower.
+pub const DEFAULT_COMPRESSION_LEVEL: i32 = 2;
 /// Most worker threads.
 const MAX_WORKERS: u32 = 64;
 
