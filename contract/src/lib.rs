@@ -46,7 +46,7 @@ pub use report::{
     RestoreReport, RunState, ServerReport, VerificationLevel, VerificationReport,
 };
 pub use retention::RetentionSpec;
-pub use s3::{S3Access, S3CredentialFiles};
+pub use s3::{ObjectLock, ObjectLockMode, S3Access, S3CredentialFiles};
 pub use secret::SecretString;
 pub use task::{
     Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, GlobalsPolicy, InitAction,

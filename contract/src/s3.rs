@@ -30,6 +30,9 @@ pub struct S3Access {
     /// S3's name of the class in which packs are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
+    /// How what a snapshot cannot be restored without is locked; not at all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
     /// Keys; where absent, those of the pod's environment (workload identity).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<S3CredentialFiles>,
@@ -45,4 +48,28 @@ pub struct S3CredentialFiles {
     pub secret_access_key: SecretFile,
     /// The session token. This file alone may be missing.
     pub session_token: SecretFile,
+}
+
+/// Object Lock, on a bucket that has it switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectLock {
+    /// Who may end a lock early.
+    pub mode: ObjectLockMode,
+    /// How many days a lock lasts, from its beginning or its last extension on.
+    pub days: u16,
+}
+
+impl ObjectLock {
+    /// The most days that S3 takes.
+    pub const MOST_DAYS: u16 = 36_500;
+}
+
+/// Who may end a lock early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObjectLockMode {
+    /// Nobody.
+    Compliance,
+    /// Who has the right to.
+    Governance,
 }

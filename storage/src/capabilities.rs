@@ -1,5 +1,7 @@
 //! What a place can do of its own, as far as it was found out.
 
+use std::time::Duration;
+
 /// What was found out about a place when it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -7,12 +9,18 @@ pub struct Capabilities {
     pub create_if_absent: CreateIfAbsent,
     /// Whether it takes checksums of what is sent to it.
     pub checksums: Checksums,
+    /// For how long nobody can delete what a repository cannot do without, from its
+    /// creation or its last [`Store::keep`](crate::Store::keep) on; `None`: it is not locked.
+    pub lock: Option<Duration>,
 }
 
 impl Capabilities {
     /// What memory and file systems can do.
-    pub const LOCAL: Self =
-        Self { create_if_absent: CreateIfAbsent::Obeyed, checksums: Checksums::NotNeeded };
+    pub const LOCAL: Self = Self {
+        create_if_absent: CreateIfAbsent::Obeyed,
+        checksums: Checksums::NotNeeded,
+        lock: None,
+    };
 }
 
 /// Whether a place creates an object only where there is none.

@@ -50,6 +50,8 @@ pub enum Operation {
     List,
     /// Deleting an object.
     Delete,
+    /// Extending an object's lock.
+    Keep,
 }
 
 impl fmt::Display for Operation {
@@ -61,6 +63,7 @@ impl fmt::Display for Operation {
             Self::Head => "look at",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Keep => "lock",
         })
     }
 }

@@ -202,6 +202,11 @@ impl Store for FaultyStore {
         self.write(Operation::Delete, name, self.inner.delete(name)).await
     }
 
+    async fn keep(&self, name: &str) -> Result<bool> {
+        self.alive(Operation::Keep, name)?;
+        self.inner.keep(name).await
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -18,6 +18,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     objects: Mutex<BTreeMap<String, (Bytes, SystemTime)>>,
+    lock: Option<Duration>,
+    /// When the locks of objects began anew.
+    kept: Mutex<BTreeMap<String, SystemTime>>,
 }
 
 impl MemoryStore {
@@ -25,6 +28,22 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that locks for so long, as far as asking when goes: it deletes
+    /// what is locked like a bucket with versions, where the object is hidden.
+    #[must_use]
+    pub fn locking(lock: Duration) -> Self {
+        Self { lock: Some(lock), ..Self::default() }
+    }
+
+    /// For how long an object is locked yet.
+    #[must_use]
+    pub fn locked_for(&self, name: &str) -> Option<Duration> {
+        let (_, created) = self.find(Operation::Keep, name).ok()?;
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = kept.get(name).copied().unwrap_or(created).elapsed().unwrap_or_default();
+        self.lock?.checked_sub(since)
     }
 
     /// All objects as they stand, for tests that compare or damage them.
@@ -43,6 +62,9 @@ impl MemoryStore {
     pub fn age(&self, by: Duration) {
         for (_, modified) in self.lock().values_mut() {
             *modified -= by;
+        }
+        for since in self.kept.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            *since -= by;
         }
     }
 
@@ -120,8 +142,19 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn keep(&self, name: &str) -> Result<bool> {
+        self.find(Operation::Keep, name)?;
+        let Some(lock) = self.lock else { return Ok(false) };
+        if self.locked_for(name).is_some_and(|left| left >= lock / 2) {
+            return Ok(false);
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(name.to_owned(), SystemTime::now());
+        Ok(true)
+    }
+
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LOCAL
+        Capabilities { lock: self.lock, ..Capabilities::LOCAL }
     }
 }
 

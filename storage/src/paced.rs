@@ -89,6 +89,10 @@ impl Store for PacedStore {
         self.inner.delete(name).await
     }
 
+    async fn keep(&self, name: &str) -> Result<bool> {
+        self.inner.keep(name).await
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -72,6 +72,10 @@ impl Store for RetryingStore {
         self.repeater.repeat(|_| self.inner.delete(name)).await
     }
 
+    async fn keep(&self, name: &str) -> Result<bool> {
+        self.repeater.repeat(|_| self.inner.keep(name)).await
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -100,6 +100,16 @@ pub trait Store: Send + Sync + Debug {
     /// See [`ErrorKind`].
     async fn delete(&self, name: &str) -> Result<()>;
 
+    /// Sees to it that the lock of an object lasts: where less than half of what
+    /// [`Capabilities::lock`] says is left, it begins anew. Says whether it did. Places
+    /// without locks do nothing.
+    ///
+    /// # Errors
+    /// `NotFound`, and see [`ErrorKind`].
+    async fn keep(&self, _name: &str) -> Result<bool> {
+        Ok(false)
+    }
+
     /// What was found out about the place itself. A driver that has not looked
     /// claims nothing; a wrapper says what the wrapped one says.
     fn capabilities(&self) -> Capabilities {
@@ -131,6 +141,10 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
 
     async fn delete(&self, name: &str) -> Result<()> {
         (**self).delete(name).await
+    }
+
+    async fn keep(&self, name: &str) -> Result<bool> {
+        (**self).keep(name).await
     }
 
     fn capabilities(&self) -> Capabilities {

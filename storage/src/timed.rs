@@ -101,6 +101,10 @@ impl Store for TimedStore {
         self.within(Operation::Delete, name, self.inner.delete(name)).await
     }
 
+    async fn keep(&self, name: &str) -> Result<bool> {
+        self.within(Operation::Keep, name, self.inner.keep(name)).await
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -131,6 +131,11 @@ impl Store for UnreliableStore {
         self.inner.delete(name).await
     }
 
+    async fn keep(&self, name: &str) -> Result<bool> {
+        self.reading(Operation::Keep, name).await?;
+        self.inner.keep(name).await
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -6,6 +6,7 @@
 //! be cut off anywhere, and several may run at once.
 
 mod clock;
+mod locks;
 mod mark;
 mod notes;
 mod parts;
@@ -92,6 +93,8 @@ pub struct CollectReport {
     /// Bytes of packs whose blocks in use were moved to others: the next collections
     /// free them. Of a dry run: that would be.
     pub repacked_bytes: u64,
+    /// Objects whose lock was extended, in stores that lock.
+    pub extended_locks: u64,
 }
 
 impl Repository {
@@ -176,6 +179,10 @@ impl Collection<'_> {
         let mut named = sessions.writers(inner);
         named.extend(ripe.iter().flat_map(|ripe| ripe.blockers.iter().cloned()));
         let marked = self.repository.mark(&named, self.clock).await?;
+        if !self.options.dry_run {
+            // First: what comes later may be refused, and locks must not run out for it.
+            self.report.extended_locks = inner.extend_locks(&marked, self.clock).await?;
+        }
         for ripe in &ripe {
             self.judge(ripe, &marked, &mut stored).await?;
         }

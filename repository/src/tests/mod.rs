@@ -16,6 +16,7 @@ mod independent;
 mod keys;
 mod keys_at_once;
 mod large;
+mod locks;
 mod opening;
 mod partial_nights;
 mod reading;

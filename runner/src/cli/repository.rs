@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use dbbackup_contract::Bandwidth;
+use dbbackup_contract::{Bandwidth, ObjectLock, ObjectLockMode};
 
 use crate::address::Address;
 use crate::uri::RepositoryUri;
@@ -97,6 +97,24 @@ pub(crate) struct S3Args {
     /// Class in which packs are kept; only classes that give them back at once.
     #[arg(id = "s3_storage_class", long = "s3-storage-class", value_name = "CLASS")]
     pub(crate) storage_class: Option<String>,
+    /// Lock what is written for so many days: compliance:30 (nobody may end it) or
+    /// governance:30. The bucket has to have Object Lock; `prune` extends the locks.
+    #[arg(id = "s3_object_lock", long = "s3-object-lock", value_name = "MODE:DAYS", value_parser = parse_lock)]
+    pub(crate) object_lock: Option<ObjectLock>,
+}
+
+/// Mode and days of Object Lock.
+fn parse_lock(text: &str) -> Result<ObjectLock, String> {
+    let (mode, days) = text.split_once(':').unwrap_or((text, ""));
+    let mode = match mode {
+        "compliance" => ObjectLockMode::Compliance,
+        "governance" => ObjectLockMode::Governance,
+        _ => return Err("write compliance:DAYS or governance:DAYS".to_owned()),
+    };
+    match days.parse() {
+        Ok(days) if (1..=ObjectLock::MOST_DAYS).contains(&days) => Ok(ObjectLock { mode, days }),
+        _ => Err(format!("a lock lasts 1 to {} days", ObjectLock::MOST_DAYS)),
+    }
 }
 
 /// How to reach a container of Azure Blob Storage.
@@ -147,7 +165,9 @@ pub(crate) struct KeyArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_rate;
+    use dbbackup_contract::{ObjectLock, ObjectLockMode};
+
+    use super::{parse_lock, parse_rate};
 
     #[test]
     fn rates_have_units_and_a_least() {
@@ -156,6 +176,17 @@ mod tests {
         }
         for wrong in ["", "M", "1.5M", "20 M", "99k", "-1", "20Mb", "99999999999G"] {
             assert!(parse_rate(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_lock_has_a_mode_and_days() {
+        let lock = ObjectLock { mode: ObjectLockMode::Governance, days: 30 };
+        assert_eq!(parse_lock("governance:30"), Ok(lock));
+        for wrong in
+            ["", "30", "compliance", "compliance:", "compliance:0", "legal:3", "governance:36501"]
+        {
+            assert!(parse_lock(wrong).is_err(), "{wrong}");
         }
     }
 }

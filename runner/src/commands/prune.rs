@@ -64,6 +64,12 @@ fn show(report: &CollectReport, dry_run: bool) {
         let bytes = print::bytes(report.repacked_bytes);
         print::line(&format!("moved together what is used in packs of {bytes}"));
     }
+    if report.extended_locks > 0 {
+        print::line(&format!(
+            "extended the locks of {}",
+            print::count(report.extended_locks, "object")
+        ));
+    }
     for blocker in &report.blockers {
         print::line(&format!(
             "waiting for the writer {}, which began {} ago",
@@ -95,5 +101,6 @@ fn described(report: &CollectReport) -> serde_json::Value {
         "blockers": blockers.collect::<Vec<_>>(),
         "removedSessions": report.removed_sessions,
         "repackedBytes": report.repacked_bytes,
+        "extendedLocks": report.extended_locks,
     })
 }

@@ -69,6 +69,7 @@ fn s3(bucket: &str, prefix: &str, args: &S3Args) -> Result<S3Access, Failure> {
         force_path_style: args.path_style,
         ca: args.ca_file.as_deref().map(local_file).transpose()?,
         storage_class: args.storage_class.clone(),
+        object_lock: args.object_lock,
         credentials: credentials.transpose()?,
     })
 }

@@ -162,6 +162,7 @@ fn options(access: &S3Access) -> Result<S3Options, Failure> {
         force_path_style: access.force_path_style,
         ca_pem: pem(access.ca.as_ref())?,
         storage_class: storage_class.map_err(|why| Failure::new(Reason::InvalidSpec, why))?,
+        object_lock: access.object_lock,
         credentials: credentials(access.credentials.as_ref())?,
         ..S3Options::new(&access.bucket, &access.prefix)
     })

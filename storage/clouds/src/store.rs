@@ -269,6 +269,10 @@ impl Store for CloudStore {
     fn capabilities(&self) -> Capabilities {
         // Checksums are not sent: TLS guards what is on its way, and what is read is
         // compared with the repository's own digests.
-        Capabilities { create_if_absent: CreateIfAbsent::Obeyed, checksums: Checksums::NotSent }
+        Capabilities {
+            create_if_absent: CreateIfAbsent::Obeyed,
+            checksums: Checksums::NotSent,
+            lock: None,
+        }
     }
 }

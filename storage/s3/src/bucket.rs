@@ -14,10 +14,12 @@ use aws_sdk_s3::types::{
 };
 use aws_sdk_s3::{Client, config};
 use bytes::{Bytes, BytesMut};
+use dbbackup_contract::ObjectLock;
 use dbbackup_storage::{Error, ErrorKind, Operation, Result};
 use futures::future::BoxFuture;
 
 use crate::failure::Failed;
+use crate::object_lock;
 use crate::{Limits, S3Options, ServerSideEncryption};
 
 /// Names of what may be kept in another storage class.
@@ -42,6 +44,7 @@ pub(crate) struct Bucket {
     shown: String,
     storage_class: Option<Class>,
     encryption: Option<ServerSideEncryption>,
+    pub(crate) object_lock: Option<ObjectLock>,
     limits: Limits,
 }
 
@@ -53,8 +56,16 @@ impl Bucket {
             prefix => prefix + "/",
         };
         let storage_class = options.storage_class.map(|class| Class::from(class.name()));
-        let (encryption, limits) = (options.encryption, options.limits);
-        Self { client, name: options.bucket, prefix, shown, storage_class, encryption, limits }
+        Self {
+            client,
+            name: options.bucket,
+            prefix,
+            shown,
+            storage_class,
+            encryption: options.encryption,
+            object_lock: options.object_lock,
+            limits: options.limits,
+        }
     }
 
     /// The key of the object.
@@ -80,6 +91,11 @@ impl Bucket {
             .set_if_none_match(headers.condition.then(|| "*".to_owned()))
             .set_checksum_algorithm(headers.checksum.then_some(ChecksumAlgorithm::Crc32C))
             .set_storage_class(class);
+        if let Some((mode, until)) =
+            self.object_lock.and_then(|lock| object_lock::of_new(lock, name))
+        {
+            request = request.object_lock_mode(mode).object_lock_retain_until_date(until);
+        }
         request = match &self.encryption {
             None => request,
             Some(ServerSideEncryption::S3) => request.server_side_encryption(Encryption::Aes256),

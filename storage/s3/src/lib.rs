@@ -13,6 +13,7 @@ mod client;
 mod credentials;
 mod failure;
 mod listing;
+mod object_lock;
 mod options;
 mod probe;
 mod store;

@@ -1,5 +1,6 @@
 //! What is said of a bucket, and what of it is refused before anything is asked.
 
+use dbbackup_contract::ObjectLock;
 use dbbackup_storage::{Error, ErrorKind, Limits, Operation, Result, RetryPolicy};
 use url::Url;
 
@@ -29,6 +30,8 @@ pub struct S3Options {
     pub storage_class: Option<StorageClass>,
     /// How the server encrypts, beside what it does by itself.
     pub encryption: Option<ServerSideEncryption>,
+    /// How what a snapshot cannot be restored without is locked; `None`: not at all.
+    pub object_lock: Option<ObjectLock>,
     /// Who asks.
     pub credentials: Credentials,
     /// Whether anything may be written. A store that may not is not probed either.
@@ -53,6 +56,7 @@ impl S3Options {
             ca_pem: None,
             storage_class: None,
             encryption: None,
+            object_lock: None,
             credentials: Credentials::Ambient,
             writable: true,
             limits: Limits::default(),
@@ -80,6 +84,10 @@ impl S3Options {
             .map_err(|why| self.wrong(why))?;
         if let Some(endpoint) = &self.endpoint {
             validate_endpoint(endpoint).map_err(|why| self.wrong(why))?;
+        }
+        let days = 1..=ObjectLock::MOST_DAYS;
+        if self.object_lock.is_some_and(|lock| !days.contains(&lock.days)) {
+            return Err(self.wrong("a lock lasts 1 to 36,500 days"));
         }
         if self.region.as_ref().is_some_and(|region| !is_a_region(region)) {
             return Err(self.wrong("the region is a word like eu-central-1"));

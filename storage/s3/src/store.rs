@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 
 use crate::bucket::{Bucket, Headers};
-use crate::{S3Options, client, listing, probe};
+use crate::{S3Options, client, listing, object_lock, probe};
 
 /// A store in a bucket.
 #[derive(Debug)]
@@ -46,7 +46,12 @@ impl S3Store {
         let repeater = Repeater::scattered(options.retry);
         let bucket = Bucket::new(client, options);
         let capabilities = if writable {
-            repeater.repeat(|_| probe::probe(&bucket)).await?
+            let mut found = repeater.repeat(|_| probe::probe(&bucket)).await?;
+            if let Some(lock) = bucket.object_lock {
+                repeater.repeat(|_| object_lock::look(&bucket)).await?;
+                found.lock = Some(object_lock::duration(lock));
+            }
+            found
         } else {
             repeater.repeat(|_| bucket.look()).await?;
             Capabilities::default()
@@ -171,6 +176,14 @@ impl Store for S3Store {
             Ok(_) => Ok(()),
             Err(failed) if failed.kind == ErrorKind::NotFound => Ok(()),
             Err(failed) => Err(bucket.failure(failed, Operation::Delete, name)),
+        }
+    }
+
+    async fn keep(&self, name: &str) -> Result<bool> {
+        validate_name(Operation::Keep, name)?;
+        match self.bucket.object_lock {
+            Some(lock) => object_lock::keep(&self.bucket, lock, name).await,
+            None => Ok(false),
         }
     }
 

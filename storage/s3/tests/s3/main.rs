@@ -5,6 +5,7 @@
 mod conformance;
 mod lies;
 mod listing;
+mod lock;
 mod network;
 mod place;
 mod proxy;

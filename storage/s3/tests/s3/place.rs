@@ -31,6 +31,12 @@ impl Place {
         self.make(name, &self.client()).await;
     }
 
+    /// A bucket with Object Lock.
+    pub(crate) async fn make_locking_bucket(&self, name: &str) {
+        let request = self.client().create_bucket().bucket(name);
+        request.object_lock_enabled_for_bucket(true).send().await.unwrap();
+    }
+
     /// The usual bucket, on a server with a certificate that this CA has signed.
     pub(crate) async fn make_bucket_by(&self, ca_pem: &str) {
         let trusted = TrustStore::empty().with_pem_certificate(ca_pem);
