@@ -3,8 +3,8 @@
 
 use std::time::SystemTime;
 
-use dbbackup_storage::{ErrorKind, ObjectInfo, collect_listing};
-use futures::{StreamExt, TryStreamExt, stream};
+use dbbackup_storage::{ErrorKind, ObjectInfo, Operation, collect_listing, validate_name};
+use futures::{StreamExt, stream};
 
 use super::clock::StoreClock;
 use super::mark::Marked;
@@ -22,7 +22,7 @@ impl Inner {
     pub(super) async fn extend_locks(&self, marked: &Marked, clock: StoreClock) -> Result<u64> {
         let Some(lock) = self.store.capabilities().lock else { return Ok(0) };
         let old = |created: SystemTime| clock.age(created) > lock / 2;
-        let mut extended = 0;
+        let (mut extended, mut failed) = (0, None);
         for folder in [CONFIG, KEYS, SNAPSHOTS, META, PACKS] {
             let listed = collect_listing(self.store.list(folder)).await?;
             let needed = listed.into_iter().filter(|object| old(object.modified));
@@ -30,11 +30,15 @@ impl Inner {
             let mut kept = stream::iter(needed)
                 .map(|object| async move { self.keep(&object.name).await })
                 .buffer_unordered(AT_ONCE);
-            while let Some(again) = kept.try_next().await? {
-                extended += u64::from(again);
+            // One that fails takes no other's time away.
+            while let Some(again) = kept.next().await {
+                match again {
+                    Ok(again) => extended += u64::from(again),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
         }
-        Ok(extended)
+        failed.map_or(Ok(extended), Err)
     }
 
     /// What another collector has deleted meanwhile needs no lock.
@@ -47,7 +51,11 @@ impl Inner {
 }
 
 /// Whether anything is lost with an object. Tombstones fence for ever, so they count, too.
+/// What somebody else has put there is not ours to lock.
 fn is_needed(folder: &str, object: &ObjectInfo, marked: &Marked) -> bool {
+    if validate_name(Operation::Keep, &object.name).is_err() {
+        return false;
+    }
     let last = object.name.rsplit('/').next().unwrap_or_default();
     match folder {
         PACKS => PartName::parse(last).is_some_and(|pack| marked.uses_pack(&pack)),

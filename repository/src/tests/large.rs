@@ -100,6 +100,7 @@ async fn commit(
         stream_pages: Vec::new(),
         report: serde_json::Value::Null,
         moves: Vec::new(),
+        hooks: Vec::new(),
     };
     let digest = repository.inner.commit_head(&snapshot, &head.encode().unwrap()).await.unwrap();
     PredecessorRef { id: snapshot.to_string(), digest }

@@ -16,8 +16,8 @@ use crate::{Error, Result};
 
 /// Jobs that wait for a worker, for each worker.
 pub(super) const JOBS_PER_WORKER: usize = 2;
-/// Plain bytes of blocks in one job.
-pub(super) const SEAL_JOB_BYTES: usize = 512 * 1024;
+/// Plain bytes of blocks in one job: three or four blocks.
+pub(super) const SEAL_JOB_BYTES: usize = 448 * 1024;
 
 /// Work for a thread.
 #[derive(Debug)]
