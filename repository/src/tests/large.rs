@@ -85,6 +85,7 @@ async fn commit(
         kind: "Logical".into(),
         made_by: MadeBy::Schedule,
         sequence: n as u64 + 1,
+        copied_from: None,
         predecessor: before,
         start_time: day(0),
         commit_time: day(0),
@@ -101,6 +102,7 @@ async fn commit(
         report: serde_json::Value::Null,
         moves: Vec::new(),
         hooks: Vec::new(),
+        digest_key: None,
     };
     let digest = repository.inner.commit_head(&snapshot, &head.encode().unwrap()).await.unwrap();
     PredecessorRef { id: snapshot.to_string(), digest }

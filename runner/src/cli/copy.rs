@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use dbbackup_contract::ObjectLock;
 
-use super::repository::{AzureArgs, GcsArgs, KeyArgs, RepositoryArgs, S3Args};
+use super::repository::{AzureArgs, GcsArgs, KeyArgs, RepositoryArgs, S3Args, parse_lock};
 use crate::address::Address;
 use crate::uri::RepositoryUri;
 
@@ -41,6 +42,7 @@ impl CopyArgs {
             ca_file: to.s3_ca_file.clone(),
             credentials_dir: to.s3_credentials_dir.clone(),
             storage_class: to.s3_storage_class.clone(),
+            object_lock: to.s3_object_lock,
         };
         let azure = AzureArgs {
             endpoint: to.azure_endpoint.clone(),
@@ -84,6 +86,10 @@ struct ToArgs {
     /// As --s3-storage-class.
     #[arg(id = "to_s3_storage_class", long = "to-s3-storage-class", value_name = "CLASS")]
     s3_storage_class: Option<String>,
+    /// As --s3-object-lock.
+    #[arg(id = "to_s3_object_lock", long = "to-s3-object-lock", value_name = "MODE:DAYS",
+        value_parser = parse_lock)]
+    s3_object_lock: Option<ObjectLock>,
     /// As --azure-endpoint.
     #[arg(id = "to_azure_endpoint", long = "to-azure-endpoint", value_name = "URL")]
     azure_endpoint: Option<String>,

@@ -104,7 +104,7 @@ pub(crate) struct S3Args {
 }
 
 /// Mode and days of Object Lock.
-fn parse_lock(text: &str) -> Result<ObjectLock, String> {
+pub(super) fn parse_lock(text: &str) -> Result<ObjectLock, String> {
     let (mode, days) = text.split_once(':').unwrap_or((text, ""));
     let mode = match mode {
         "compliance" => ObjectLockMode::Compliance,

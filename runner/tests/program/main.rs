@@ -11,6 +11,7 @@ mod cloud_server;
 #[path = "../../../storage/clouds/tests/clouds/service_account.rs"]
 mod cloud_service_account;
 mod clouds;
+mod copy;
 mod days;
 mod exit_codes;
 mod full_volume;
