@@ -7,6 +7,7 @@
 
 mod clouds;
 mod connection;
+mod copy;
 mod duration;
 mod exit;
 mod failure;
@@ -26,6 +27,7 @@ pub use clouds::{AzureAccess, AzureCredentialFiles, GcsAccess};
 pub use connection::{
     CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
 };
+pub use copy::{CopyAction, CopyBytes, CopyReport};
 pub use duration::{DurationError, DurationText, SHORTEST_GRACE};
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure, listed};

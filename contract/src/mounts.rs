@@ -18,6 +18,8 @@ pub const REPORT_TOKEN_FILE: &str = "/run/dbbackup/report-token/token";
 pub const REPORT_AUDIENCE: &str = "dbbackup.dev";
 /// Where a volume repository's claim is mounted.
 pub const REPOSITORY_DIR: &str = "/repository";
+/// Where the claim is mounted of the volume repository that a copy goes to.
+pub const DESTINATION_DIR: &str = "/destination";
 /// An empty folder in memory, for the files that clients of a server need.
 pub const SCRATCH_DIR: &str = "/run/dbbackup/scratch";
 /// Where the summary for the pod's status is written.

@@ -26,7 +26,7 @@ const BACKUPS: &[&str] = &["Backup"];
 /// What has snapshots.
 const KEEPERS: &[&str] = &["BackupRepository", "Backup"];
 const RESTORES: &[&str] = &["RestoreRequest"];
-/// What reads or writes a server.
+/// What reads or writes a server, or a snapshot.
 const RUNS: &[&str] = &["Backup", "RestoreRequest"];
 /// What has a Job.
 const JOBS: &[&str] = &["BackupRepository", "Backup", "RestoreRequest"];
@@ -149,11 +149,11 @@ reasons! {
     /// an object that a snapshot needs is gone
     ObjectMissing: Fatal, Damaged, JOBS, "Run check to see which snapshots are touched; take those from a copy.";
     /// no such snapshot
-    SnapshotNotFound: Fatal, NotFound, RESTORES, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
+    SnapshotNotFound: Fatal, NotFound, RUNS, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
     /// the prefix of a snapshot's id fits several snapshots
     SnapshotAmbiguous: Fatal, Usage, RESTORES, "Give more characters of the id.";
     /// the snapshot was written off: data of it is lost
-    SnapshotWrittenOff: Fatal, Damaged, RESTORES, "Take another snapshot. What is left of this one can be had on the command line with --even-if-written-off.";
+    SnapshotWrittenOff: Fatal, Damaged, RUNS, "Take another snapshot. What is left of this one can be had on the command line with --even-if-written-off.";
     /// the run was given up by a later attempt or by maintenance before it could commit
     Fenced: Fatal, Conflict, BACKUPS, "Nothing to do if a later attempt has succeeded; else run the backup again.";
     /// the snapshot was let go: its time was over, or somebody erased it

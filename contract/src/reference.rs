@@ -23,7 +23,9 @@ same one. A *retryable* failure is tried again by itself; a *fatal* one waits fo
 | `BackupSchedule` | `Ready=False`, `Reconciling=True` while its repository is not ready | a spec that cannot be carried out: `Ready=False`, `Stalled=True`; a last backup that failed or left out databases: `Ready=False` with its reason, `Reconciling=True` where that was retryable, else `Stalled=True` | at each slot, ready or not; a changed spec at once |
 
 The maintenance of a `BackupRepository` has conditions of its own, `Maintained` and `Intact`; `Ready` does not
-change with them, and it is tried again at its next slot.
+change with them, and it is tried again at its next slot. A copy of a `Backup` (`status.copies`) has a failure
+of its own, which changes neither phase nor conditions of the `Backup`; it is tried again after a minute, then
+after twice as long each time, up to six hours. The `BackupSchedule` tells of it by its condition `Copied`.
 
 The conditions have the reason as their `reason`; their message says what happened, then what to do.
 `status.error` of a `Backup` and a `RestoreRequest` has class, reason, message and hint apart, and

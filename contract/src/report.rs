@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, MaintainReport, Progress};
+use crate::{CopyReport, Failure, MaintainReport, Progress};
 
 /// Most databases that a report lists; failures come first.
 pub const MAX_REPORTED_DATABASES: usize = 100;
@@ -46,6 +46,8 @@ pub enum Report {
     Inspect(InspectReport),
     /// Of `Action::Maintain`.
     Maintain(Box<MaintainReport>),
+    /// Of `Action::Copy`.
+    Copy(CopyReport),
 }
 
 /// How something ended.
@@ -481,6 +483,9 @@ impl Report {
             Self::Inspect(report) if report.state.is_some() => Outcome::Succeeded,
             Self::Inspect(_) => Outcome::Failed,
             Self::Maintain(report) => report.outcome,
+            // A success that names no snapshot is none.
+            Self::Copy(report) if report.snapshot_id.is_none() => Outcome::Failed,
+            Self::Copy(report) => report.outcome,
         }
     }
 
@@ -494,6 +499,7 @@ impl Report {
             Self::Restore(report) => report.error.as_ref(),
             Self::Inspect(report) => report.error.as_ref(),
             Self::Maintain(report) => report.error.as_ref(),
+            Self::Copy(report) => report.error.as_ref(),
         }
     }
 

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AzureAccess, DatabaseSelection, Failure, GcsAccess, MaintainAction, PostgresqlAccess, Reason,
-    S3Access, SecretFile,
+    AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, MaintainAction,
+    PostgresqlAccess, Reason, S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -83,7 +83,7 @@ impl From<TaskError> for Failure {
 pub enum SubjectKind {
     /// Initialising a repository, or maintaining it.
     BackupRepository,
-    /// A backup, or the inspection of its outcome.
+    /// A backup, the inspection of its outcome, or its copies.
     Backup,
     /// A restore.
     RestoreRequest,
@@ -219,6 +219,8 @@ pub enum Action {
     Inspect(InspectAction),
     /// Maintain a repository.
     Maintain(Box<MaintainAction>),
+    /// Copy a snapshot to another repository.
+    Copy(Box<CopyAction>),
 }
 
 /// Whether a repository may be created.

@@ -41,6 +41,7 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
         Report::Inspect(report) => {
             (report.backup.as_mut().map(|backup| &mut backup.databases), report.error.as_mut())
         }
+        Report::Copy(report) => (None, report.error.as_mut()),
         Report::Maintain(report) => {
             shorten_maintenance(report, databases, text);
             (None, report.error.as_mut())

@@ -26,6 +26,12 @@ pub(super) fn fitted(mut report: Report) -> Report {
             fit_failure(&mut report.error);
         }
         Report::Maintain(report) => fit_maintenance(report),
+        Report::Copy(report) => {
+            if let Some(id) = &mut report.snapshot_id {
+                cut(id, 128);
+            }
+            fit_failure(&mut report.error);
+        }
     }
     report
 }

@@ -65,6 +65,7 @@ async fn carry_out(
         Action::Maintain(action) => {
             (Report::Maintain(Box::new(work::maintain(&order, action).await)), None)
         }
+        Action::Copy(action) => (Report::Copy(work::copy(&order, action).await), None),
     }
 }
 

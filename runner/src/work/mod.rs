@@ -3,6 +3,7 @@
 
 mod backup;
 mod check;
+mod copy;
 mod find;
 mod init;
 mod inspect;
@@ -28,6 +29,7 @@ use crate::progress::ProgressBoard;
 
 pub(crate) use backup::{back_up, committed};
 pub(crate) use check::checked;
+pub(crate) use copy::copy;
 pub(crate) use find::find;
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
