@@ -9,7 +9,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, DurationText, JobSpec, LocalRef, RawReport, SourceSpec};
+use crate::{
+    Condition, CopyStatus, DurationText, JobSpec, LocalRef, RawReport, SourceSpec, TemplateCopy,
+    copies,
+};
 
 /// One run: what is backed up.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -75,11 +78,19 @@ pub struct EraseSpec {
 }
 
 /// Source and repository of a backup without a schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(copies::ELSEWHERE).message(copies::ELSEWHERE_MESSAGE),
+    validation = Rule::new(copies::APART).message(copies::APART_MESSAGE)
+)]
 pub struct BackupTemplate {
     /// The BackupRepository that the backup goes to.
     pub repository_ref: LocalRef,
+    /// Second places: once the backup has ended it is copied there, without reading the server again. A copy is kept until the backup is erased.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub copies: Vec<TemplateCopy>,
     /// The server that is backed up.
     pub source: SourceSpec,
     /// How the Job runs.
@@ -202,6 +213,10 @@ pub struct BackupStatus {
     /// What was verified after the commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationReport>,
+    /// The copies in other repositories. What becomes of them changes neither phase nor conditions of the backup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub copies: Vec<CopyStatus>,
     /// Why the run failed, or what keeps it waiting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

@@ -10,6 +10,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 mod backup;
+mod copies;
 mod definition;
 mod job;
 mod quantity;
@@ -23,6 +24,10 @@ mod status;
 pub use backup::{
     Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, RepositoryStatusRef,
     ResolvedBackup,
+};
+pub use copies::{
+    CopyPhase, CopySpec, CopyStatus, MAX_COPIES, MAX_LISTED_COPIES, ScheduleCopyStatus,
+    TemplateCopy,
 };
 pub use dbbackup_contract::{DurationError, DurationText};
 pub use definition::{definitions, definitions_yaml};

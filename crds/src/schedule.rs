@@ -6,7 +6,20 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackupPhase, Condition, JobSpec, LocalRef, SourceSpec};
+use crate::{
+    BackupPhase, Condition, CopySpec, JobSpec, LocalRef, ScheduleCopyStatus, SourceSpec, copies,
+};
+
+/// Rules of a retention, wherever one is said.
+pub(crate) const KEEP_WITHIN: &str = "!has(self.keepWithin) || self.keepWithin.matches('[1-9]')";
+/// What is told where it is broken.
+pub(crate) const KEEP_WITHIN_MESSAGE: &str =
+    "keepWithin of zero keeps nothing: write a duration such as 48h, or leave it out";
+/// Rules of a retention, wherever one is said.
+pub(crate) const MINIMUM: &str = "!has(self.minimum) || has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)";
+/// What is told where it is broken.
+pub(crate) const MINIMUM_MESSAGE: &str =
+    "minimum alone lets nothing go: add a keep rule, such as keepDaily: 7, or leave minimum out";
 
 /// What is backed up, and when.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -29,9 +42,17 @@ use crate::{BackupPhase, Condition, JobSpec, LocalRef, SourceSpec};
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name of a BackupSchedule may have 40 characters at most: the names of its backups and Jobs grow from it")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(copies::ELSEWHERE).message(copies::ELSEWHERE_MESSAGE),
+    validation = Rule::new(copies::APART).message(copies::APART_MESSAGE)
+)]
 pub struct BackupScheduleSpec {
     /// The BackupRepository that the backups go to.
     pub repository_ref: LocalRef,
+    /// Second places: each backup that has ended is copied there, from repository to repository, without reading the server again. Backups that are there already are copied as well, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub copies: Vec<CopySpec>,
     /// The server that is backed up.
     pub source: SourceSpec,
     /// When: five fields (minute, hour, day of month, month, day of week) or @hourly, @daily, @weekly, @monthly, @yearly. A fixed time runs once a day, over clock changes too; of missed slots only the newest runs.
@@ -58,8 +79,8 @@ pub struct BackupScheduleSpec {
     /// Which backups of this schedule are kept. Left out: all of them. The maintenance of the BackupRepository lets the others go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
-        validation = Rule::new("!has(self.keepWithin) || self.keepWithin.matches('[1-9]')").message("keepWithin of zero keeps nothing: write a duration such as 48h, or leave it out"),
-        validation = Rule::new("!has(self.minimum) || has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)").message("minimum alone lets nothing go: add a keep rule, such as keepDaily: 7, or leave minimum out")
+        validation = Rule::new(KEEP_WITHIN).message(KEEP_WITHIN_MESSAGE),
+        validation = Rule::new(MINIMUM).message(MINIMUM_MESSAGE)
     )]
     pub retention: Option<RetentionSpec>,
     /// How the backups' Jobs run.
@@ -88,7 +109,7 @@ pub struct BackupScheduleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub display: Option<String>,
-    /// Ready, Reconciling and Stalled.
+    /// Ready, Reconciling and Stalled; Copied where there are copies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
     pub conditions: Vec<Condition>,
@@ -104,6 +125,10 @@ pub struct BackupScheduleStatus {
     /// The newest backup that the schedule started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
+    /// How far the copies have come.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub copies: Vec<ScheduleCopyStatus>,
     /// Backups of this schedule that have not ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -17,7 +17,7 @@ use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -30,7 +30,7 @@ use crate::context::{Context, Guarded, ReconcileError};
 use crate::job::RunnerImage;
 use crate::labels;
 use crate::metrics::{Metrics, Stores};
-use crate::reconcile;
+use crate::reconcile::{self, copies};
 
 /// Reconciles at once, for each kind: a bound on what a restart asks of the API server.
 const CONCURRENCY: u16 = 16;
@@ -98,18 +98,8 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
             let schedule = backup.0.ok()?.spec.schedule_ref?.name;
             Some(ObjectRef::new(&schedule).within(&namespace))
         });
-    let pending = stores.backups;
-    let backups = scope.with_children(backups).watches(
-        scope.api::<Guarded<BackupRepository>>(),
-        watcher::Config::default(),
-        move |found| {
-            waiting_for(&pending.state(), &found, |backup: &Backup| {
-                let status = backup.status.as_ref();
-                let phase = status.and_then(|status| status.phase).unwrap_or_default();
-                (!phase.is_terminal()).then(|| found.name_any())
-            })
-        },
-    );
+    let backups = scope.with_repositories(scope.with_children(backups), stores.backups.clone());
+    let backups = scope.with_copies(backups, stores.backups);
     let requests = scope.with_children(requests);
 
     // Slots are judged by what is known of the backups: nothing may be judged before.
@@ -194,6 +184,58 @@ impl Scope {
     {
         Controller::new(self.api::<Guarded<K>>(), watcher::Config::default())
             .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+    }
+
+    /// Backups look again when a repository changes that they wait for.
+    fn with_repositories(
+        &self,
+        backups: Controller<Guarded<Backup>>,
+        known: Store<Guarded<Backup>>,
+    ) -> Controller<Guarded<Backup>> {
+        let repositories = self.api::<Guarded<BackupRepository>>();
+        backups.watches(repositories, watcher::Config::default(), move |found| {
+            waiting_for(&known.state(), &found, |backup: &Backup| {
+                let status = backup.status.as_ref();
+                let phase = status.and_then(|status| status.phase).unwrap_or_default();
+                let waits = !phase.is_terminal() || copies::waits_for(backup, &found.name_any());
+                waits.then(|| found.name_any())
+            })
+        })
+    }
+
+    /// Backups look at their copies again when a sibling's have moved on, and when their
+    /// schedule wants others.
+    fn with_copies(
+        &self,
+        backups: Controller<Guarded<Backup>>,
+        known: Store<Guarded<Backup>>,
+    ) -> Controller<Guarded<Backup>> {
+        let named = |namespace: Option<String>, names: Vec<String>| {
+            let namespace = namespace.unwrap_or_default();
+            names.into_iter().map(move |name| ObjectRef::new(&name).within(&namespace))
+        };
+        let of_schedule = known.clone();
+        backups
+            .watches(self.api::<Guarded<Backup>>(), watcher::Config::default(), move |changed| {
+                let namespace = changed.namespace();
+                let readable = changed.0.ok();
+                let names = readable
+                    .map(|backup| copies::next_in_line(&known.state(), &backup, now()))
+                    .unwrap_or_default();
+                named(namespace, names)
+            })
+            .watches(
+                self.api::<Guarded<BackupSchedule>>(),
+                watcher::Config::default(),
+                move |changed| {
+                    let namespace = changed.namespace();
+                    let readable = changed.0.ok();
+                    let names = readable
+                        .map(|schedule| copies::unlisted(&of_schedule.state(), &schedule))
+                        .unwrap_or_default();
+                    named(namespace, names)
+                },
+            )
     }
 
     /// Jobs by their owner, pods by the name that their Job gave them.

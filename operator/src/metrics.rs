@@ -209,6 +209,19 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
         &["namespace", "schedule", "reason"],
     )?;
     registry.register(Box::new(failure.clone()))?;
+    let copies = |name: &str, help: &str| {
+        let gauge = GaugeVec::new(Opts::new(name, help), &["namespace", "schedule", "copy"])?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok::<_, prometheus::Error>(gauge)
+    };
+    let copied = copies(
+        "dbbackup_copy_last_success_timestamp_seconds",
+        "When a backup of the schedule was last copied to this place.",
+    )?;
+    let missing = copies(
+        "dbbackup_copy_missing_backups",
+        "Backups of the schedule that are not copied to this place yet.",
+    )?;
     for store in stores {
         let newest = newest_ended(&store.backups);
         for schedule in store.schedules.state() {
@@ -232,6 +245,13 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
             active
                 .with_label_values(&labels)
                 .set(float(u64::try_from(status.active.len()).unwrap_or(0)));
+            for copy in &status.copies {
+                let labels = [labels[0], labels[1], copy.name.as_str()];
+                if let Some(time) = copy.last_successful_time {
+                    copied.with_label_values(&labels).set(seconds_of(time));
+                }
+                missing.with_label_values(&labels).set(float(u64::from(copy.missing)));
+            }
             let Some(last) = newest.get(&(namespace.clone(), name.clone())) else { continue };
             succeeded.with_label_values(&labels).set(flag(last.succeeded));
             if let Some(reason) = &last.failure {
@@ -332,6 +352,7 @@ mod tests {
             "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupSchedule",
             "metadata": {"name": "shop-nightly", "namespace": "shop"},
             "spec": {"repositoryRef": {"name": "main"}, "source": {}, "schedule": "@daily"},
+            "status": {"copies": [{"name": "far", "missing": 2}]},
         }))
         .unwrap();
         write_schedule.apply_watcher_event(&watcher::Event::Apply(kube::core::DeserializeGuard(
@@ -347,6 +368,8 @@ mod tests {
         let text = shown(failed);
         let counted = "dbbackup_repository_snapshots{namespace=\"shop\",repository=\"main\"} 412";
         assert!(text.contains(counted), "{text}");
+        let behind = "dbbackup_copy_missing_backups{copy=\"far\",namespace=\"shop\",schedule=\"shop-nightly\"} 2";
+        assert!(text.contains(behind), "{text}");
         assert!(text.contains(line), "{text}");
         let text = shown(backup("b", late, BackupPhase::Succeeded, None));
         assert!(!text.contains("dbbackup_backup_last_failure{"), "{text}");

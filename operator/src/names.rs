@@ -20,6 +20,8 @@ pub enum Purpose {
     Restore,
     /// It maintains a repository.
     Maintain,
+    /// It copies a snapshot to another repository.
+    Copy,
 }
 
 impl Purpose {
@@ -33,6 +35,7 @@ impl Purpose {
             Self::Find => "find",
             Self::Restore => "restore",
             Self::Maintain => "maintain",
+            Self::Copy => "copy",
         }
     }
 }

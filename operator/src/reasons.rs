@@ -17,6 +17,9 @@ pub const MAINTAINED_TYPE: &str = "Maintained";
 /// The last check of a repository found no damage.
 pub const INTACT: &str = "Intact";
 
+/// All copies of a schedule's newest backup are done.
+pub const COPIED_TYPE: &str = "Copied";
+
 /// A repository was opened.
 pub const OPENED: &str = "Opened";
 /// A repository is being opened.
@@ -37,6 +40,10 @@ pub const MAINTAINED: &str = "Maintained";
 pub const CHECK_PASSED: &str = "CheckPassed";
 /// A backup's snapshot was let go.
 pub const EXPIRED: &str = "Expired";
+/// A backup was copied.
+pub const COPIED: &str = "Copied";
+/// A copy is on its way, or waits for its turn.
+pub const COPYING: &str = "Copying";
 /// An attempt failed and is tried again.
 pub const RETRYING: &str = "Retrying";
 

@@ -1,8 +1,9 @@
 //! From the API's words to the task's: what is mounted, and where the runner finds it.
 
 use dbbackup_contract::{
-    Bandwidth, CredentialFiles, DatabaseSelection, EncryptionAccess, KeyAccess, KeyKind,
-    PostgresqlAccess, REPOSITORY_DIR, RepositoryAccess, Source, StorageAccess, TlsAccess, UserName,
+    Bandwidth, CredentialFiles, DESTINATION_DIR, DatabaseSelection, EncryptionAccess, KeyAccess,
+    KeyKind, PostgresqlAccess, REPOSITORY_DIR, RepositoryAccess, Source, StorageAccess, TlsAccess,
+    UserName,
 };
 use dbbackup_crds::{
     BackupRepositorySpec, BandwidthSpec, CaKind, EncryptionKey, PostgresqlTarget, Quantity,
@@ -39,10 +40,30 @@ pub fn repository_access(
     expected_id: Option<&str>,
     mounts: &mut Mounts,
 ) -> Option<RepositoryAccess> {
+    access_below(REPOSITORY_DIR, name, spec, expected_id, mounts)
+}
+
+/// The same of the repository that a copy goes to, beside the first one.
+pub fn destination_access(
+    name: &str,
+    spec: &BackupRepositorySpec,
+    expected_id: Option<&str>,
+    mounts: &mut Mounts,
+) -> Option<RepositoryAccess> {
+    access_below(DESTINATION_DIR, name, spec, expected_id, mounts)
+}
+
+fn access_below(
+    dir: &str,
+    name: &str,
+    spec: &BackupRepositorySpec,
+    expected_id: Option<&str>,
+    mounts: &mut Mounts,
+) -> Option<RepositoryAccess> {
     let volume = spec.storage.volume.as_ref()?;
     let path = match &volume.path {
-        Some(path) => format!("{REPOSITORY_DIR}/{path}"),
-        None => REPOSITORY_DIR.to_owned(),
+        Some(path) => format!("{dir}/{path}"),
+        None => dir.to_owned(),
     };
     let encryption = match (&spec.encryption.keys, &spec.encryption.none) {
         (Some(keys), None) => EncryptionAccess::Keys(

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dbbackup_contract::{
-    ExitCode, MAX_TASK_BYTES, REPORT_AUDIENCE, REPORT_TOKEN_DIR, REPOSITORY_DIR, SCRATCH_DIR,
-    TASK_ANNOTATION, TASK_DIR, TERMINATION_FILE, Task,
+    DESTINATION_DIR, ExitCode, MAX_TASK_BYTES, REPORT_AUDIENCE, REPORT_TOKEN_DIR, REPOSITORY_DIR,
+    SCRATCH_DIR, TASK_ANNOTATION, TASK_DIR, TERMINATION_FILE, Task,
 };
 use dbbackup_crds::{JobSpec, QuantityError};
 use k8s_openapi::api::batch::v1::{
@@ -59,6 +59,8 @@ pub struct JobRequest<'a> {
     pub mounts: &'a Mounts,
     /// The repository's claim.
     pub claim: Option<String>,
+    /// The claim of the repository that a copy goes to.
+    pub destination_claim: Option<String>,
     /// How it runs.
     pub job: &'a JobSpec,
 }
@@ -270,20 +272,33 @@ fn volumes(request: &JobRequest<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
         mount("scratch", SCRATCH_DIR, false),
     ];
     if let Some(claim) = &request.claim {
-        volumes.push(Volume {
-            name: "repository".to_owned(),
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: claim.clone(),
-                read_only: None,
-            }),
-            ..Volume::default()
-        });
+        volumes.push(claimed("repository", claim));
         // A restore writes too: its session keeps the collector away from what it reads.
         mounts.push(mount("repository", REPOSITORY_DIR, false));
+    }
+    if let Some(claim) = &request.destination_claim {
+        // A pod that has two volumes of one claim may wait for the second one for ever.
+        let is_same = request.claim.as_ref() == Some(claim);
+        if !is_same {
+            volumes.push(claimed("destination", claim));
+        }
+        let name = if is_same { "repository" } else { "destination" };
+        mounts.push(mount(name, DESTINATION_DIR, false));
     }
     volumes.extend(request.mounts.volumes());
     mounts.extend(request.mounts.volume_mounts());
     (volumes, mounts)
+}
+
+fn claimed(name: &str, claim: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: claim.to_owned(),
+            read_only: None,
+        }),
+        ..Volume::default()
+    }
 }
 
 fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {

@@ -5,6 +5,6 @@ mod build;
 mod mounts;
 mod resources;
 
-pub use access::{Place, postgresql_access, repository_access, source_access};
+pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
 pub use build::{BuildError, JobRequest, RunnerImage, build_job};
 pub use mounts::Mounts;

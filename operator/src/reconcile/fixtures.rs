@@ -45,6 +45,23 @@ pub(crate) fn repository() -> BackupRepository {
     serde_json::from_value(object).unwrap()
 }
 
+/// Where copies go.
+pub(crate) fn second_repository() -> BackupRepository {
+    let mut object = object(
+        "BackupRepository",
+        "second",
+        json!({
+            "storage": {"volume": {"claimName": "far-away", "path": "copies"}},
+            "encryption": {"keys": [
+                {"name": "only", "passphraseSecretRef": {"name": "second-key"}},
+            ]},
+            "bandwidth": {"upload": "10Mi"},
+        }),
+    );
+    object["status"] = json!({"id": "77aa0f4e7a1b2c3d"});
+    serde_json::from_value(object).unwrap()
+}
+
 pub(crate) fn backup() -> Backup {
     let spec = json!({"scheduleRef": {"name": "shop-nightly"}});
     serde_json::from_value(object("Backup", "shop-nightly-29391435", spec)).unwrap()

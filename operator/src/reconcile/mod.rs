@@ -1,6 +1,7 @@
 //! The reconcilers, each a pipeline: gather → plan → apply → status.
 
 pub mod backup;
+pub mod copies;
 pub mod maintenance;
 mod one_shot;
 pub mod repository;

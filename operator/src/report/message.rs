@@ -83,6 +83,11 @@ fn operations(
     message: &Message,
     now: Timestamp,
 ) -> Option<Value> {
+    if let ReportBody::Report(report) = &message.body
+        && let Report::Copy(_) = report.as_ref()
+    {
+        return copy_operations(status, caller, report, now);
+    }
     let has_ended = matches!(
         status.get("phase").and_then(Value::as_str),
         Some("Succeeded" | "PartiallyFailed" | "Failed" | "Expired" | "Missing")
@@ -102,14 +107,7 @@ fn operations(
             if is_done(status.get(field), &caller.job_name) {
                 return None;
             }
-            let raw = RawReport {
-                job_name: caller.job_name.clone(),
-                pod_name: caller.pod_name.clone(),
-                pod_uid: caller.pod_uid.clone(),
-                received_time: now,
-                content: serde_json::to_value(report).ok()?,
-            };
-            (field, serde_json::to_value(raw).ok()?)
+            (field, raw(caller, report, now)?)
         }
     };
     let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": caller.uid})];
@@ -118,6 +116,40 @@ fn operations(
     }
     operations.push(json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
     Some(Value::Array(operations))
+}
+
+/// The report of a copy goes into the entry of its Job: a backup has ended when it is
+/// copied, and several may be at once. The list may change meanwhile, which the patch tests.
+fn copy_operations(
+    status: &Value,
+    caller: &Caller,
+    report: &Report,
+    now: Timestamp,
+) -> Option<Value> {
+    let copies = status.get("copies")?.as_array()?;
+    let is_its = |copy: &Value| copy.get("jobName") == Some(&Value::from(caller.job_name.as_str()));
+    let index = copies.iter().position(is_its)?;
+    let runs = copies[index].get("phase") == Some(&Value::from("Running"));
+    if !runs || is_done(copies[index].get("report"), &caller.job_name) {
+        return None;
+    }
+    let path = format!("/status/copies/{index}");
+    Some(json!([
+        {"op": "test", "path": "/metadata/uid", "value": caller.uid},
+        {"op": "test", "path": format!("{path}/jobName"), "value": caller.job_name},
+        {"op": "add", "path": format!("{path}/report"), "value": raw(caller, report, now)?},
+    ]))
+}
+
+fn raw(caller: &Caller, report: &Report, now: Timestamp) -> Option<Value> {
+    let raw = RawReport {
+        job_name: caller.job_name.clone(),
+        pod_name: caller.pod_name.clone(),
+        pod_uid: caller.pod_uid.clone(),
+        received_time: now,
+        content: serde_json::to_value(report).ok()?,
+    };
+    serde_json::to_value(raw).ok()
 }
 
 /// Whether a report of this Job stands in the status that tells of something
@@ -206,5 +238,27 @@ mod tests {
             let patch = operations("Backup", &status, &caller(), &message, Timestamp::UNIX_EPOCH);
             assert_eq!(patch.is_some(), is_written, "{stored:?} {job}");
         }
+    }
+
+    #[test]
+    fn the_report_of_a_copy_goes_to_its_entry_though_the_backup_has_ended() {
+        let now = Timestamp::UNIX_EPOCH;
+        let report = Report::Copy(dbbackup_contract::CopyReport::begun(now));
+        let body = ReportBody::Report(Box::new(report));
+        let message = Message { subject_uid: "u".into(), body };
+        let status = |phase: &str| {
+            json!({"phase": "Succeeded", "copies": [
+                {"name": "near", "phase": "Succeeded", "jobName": "other"},
+                {"name": "far", "phase": phase, "jobName": "j"},
+            ]})
+        };
+        let patch = operations("Backup", &status("Running"), &caller(), &message, now).unwrap();
+        assert_eq!(patch[1]["path"], "/status/copies/1/jobName");
+        assert_eq!(patch[1]["value"], "j");
+        assert_eq!(patch[2]["path"], "/status/copies/1/report");
+        assert_eq!(patch[2]["value"]["jobName"], "j");
+        assert_eq!(operations("Backup", &status("Failed"), &caller(), &message, now), None);
+        let none = json!({"phase": "Succeeded"});
+        assert_eq!(operations("Backup", &none, &caller(), &message, now), None);
     }
 }

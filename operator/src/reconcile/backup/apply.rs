@@ -12,8 +12,8 @@ use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, writ
 use crate::context::{Context, ReconcileError};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
-use crate::reconcile::LOOK_AGAIN;
 use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
+use crate::reconcile::{LOOK_AGAIN, copies};
 use crate::run::RunView;
 
 pub(super) async fn apply(
@@ -157,7 +157,8 @@ async fn finish(
 ) -> Result<Action, ReconcileError> {
     let backup = run(seen, now).finish(&end, attempts, context).await?;
     let mut done = seen.clone();
-    done.status = backup.status.unwrap_or_default();
+    done.status = backup.status.clone().unwrap_or_default();
+    done.backup = backup;
     tidy(&done, context, now).await
 }
 
@@ -183,7 +184,8 @@ async fn let_inspection_go(
     }
 }
 
-/// Lets the Jobs of a run that has ended go, for a while after its end.
+/// Lets the Jobs of a run that has ended go, for a while after its end, and looks after its
+/// copies.
 async fn tidy(
     seen: &Gathered,
     context: &Context,
@@ -194,8 +196,8 @@ async fn tidy(
     }
     // What may still change of the spec (pinned, retainFor, erase) is maintenance's.
     let status = seen_by(seen.status.clone(), seen.backup.metadata.generation);
-    write_status(context, &seen.backup, status).await?;
-    Ok(Action::await_change())
+    let backup = write_status(context, &seen.backup, status).await?;
+    copies::reconcile(&backup, context, now).await
 }
 
 /// A run that has ended stands as it did, whatever its spec says now.

@@ -113,6 +113,7 @@ fn finish(
         task: &task,
         mounts: &mounts,
         claim: claim_of(&repository.spec),
+        destination_claim: None,
         job,
     };
     build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))

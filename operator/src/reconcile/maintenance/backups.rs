@@ -6,11 +6,15 @@ use dbbackup_contract::{Failure, MaintainReport, Reason};
 use dbbackup_crds::{Backup, BackupPhase, BackupRepositoryStatus, BackupStatus};
 use jiff::Timestamp;
 
-use super::gather::{list, readable, snapshot_in};
+use super::gather::{copy_in, list, readable, snapshot_in};
 use crate::cluster::{publish, warn, write_status};
 use crate::conditions::{Standing, Verdict, conditions};
 use crate::context::{Context, Identity, ReconcileError};
+use crate::reconcile::copies;
 use crate::{display, reasons};
+
+/// A backup's own snapshot, in messages.
+const SNAPSHOT: &str = "its snapshot";
 
 /// Writes it into the statuses of the backups that it concerns. To do it twice does no harm.
 pub(super) async fn tell(
@@ -26,26 +30,63 @@ pub(super) async fn tell(
     }
     for backup in &list::<Backup>(context, &identity.namespace).await? {
         let Some(backup) = readable(backup) else { continue };
-        let snapshot = snapshot_in(backup, &identity.name, repository.id.as_deref());
-        let Some(told) = snapshot.and_then(|snapshot| news.about(snapshot)) else { continue };
+        let id = repository.id.as_deref();
+        let own = snapshot_in(backup, &identity.name, id).and_then(|found| news.about(found));
         let before = backup.status.clone().unwrap_or_default();
-        let generation = backup.metadata.generation;
-        let status = after(before, told, generation, now);
+        let (status, of_copies) = after_copies(before, &identity.name, id, &news, now);
+        if own.is_none() && of_copies.is_empty() {
+            continue;
+        }
+        let status = match own {
+            Some(told) => after(status, told, backup.metadata.generation, now),
+            None => status,
+        };
         let backup = write_status(context, backup, status).await?;
-        match told {
-            Told::LetGo => {
-                let note = "its snapshot was let go; the object can be deleted".to_owned();
-                publish(context, &backup, reasons::EXPIRED, "Maintain", note).await;
-            }
-            Told::Missing => warn(context, &backup, "Maintain", &missing()).await,
-            Told::Pinned(_) => {}
+        publish_news(context, &backup, own, SNAPSHOT).await;
+        for (copy, told) in of_copies {
+            publish_news(context, &backup, Some(told), &format!("its copy {copy}")).await;
         }
     }
     Ok(())
 }
 
+/// Tells what became of `what`.
+async fn publish_news(context: &Context, backup: &Backup, told: Option<Told>, what: &str) {
+    match told {
+        Some(Told::LetGo) => {
+            let rest = if what == SNAPSHOT { "; the object can be deleted" } else { "" };
+            let note = format!("{what} was let go{rest}");
+            publish(context, backup, reasons::EXPIRED, "Maintain", note).await;
+        }
+        Some(Told::Missing) => warn(context, backup, "Maintain", &missing(what)).await,
+        Some(Told::Pinned(_)) | None => {}
+    }
+}
+
+/// The status of a backup after what was decided about its copies in the repository, and
+/// what that was, by the names of the copies. A pin of a copy is none of the backup's.
+pub(super) fn after_copies(
+    mut status: BackupStatus,
+    repository: &str,
+    id: Option<&str>,
+    news: &News<'_>,
+    now: Timestamp,
+) -> (BackupStatus, Vec<(String, Told)>) {
+    let mut all = Vec::new();
+    for copy in &mut status.copies {
+        let told = copy_in(copy, repository, id).and_then(|found| news.about(found));
+        match told {
+            Some(Told::LetGo) => copies::expired(copy),
+            Some(Told::Missing) => copies::missing(copy, now),
+            Some(Told::Pinned(_)) | None => continue,
+        }
+        all.extend(told.map(|told| (copy.name.clone(), told)));
+    }
+    (status, all)
+}
+
 /// What was decided, by snapshot.
-struct News<'a> {
+pub(super) struct News<'a> {
     let_go: BTreeSet<&'a str>,
     missing: BTreeSet<&'a str>,
     pinned: BTreeSet<&'a str>,
@@ -64,7 +105,7 @@ pub(super) enum Told {
 }
 
 impl<'a> News<'a> {
-    fn of(report: &'a MaintainReport) -> Self {
+    pub(super) fn of(report: &'a MaintainReport) -> Self {
         let set = |list: &'a [String]| list.iter().map(String::as_str).collect();
         Self {
             let_go: set(&report.let_go),
@@ -108,7 +149,7 @@ pub(super) fn after(
             (BackupPhase::Expired, format!("expired: {words}"), verdict)
         }
         Told::Missing => {
-            let failure = missing();
+            let failure = missing(SNAPSHOT);
             let verdict = Verdict::of_failure(Standing::Failed, &failure);
             let words = display::failure(&failure);
             status.error = Some(failure);
@@ -122,6 +163,7 @@ pub(super) fn after(
     status
 }
 
-fn missing() -> Failure {
-    Failure::new(Reason::SnapshotsMissing, "its snapshot is gone, and nobody has let it go")
+fn missing(what: &str) -> Failure {
+    let message = format!("{what} is gone, and nobody has let it go");
+    Failure::new(Reason::SnapshotsMissing, message)
 }

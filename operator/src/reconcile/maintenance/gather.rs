@@ -5,9 +5,13 @@
 use std::fmt::Debug;
 
 use dbbackup_contract::{
-    DurationText, Failure, MAX_CHANGED_SNAPSHOTS, Reason, RetainChange, SeriesRetention,
+    DurationText, Failure, MAX_CHANGED_SNAPSHOTS, Reason, RetainChange, RetentionSpec,
+    SeriesRetention,
 };
-use dbbackup_crds::{Backup, BackupPhase, BackupRepository, BackupSchedule};
+use dbbackup_crds::{
+    Backup, BackupPhase, BackupRepository, BackupSchedule, CopyPhase, CopyStatus,
+    RepositoryStatusRef,
+};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
@@ -23,7 +27,7 @@ const PAGE: u32 = 500;
 /// What is asked of a maintenance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// The series of the schedules that name the repository.
+    /// The series of the schedules that name the repository, for their backups or a copy.
     pub series: Vec<SeriesRetention>,
     /// Snapshots to pin.
     pub pin: Vec<String>,
@@ -90,13 +94,25 @@ pub(super) fn of_schedules<'a>(
     identity: &Identity,
     schedules: impl Iterator<Item = &'a BackupSchedule>,
 ) -> Vec<SeriesRetention> {
-    let ours = schedules.filter(|schedule| schedule.spec.repository_ref.name == identity.name);
-    let series = ours.map(|schedule| SeriesRetention {
-        series: schedule_series(cluster, &identity.namespace, &schedule.name_any()),
-        retention: schedule.spec.retention.clone(),
-        time_zone: schedule.spec.time_zone.clone(),
+    let series = schedules.filter_map(|schedule| {
+        Some(SeriesRetention {
+            series: schedule_series(cluster, &identity.namespace, &schedule.name_any()),
+            retention: retention_in(&identity.name, schedule)?,
+            time_zone: schedule.spec.time_zone.clone(),
+        })
     });
     series.collect()
+}
+
+/// How long a schedule keeps in this repository what is its own there, or its copies; `None`
+/// where it names it neither so nor so.
+fn retention_in(repository: &str, schedule: &BackupSchedule) -> Option<Option<RetentionSpec>> {
+    let spec = &schedule.spec;
+    if spec.repository_ref.name == repository {
+        return Some(spec.retention.clone());
+    }
+    let copy = spec.copies.iter().find(|copy| copy.repository_ref.name == repository)?;
+    Some(copy.retention.clone())
 }
 
 impl Asked {
@@ -112,6 +128,7 @@ impl Asked {
             if let Some(snapshot) = snapshot_in(backup, &identity.name, id) {
                 asked.add(backup, snapshot);
             }
+            asked.add_copies(backup, &identity.name, id);
         }
         asked
     }
@@ -131,6 +148,17 @@ impl Asked {
         if !is_scheduled && backup.spec.retain_for.as_ref() != as_made {
             let seconds = backup.spec.retain_for.as_ref().and_then(seconds);
             self.retain.push(RetainChange { snapshot: snapshot.to_owned(), seconds });
+        }
+    }
+
+    /// What is erased is erased everywhere. All else that a backup says of its snapshot
+    /// holds in its own repository alone.
+    fn add_copies(&mut self, backup: &Backup, repository: &str, id: Option<&str>) {
+        let Some(status) = &backup.status else { return };
+        let own = status.snapshot_id.as_ref();
+        if backup.spec.erase.as_ref().is_some_and(|erase| Some(&erase.confirm) == own) {
+            let copies = status.copies.iter().filter_map(|copy| copy_in(copy, repository, id));
+            self.erase.extend(copies.map(str::to_owned));
         }
     }
 
@@ -169,7 +197,20 @@ pub(super) fn snapshot_in<'a>(
     let status = backup.status.as_ref()?;
     let is_there =
         matches!(status.phase, Some(BackupPhase::Succeeded | BackupPhase::PartiallyFailed));
-    let known = status.repository.as_ref()?;
-    let is_ours = known.name == repository && (known.id.is_none() || known.id.as_deref() == id);
+    let is_ours = is_in(status.repository.as_ref()?, repository, id);
     status.snapshot_id.as_deref().filter(|_| is_there && is_ours)
+}
+
+/// The snapshot of a copy that lies in this repository.
+pub(super) fn copy_in<'a>(
+    copy: &'a CopyStatus,
+    repository: &str,
+    id: Option<&str>,
+) -> Option<&'a str> {
+    let is_there = copy.phase == CopyPhase::Succeeded && is_in(&copy.repository, repository, id);
+    copy.snapshot_id.as_deref().filter(|_| is_there)
+}
+
+fn is_in(known: &RepositoryStatusRef, repository: &str, id: Option<&str>) -> bool {
+    known.name == repository && (known.id.is_none() || known.id.as_deref() == id)
 }

@@ -4,12 +4,12 @@ use dbbackup_contract::{
 };
 use dbbackup_crds::{
     Backup, BackupPhase, BackupRepository, BackupRepositoryStatus, BackupSchedule, BackupStatus,
-    CheckOutcome, MaintenanceRun, MaintenanceSpec,
+    CheckOutcome, CopyPhase, MaintenanceRun, MaintenanceSpec,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::backups::{Told, after};
+use super::backups::{News, Told, after, after_copies};
 use super::gather::{Asked, of_schedules};
 use super::*;
 use crate::conditions::{Standing, Verdict, conditions};
@@ -257,10 +257,17 @@ fn asked() -> Asked {
         }))
         .unwrap()
     };
+    let mut copied = schedule("copied-here", "other", json!({"keepLast": 1}));
+    copied.spec.copies = serde_json::from_value(json!([
+        {"name": "far", "repositoryRef": {"name": "third"}, "retention": {"keepLast": 2}},
+        {"name": "near", "repositoryRef": {"name": "main"}, "retention": {"keepDaily": 3}},
+    ]))
+    .unwrap();
     let schedules = [
         schedule("nightly", "main", json!({"keepDaily": 7, "keepWithin": "48h"})),
         schedule("keeps-all", "main", Value::Null),
         schedule("elsewhere", "other", json!({"keepLast": 1})),
+        copied,
     ];
     let series = of_schedules("3f6c", &fixtures::identity("main"), schedules.iter());
     Asked { series, pin: vec!["p".into()], ..Asked::default() }
@@ -308,4 +315,44 @@ fn a_backup_whose_snapshot_went_says_so_and_one_that_was_stolen_alarms() {
     assert_eq!(missing.error.unwrap().reason, Reason::SnapshotsMissing);
     let pinned = after(begun.clone(), Told::Pinned(true), Some(1), now());
     assert_eq!(pinned, BackupStatus { pinned: true, ..begun });
+}
+
+#[test]
+fn a_copy_that_was_let_go_has_expired_and_its_backup_has_not() {
+    let of_copy = |object: &mut Value| {
+        object["spec"]["erase"] = json!({"confirm": "snapshot-b"});
+        object["spec"]["pinned"] = true.into();
+        object["status"]["copies"] = json!([
+            {"name": "far", "phase": "Succeeded", "snapshotId": "copy-b",
+             "repository": {"name": "second", "id": "77aa"}},
+            {"name": "third", "phase": "Succeeded", "snapshotId": "copy-b",
+             "repository": {"name": "third", "id": "88bb"}},
+        ]);
+    };
+    let copied = backup("b", of_copy);
+    let (identity, mut repository) = (fixtures::identity("second"), fixtures::second_repository());
+    repository.status.get_or_insert_default().id = Some("77aa".into());
+    let asked = Asked::of_backups(&identity, &repository, [&copied].into_iter());
+    // What is erased is erased everywhere; a pin holds in the backup's own repository.
+    assert_eq!(asked, Asked { erase: vec!["copy-b".into()], ..Asked::default() });
+
+    let report = |let_go: &[&str], missing: &[&str]| MaintainReport {
+        let_go: let_go.iter().map(|&id| id.into()).collect(),
+        missing: missing.iter().map(|&id| id.into()).collect(),
+        ..MaintainReport::begun(now())
+    };
+    let tell = |report: &MaintainReport| {
+        let before = copied.status.clone().unwrap();
+        after_copies(before, "second", Some("77aa"), &News::of(report), now())
+    };
+    let (status, told) = tell(&report(&["copy-b"], &[]));
+    assert_eq!(told, [("far".to_owned(), Told::LetGo)]);
+    assert_eq!(status.phase, Some(BackupPhase::Succeeded));
+    let phases: Vec<_> = status.copies.iter().map(|copy| copy.phase).collect();
+    assert_eq!(phases, [CopyPhase::Expired, CopyPhase::Succeeded]);
+
+    let (status, _) = tell(&report(&[], &["copy-b"]));
+    assert_eq!(status.copies[0].phase, CopyPhase::Failed);
+    assert!(status.copies[0].next_attempt_time.is_some(), "it is made again");
+    assert_eq!(tell(&report(&["another"], &[])), (copied.status.clone().unwrap(), Vec::new()));
 }

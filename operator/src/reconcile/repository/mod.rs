@@ -321,6 +321,7 @@ pub(super) fn repository_job(
         task: &task,
         mounts: &mounts,
         claim: claim_of(&repository.spec),
+        destination_claim: None,
         job: &repository.spec.job,
     };
     build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))

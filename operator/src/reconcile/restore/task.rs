@@ -59,6 +59,7 @@ pub(super) fn job(
         task: &task,
         mounts: &mounts,
         claim: claim_of(&repository.spec),
+        destination_claim: None,
         job: &spec.job,
     };
     build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))

@@ -18,6 +18,7 @@ use kube::{Resource, ResourceExt};
 
 pub use status::{Outlook, stalled, standing};
 
+use super::copies;
 use super::one_shot::until;
 use crate::cluster::{find, is_conflict, publish, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
@@ -37,6 +38,8 @@ pub struct Children {
     pub newest: Option<(Timestamp, String, BackupPhase)>,
     /// The one that ended last, by hand or not.
     pub last_ended: Option<Ended>,
+    /// How far they are copied to each place.
+    pub copies: Vec<copies::Outlook>,
 }
 
 /// A backup that has ended.
@@ -93,7 +96,7 @@ pub async fn reconcile(
     };
     let repository: Option<BackupRepository> =
         find(context, &identity.namespace, &schedule.spec.repository_ref.name).await?;
-    let children = children(context, &identity);
+    let children = children(context, &identity, schedule);
     status.slots_since = baseline(schedule, &status, now);
     let last = last_slot(&status, now);
     let deadline = schedule.spec.starting_deadline_seconds.map(SignedDuration::from_secs);
@@ -220,16 +223,16 @@ async fn create_backup(
 }
 
 /// What the watch knows of the schedule's backups, those by hand included.
-fn children(context: &Context, identity: &Identity) -> Children {
-    let mut children = Children::default();
-    for backup in context.backups.state() {
-        let Ok(backup) = &backup.0 else { continue };
-        let is_ours = backup.namespace().as_deref() == Some(&identity.namespace)
-            && backup.spec.schedule_ref.as_ref().is_some_and(|name| name.name == identity.name);
-        if is_ours {
-            children.add(backup);
-        }
-    }
+fn children(context: &Context, identity: &Identity, schedule: &BackupSchedule) -> Children {
+    let is_ours = |backup: &&Backup| {
+        backup.namespace().as_deref() == Some(&identity.namespace)
+            && backup.spec.schedule_ref.as_ref().is_some_and(|name| name.name == identity.name)
+    };
+    let known = context.backups.state();
+    let readable = known.iter().filter_map(|backup| backup.0.as_ref().ok());
+    let ours: Vec<&Backup> = readable.filter(is_ours).collect();
+    let mut children = Children { copies: copies::outlook(schedule, &ours), ..Children::default() };
+    ours.iter().for_each(|backup| children.add(backup));
     children.active.sort();
     children
 }

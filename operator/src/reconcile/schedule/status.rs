@@ -9,6 +9,7 @@ use super::{Children, Ended};
 use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
+use crate::reconcile::copies;
 
 /// What is known of the time to come.
 #[derive(Clone, Debug)]
@@ -66,10 +67,12 @@ pub fn standing(
     if let Some((_, name, phase)) = &children.newest {
         status.last_backup = Some(LastBackup { name: name.clone(), phase: *phase });
     }
+    status.copies = copies::schedule_copies(&status.copies, &children.copies);
     status.display = Some(display::shortened(words(&status, children, outlook, suspended, now)));
     let verdict = verdict(&status, children, outlook, suspended);
     let generation = schedule.metadata.generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
+    status.conditions = copies::condition(status.conditions, &children.copies, generation, now);
     status.observed_generation = generation;
     status
 }
@@ -135,6 +138,7 @@ fn words(
     if let Some(failure) = &outlook.repository_trouble {
         parts.push(failure.message.clone());
     }
+    parts.extend(copies::trouble(&children.copies));
     match (suspended, outlook.held, status.next_schedule_time) {
         (true, ..) => parts.push("suspended".to_owned()),
         (_, Some(_), _) => {
