@@ -1,6 +1,7 @@
 //! Copies of backups in a second repository, and what is left of the first one's loss.
 
-use dbbackup_kind_tests::{Scenario, Server, backup, create_repository, schedule};
+use dbbackup_kind_tests::{Scenario, Server, create_repository, schedule};
+use jiff::{Timestamp, ToSpan as _};
 use serde_json::Value;
 
 /// Where copies go: a volume and a key of its own, maintained each minute.
@@ -33,6 +34,15 @@ fn copied(copies: &str) -> String {
     nightly.replace("  job: {}", &format!("  copies: {copies}\n  job: {{}}"))
 }
 
+/// A backup as the schedule makes it at a slot: what a person makes no rule lets go.
+fn slot_of(name: &str, slot: Timestamp) -> String {
+    format!(
+        "apiVersion: dbbackup.dev/v1alpha1\nkind: Backup\nmetadata:\n  name: {name}\n  \
+         annotations: {{dbbackup.dev/slot: \"{slot}\"}}\n\
+         spec: {{scheduleRef: {{name: nightly}}}}\n"
+    )
+}
+
 /// The only copy of a backup, and the backup's phase.
 fn copy_of(scenario: &Scenario, name: &str) -> (Value, Value) {
     let status = scenario.object(&format!("backup/{name}"))["status"].take();
@@ -63,7 +73,8 @@ fn backups_are_copied_and_restored_from_the_copy_when_the_first_repository_is_go
     scenario.apply(&copied(copies));
 
     // The destination is not there yet: the copy waits and says so, the backup does not.
-    scenario.apply(&backup("first", "nightly"));
+    let now = Timestamp::now();
+    scenario.apply(&slot_of("first", now - 2.hours()));
     let _ = scenario.wait_for_condition("backup/first", "Complete");
     scenario.wait_until("the copy says what it waits for", || {
         let (copy, _) = copy_of(&scenario, "first");
@@ -89,7 +100,8 @@ fn backups_are_copied_and_restored_from_the_copy_when_the_first_repository_is_go
 
     server.sql("shop", "insert into items select n, 'new', 1 from generate_series(20001, 20100) n");
     let digest = server.digest_of_items("shop");
-    scenario.apply(&backup("second", "nightly"));
+    scenario.apply(&slot_of("second", now - 1.hours()));
+    let _ = scenario.wait_for_condition("backup/second", "Complete");
     let second = wait_for_copy(&scenario, "second", "Succeeded");
     let own = scenario.object("backup/second")["status"]["snapshotId"].clone();
     assert_ne!(second["snapshotId"], own);

@@ -9,7 +9,7 @@
 //! has for further streams and the server's clients.
 
 use dbbackup_contract::{
-    CopyAction, CopyBytes, CopyReport, Failure, Outcome, ProgressPhase, Reason,
+    ByteCounts, CopyAction, CopyBytes, CopyReport, Failure, Outcome, ProgressPhase, Reason,
 };
 use dbbackup_repository::{
     Begun, CommitInfo, Cutting, Error, Repository, SessionOptions, Snapshot, SnapshotWriter,
@@ -62,13 +62,17 @@ async fn try_copy(
             let session = order.step(source.begin_reading()).await.map_err(of_source)?;
             let transferred = transfer(order, action, &snapshot, &writer).await;
             end(session).await;
-            report.bytes = transferred?;
+            transferred?;
             commit(order, writer, &snapshot).await.map_err(of_destination)?
         }
     };
     order.board.phase(ProgressPhase::Verifying);
     let verified = order.step(copied.verify_manifest()).await;
     verified.map_err(of_destination)?;
+    if !report.already {
+        let ByteCounts { read, new, stored } = copied.about().bytes.clone();
+        report.bytes = CopyBytes { read, new, stored };
+    }
     report.snapshot_id = Some(copied.id().to_string());
     Ok(())
 }
@@ -89,7 +93,7 @@ async fn transfer(
     action: &CopyAction,
     snapshot: &Snapshot,
     writer: &SnapshotWriter,
-) -> Result<CopyBytes, Failure> {
+) -> Result<(), Failure> {
     order.board.phase(ProgressPhase::Transferring);
     let listing = order.step(snapshot.streams("")).await;
     let streams = listing.map_err(|failure| named(failure, &order.repository.name))?;
@@ -97,8 +101,7 @@ async fn transfer(
     for stream in &streams {
         order.step(take_over(order, action, (snapshot, writer), &stream.name, total)).await?;
     }
-    let totals = writer.totals();
-    Ok(CopyBytes { read: totals.read, new: totals.new, stored: totals.stored })
+    Ok(())
 }
 
 /// Each failure names the repository that it is of.

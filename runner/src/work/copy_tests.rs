@@ -101,6 +101,7 @@ async fn a_copy_holds_the_same_and_is_made_once() {
     let snapshot = backup(&first, 1).await;
     let report = copied(&from, &snapshot, &to).await;
     assert_eq!((report.outcome, report.error.as_ref()), (Outcome::Succeeded, None));
+    assert!(report.bytes.stored > 0, "{:?}", report.bytes);
     let id = report.snapshot_id.unwrap();
     let copy = second.find(&id).await.unwrap();
     assert_eq!(read(&copy, "db/shop").await, dump(1));
