@@ -22,7 +22,9 @@ pub struct CopyAction {
 pub struct CopyBytes {
     /// Read from the first repository and decrypted.
     pub read: u64,
-    /// Of these, not yet in the second repository.
+    /// Taken over from earlier copies, neither read nor decrypted.
+    pub unchanged: u64,
+    /// Of what was read, not yet in the second repository.
     pub new: u64,
     /// Written to the second repository: compressed and encrypted.
     pub stored: u64,

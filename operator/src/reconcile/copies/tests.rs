@@ -63,7 +63,7 @@ fn far() -> BackupSchedule {
 }
 
 fn report(snapshot: Option<&str>) -> CopyReport {
-    let bytes = CopyBytes { read: 10, new: 8, stored: 4 };
+    let bytes = CopyBytes { read: 10, unchanged: 90, new: 8, stored: 4 };
     let snapshot_id = snapshot.map(str::to_owned);
     CopyReport { outcome: Outcome::Succeeded, snapshot_id, bytes, ..CopyReport::begun(now()) }
 }
