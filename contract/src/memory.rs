@@ -8,14 +8,19 @@ const MIB: u64 = 1024 * 1024;
 /// Worker threads of the pipeline where the spec says nothing.
 pub const DEFAULT_WORKERS: u32 = 2;
 
-/// Memory of a runner with `workers` pipeline threads, in bytes, clients of the
-/// server included.
+/// Stored bytes of which the tables take a byte: of a tebibyte, 105 MiB.
+const STORED_A_BYTE: u64 = 10_000;
+
+/// Memory of a runner with `workers` pipeline threads and a repository that holds so many
+/// bytes, clients of the server included; whole mebibytes.
 ///
-/// A fixed part and a part for each worker; `dbbackup-repository` holds the
-/// formula against its channels and buffers in a test.
+/// A fixed part, a part for each worker, and one for tables of packs, which grow with the
+/// repository; `dbbackup-repository` holds the formula against its channels and buffers,
+/// and against a tebibyte of packs, in tests.
 #[must_use]
-pub const fn runner_memory_bytes(workers: u32) -> u64 {
-    144 * MIB + 24 * MIB * workers as u64
+pub const fn runner_memory_bytes(workers: u32, stored_bytes: u64) -> u64 {
+    let tables = stored_bytes / STORED_A_BYTE / MIB * MIB;
+    144 * MIB + 24 * MIB * workers as u64 + tables
 }
 
 /// The failure of `who`, killed by the kernel under a limit of so many bytes.
@@ -23,7 +28,7 @@ pub const fn runner_memory_bytes(workers: u32) -> u64 {
 pub fn out_of_memory(who: &str, limit: Option<u64>) -> Failure {
     let message = format!("{who} was killed for want of memory");
     let Some(limit) = limit else { return Failure::new(Reason::OutOfMemory, message) };
-    let needed = runner_memory_bytes(DEFAULT_WORKERS);
+    let needed = runner_memory_bytes(DEFAULT_WORKERS, 0);
     let failure =
         Failure::new(Reason::OutOfMemory, format!("{message}: the limit is {}", quantity(limit)));
     if limit < needed {

@@ -146,6 +146,14 @@ pub(crate) const fn task_defaults() -> (u32, u32) {
     (dbbackup_contract::TASK_VERSION, dbbackup_contract::DEFAULT_WORKERS)
 }
 
+/// Bytes that a repository holds, as far as anybody has looked: what a Job of it needs
+/// grows with them.
+#[must_use]
+pub fn stored_bytes(repository: &dbbackup_crds::BackupRepository) -> u64 {
+    let status = repository.status.as_ref();
+    status.and_then(|status| status.bytes.as_ref()).map_or(0, |bytes| bytes.stored)
+}
+
 /// The claim that a task needs, if the repository is on one.
 #[must_use]
 pub fn claim_of(spec: &dbbackup_crds::BackupRepositorySpec) -> Option<String> {

@@ -20,6 +20,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use dbbackup_contract::runner_memory_bytes;
+
 use super::{Mounts, resources::runner_resources};
 use crate::labels;
 use crate::names::{Purpose, kind_name};
@@ -61,6 +63,8 @@ pub struct JobRequest<'a> {
     pub claim: Option<String>,
     /// The claim of the repository that a copy goes to.
     pub destination_claim: Option<String>,
+    /// Bytes that the repository holds, or the larger of two.
+    pub stored_bytes: u64,
     /// How it runs.
     pub job: &'a JobSpec,
 }
@@ -163,8 +167,9 @@ fn pod_failure_policy() -> PodFailurePolicy {
 fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, BuildError> {
     let job = request.job;
     let (volumes, volume_mounts) = volumes(request);
-    let resources = runner_resources(job.resources.as_ref(), request.task.workers)
-        .map_err(BuildError::Resources)?;
+    let formula = runner_memory_bytes(request.task.workers, request.stored_bytes);
+    let resources =
+        runner_resources(job.resources.as_ref(), formula).map_err(BuildError::Resources)?;
     Ok(PodSpec {
         restart_policy: Some("Never".to_owned()),
         // The runner needs no rights: its only token is the one for the report channel.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use dbbackup_contract::runner_memory_bytes;
 use dbbackup_crds::{Quantity, QuantityError, Resources};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
@@ -11,18 +10,17 @@ const CPU: &str = "cpu";
 const MEMORY: &str = "memory";
 const DEFAULT_CPU: &str = "100m";
 
-/// Requests and limits of a runner with `workers` threads.
+/// Requests and limits of a runner that may take `formula` bytes.
 ///
-/// Memory defaults to the formula, as request and as limit; what the spec says
+/// Memory defaults to it, as request and as limit; what the spec says
 /// of one bounds the default of the other. There is no default limit of CPU: a
 /// throttled runner takes longer and saves nothing.
 pub(super) fn runner_resources(
     spec: Option<&Resources>,
-    workers: u32,
+    formula: u64,
 ) -> Result<ResourceRequirements, QuantityError> {
     let spec = spec.cloned().unwrap_or_default();
     let (mut requests, mut limits) = (spec.requests, spec.limits);
-    let formula = runner_memory_bytes(workers);
     let said = |map: &BTreeMap<String, Quantity>| map.get(MEMORY).map(Quantity::units).transpose();
     let (request, limit) = match (said(&requests)?, said(&limits)?) {
         (None, None) => (formula, formula),
@@ -49,19 +47,21 @@ pub(super) fn runner_resources(
 mod tests {
     use super::*;
 
+    const FORMULA: u64 = 192 << 20;
+
     fn memory(request: Option<&str>, limit: Option<&str>) -> (String, String) {
         let map = |text: Option<&str>| {
             text.map(|text| (MEMORY.to_owned(), Quantity(text.into()))).into_iter().collect()
         };
         let spec = Resources { requests: map(request), limits: map(limit) };
-        let built = runner_resources(Some(&spec), 2).unwrap();
+        let built = runner_resources(Some(&spec), FORMULA).unwrap();
         let get = |map: Option<BTreeMap<String, ApiQuantity>>| map.unwrap()[MEMORY].0.clone();
         (get(built.requests), get(built.limits))
     }
 
     #[test]
     fn memory_defaults_to_the_formula_and_a_request_never_exceeds_its_limit() {
-        let formula = runner_memory_bytes(2).to_string();
+        let formula = FORMULA.to_string();
         assert_eq!(memory(None, None), (formula.clone(), formula.clone()));
         assert_eq!(memory(None, Some("64Mi")), ((64 << 20).to_string(), "64Mi".into()));
         assert_eq!(memory(None, Some("4Gi")), (formula.clone(), "4Gi".into()));

@@ -77,7 +77,7 @@ mod tests {
     fn the_runners_memory_covers_the_writer_and_the_clients() {
         for workers in 1..=16 {
             let needed = writer_memory_bytes(workers, OPEN_STREAMS) + CLIENTS_BYTES;
-            let given = dbbackup_contract::runner_memory_bytes(workers);
+            let given = dbbackup_contract::runner_memory_bytes(workers, 0);
             assert!(needed <= given, "{workers} workers: {needed} bytes of {given}");
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dbbackup_contract::DEFAULT_WORKERS;
+use dbbackup_contract::{DEFAULT_WORKERS, runner_memory_bytes};
 
 use super::block::BlockAddress;
 use super::hook_table::HookTable;
@@ -65,6 +65,9 @@ fn a_writer_with_a_tebibyte_of_packs_that_are_all_known_and_hooked_fits_into_256
     let needed = measured.bytes_max + writer_memory_bytes(DEFAULT_WORKERS, OPEN_STREAMS);
     println!("{} MiB, of which tables {}", needed / MIB, measured.bytes_max / MIB);
     assert!(needed <= 256 * MIB, "{needed} bytes");
+    // What the operator gives for the tables.
+    let given = [TEBIBYTE, 0].map(|stored| runner_memory_bytes(DEFAULT_WORKERS, stored));
+    assert!(measured.bytes_max <= given[0] - given[1] + MIB, "{} bytes", measured.bytes_max);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use dbbackup_crds::{Backup, BackupRepository, CopyStatus, JobSpec};
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Resource, ResourceExt};
 
-use crate::context::{Identity, Surroundings, claim_of, stall_seconds, task_defaults};
+use crate::context::{
+    Identity, Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults,
+};
 use crate::job::{JobRequest, Mounts, build_job, destination_access, repository_access};
 use crate::names::{Purpose, job_name};
 
@@ -66,6 +68,7 @@ pub(super) fn copy_job(
         mounts: &mounts,
         claim: claim_of(&source.spec),
         destination_claim: claim_of(&destination.spec),
+        stored_bytes: stored_bytes(source).max(stored_bytes(destination)),
         job,
     };
     build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))

@@ -26,7 +26,7 @@ use crate::cluster::{
 use crate::conditions::holds;
 use crate::context::{
     Context, Identity, ReconcileError, Surroundings, claim_of, stall_seconds, start_timeout,
-    task_defaults,
+    stored_bytes, task_defaults,
 };
 use crate::job::{JobRequest, Mounts, build_job, repository_access};
 use crate::names::{Purpose, job_name};
@@ -322,6 +322,7 @@ pub(super) fn repository_job(
         mounts: &mounts,
         claim: claim_of(&repository.spec),
         destination_claim: None,
+        stored_bytes: stored_bytes(repository),
         job: &repository.spec.job,
     };
     build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))

@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::Resource;
 
 use super::gather::Gathered;
-use crate::context::{Surroundings, claim_of, stall_seconds, task_defaults};
+use crate::context::{Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults};
 use crate::job::{JobRequest, Mounts, Place, build_job, postgresql_access, repository_access};
 use crate::names::Purpose;
 
@@ -60,6 +60,7 @@ pub(super) fn job(
         mounts: &mounts,
         claim: claim_of(&repository.spec),
         destination_claim: None,
+        stored_bytes: stored_bytes(repository),
         job: &spec.job,
     };
     build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
