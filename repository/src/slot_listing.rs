@@ -55,11 +55,16 @@ pub(crate) struct FoundSlot {
     pub(crate) slot: Result<Slot>,
 }
 
-/// Reads every slot. One that goes meanwhile is left out; what cannot be read
-/// because the store fails is an error.
+/// Reads every slot. One that goes meanwhile is left out, and so is what has no slot's
+/// name: anybody who may write can put it there, and some stores cannot even be asked
+/// for it. What cannot be read because the store fails is an error.
 pub(crate) async fn find_slots(store: &dyn Store) -> Result<Vec<FoundSlot>> {
     let mut found = Vec::new();
     for object in collect_listing(store.list(KEYS)).await? {
+        if object.name.strip_prefix(KEYS).and_then(SlotId::parse).is_none() {
+            tracing::warn!(object = object.name, "no key slot has a name like that: skipped");
+            continue;
+        }
         let slot = match store.get(&object.name).await.map_err(Error::needed) {
             Ok(bytes) => Slot::parse(&object.name, &bytes),
             Err(Error::Missing(_)) => continue,

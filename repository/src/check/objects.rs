@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use super::{Check, unless_unavailable};
 use crate::config::{Config, config_number};
 use crate::envelope::Kind;
-use crate::key_slot::Slot;
+use crate::key_slot::{Slot, SlotId};
 use crate::names::{
     BLOCKERS, CONDEMNED, CONFIG, KEYS, MARKS, META, PACKS, PartName, SESSIONS, SNAPSHOTS,
     SnapshotId, VERDICT, WRITTEN_OFF, is_ours, parse_number,
@@ -116,6 +116,10 @@ impl Check<'_> {
     }
 
     async fn look_at_slot(&mut self, name: &str) -> Result<()> {
+        if name.strip_prefix(KEYS).and_then(SlotId::parse).is_none() {
+            self.report.note(name, FOREIGN);
+            return Ok(());
+        }
         let slot = match self.inner.find(name).await {
             Ok(Some(object)) => Slot::parse(name, &object),
             Ok(None) => return Ok(()),

@@ -6,7 +6,7 @@ use dbbackup_contract::{Initialize, Reason};
 use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
 
 use super::fixture::*;
-use crate::{Encryption, Kdf, KeySource, Repository};
+use crate::{CheckLevel, Encryption, Kdf, KeySource, Repository};
 
 async fn reason(store: &Arc<MemoryStore>, encryption: &Encryption) -> Reason {
     opened(store.clone(), encryption).await.map(|_| ()).unwrap_err().reason()
@@ -55,6 +55,24 @@ async fn a_place_that_is_empty_or_something_else_is_told_apart() {
     back_up(&repository, 1, &contents(1)).await.unwrap();
     dbbackup_storage::Store::delete(&*gone, "config/0").await.unwrap();
     assert_eq!(reason(&gone, &encrypted()).await, Reason::ObjectMissing);
+}
+
+#[tokio::test]
+async fn what_has_no_slots_name_among_the_slots_keeps_nobody_out() {
+    let store = Arc::new(MemoryStore::new());
+    open(store.clone()).await.unwrap();
+    // A store cannot be asked for the first: no driver would create it.
+    let foreign = ["keys/A", "keys/a", "keys/readme.txt"];
+    foreign.iter().for_each(|name| store.overwrite(name, "x".into()));
+    let repository = open(store.clone()).await.unwrap();
+    assert_eq!(repository.key_slots().await.unwrap().len(), 1);
+    let report = repository.check(CheckLevel::Structure).await.unwrap();
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    let noted: Vec<_> = report.notes.iter().map(|note| &note.object[..]).collect();
+    assert!(foreign.iter().all(|name| noted.contains(name)), "{noted:?}");
+    // Which key is wrong is told as if they were not there.
+    let wrong = Encryption::Keys(vec![KeySource::raw("main", &[8; 32]).unwrap()]);
+    assert_eq!(reason(&store, &wrong).await, Reason::WrongKey);
 }
 
 #[tokio::test]
