@@ -129,18 +129,39 @@ impl Inner {
     }
 
     /// The snapshots that anything was decided about: one listing, which may not
-    /// show the newest.
+    /// show the newest. What has no decision's name decides nothing, and anybody who
+    /// may write can put it there: it hinders no list and no restore.
     pub(crate) async fn decided(&self) -> Result<BTreeSet<SnapshotId>> {
-        let mut decided = BTreeSet::new();
+        let (decided, foreign) = self.listed_decisions().await?;
+        for object in foreign {
+            tracing::warn!(object, "no decision has a name like that: skipped");
+        }
+        Ok(decided)
+    }
+
+    /// The same for the collector, which goes on only where it understands everything.
+    pub(crate) async fn decided_without_doubt(&self) -> Result<BTreeSet<SnapshotId>> {
+        let (decided, foreign) = self.listed_decisions().await?;
+        match foreign.into_iter().next() {
+            Some(object) => Err(Error::damaged(object, "it is no decision's name")),
+            None => Ok(decided),
+        }
+    }
+
+    /// Snapshots with decisions, and names that are no decision's.
+    async fn listed_decisions(&self) -> Result<(BTreeSet<SnapshotId>, Vec<String>)> {
+        let (mut decided, mut foreign) = (BTreeSet::new(), Vec::new());
         for object in collect_listing(self.store.list(DECISIONS)).await? {
             let last = object.name.strip_prefix(DECISIONS).and_then(|last| last.rsplit_once('-'));
             let id = last
                 .filter(|(_, n)| parse_number(n).is_some())
-                .and_then(|(session, _)| SnapshotId::parse(session).ok())
-                .ok_or_else(|| Error::damaged(&object.name, "it is no decision's name"))?;
-            decided.insert(id);
+                .and_then(|(session, _)| SnapshotId::parse(session).ok());
+            match id {
+                Some(id) => _ = decided.insert(id),
+                None => foreign.push(object.name),
+            }
         }
-        Ok(decided)
+        Ok((decided, foreign))
     }
 
     /// When a snapshot was let go, by the store's clock.

@@ -251,7 +251,7 @@ impl Repository {
             }
             listed.insert(id);
         }
-        let decided = self.inner.decided().await?;
+        let decided = self.inner.decided_without_doubt().await?;
         let mut names = listed.clone();
         if holds(Guard::ReadBlockers) {
             names.extend(named.iter().cloned());

@@ -216,7 +216,7 @@ impl Collection<'_> {
     /// more. Until then they count as in use.
     async fn remove_heads(&self) -> Result<()> {
         let inner = self.inner();
-        let decided = inner.decided().await?;
+        let decided = inner.decided_without_doubt().await?;
         let there = inner.listed_heads().await?;
         let sessions = Sessions::list(inner, self.clock).await?;
         let reader = sessions.oldest_reader(inner).await?;
@@ -397,7 +397,7 @@ impl Collection<'_> {
         let inner = &*self.repository.inner;
         let n = inner.next_note().await?;
         self.repository.remember(n, marked, self.clock.now()).await?;
-        let decided = inner.decided().await?;
+        let decided = inner.decided_without_doubt().await?;
         let over = |id: &SnapshotId| {
             marked.settled.contains(id) || decided.contains(id) && !marked.heads.contains_key(id)
         };

@@ -217,6 +217,27 @@ async fn what_cannot_be_read_or_is_missing_stops_the_collection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_name_among_the_decisions_stops_the_collection_alone() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, mut days) = three_days(store.clone()).await;
+    forget(&repository, &days.remove(1).0).await.unwrap();
+    repository.pin(&days[0].0, "").await.unwrap();
+    // Each is listed before the one before.
+    for name in ["decisions/x-0", "decisions/x", "decisions/X"] {
+        store.overwrite(name, Bytes::new());
+        assert_restores(&repository, &days).await;
+        assert_eq!(repository.pinned().await.unwrap().len(), 1);
+        repository.find(days[0].0.as_str()).await.unwrap();
+        let report = repository.check(crate::CheckLevel::Structure).await.unwrap();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        assert!(report.notes.iter().any(|note| note.object == name), "{name}");
+        begin(&repository, 9).await.unwrap();
+        let stopped = collect(&repository).await.unwrap_err();
+        assert_eq!(stopped.object(), Some(name), "{stopped}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collection_may_be_cut_off_at_every_write() {
     let mut cuts = 0;
     for effect in [Effect::CrashBefore, Effect::CrashAfter] {
