@@ -23,6 +23,8 @@ use crate::{Error, Result};
 /// left is condemned next time.
 pub(super) const MAX_CONDEMNED: usize = 250_000;
 
+const NO_NOTE: &str = "no release of this program names a note like that";
+
 /// Packs and meta objects, by the last parts of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parts {
@@ -100,16 +102,26 @@ impl Inner {
         self.read_note(n).await
     }
 
-    /// The numbers of the notes in a folder, ascending.
+    /// The numbers of the notes in a folder, ascending: for the collector, which goes
+    /// on only where it understands everything.
     pub(super) async fn note_numbers(&self, folder: &str) -> Result<BTreeSet<u32>> {
-        let mut numbers = BTreeSet::new();
-        for object in collect_listing(self.store.list(folder)).await? {
-            let number = object.name.strip_prefix(folder).and_then(parse_number);
-            numbers.insert(number.ok_or_else(|| {
-                Error::damaged(&object.name, "no release of this program names a note like that")
-            })?);
+        let (numbers, foreign) = self.listed_notes(folder).await?;
+        match foreign.into_iter().next() {
+            Some(object) => Err(Error::damaged(object, NO_NOTE)),
+            None => Ok(numbers),
         }
-        Ok(numbers)
+    }
+
+    /// The numbers of the notes in a folder, and names that are no note's.
+    async fn listed_notes(&self, folder: &str) -> Result<(BTreeSet<u32>, Vec<String>)> {
+        let (mut numbers, mut foreign) = (BTreeSet::new(), Vec::new());
+        for object in collect_listing(self.store.list(folder)).await? {
+            match object.name.strip_prefix(folder).and_then(parse_number) {
+                Some(number) => _ = numbers.insert(number),
+                None => foreign.push(object.name),
+            }
+        }
+        Ok((numbers, foreign))
     }
 
     /// The next number that no note has had: notes of old numbers may still arrive.
@@ -164,7 +176,13 @@ impl Inner {
     /// The packs that are absent for a writer whose session exists already.
     pub(crate) async fn absent_packs(self: &Arc<Self>) -> Result<Absent> {
         let mut absent = Absent::default();
-        for n in self.note_numbers(CONDEMNED).await? {
+        let (numbers, foreign) = self.listed_notes(CONDEMNED).await?;
+        // Nothing is deleted by it: the collector reads notes by their numbers, and
+        // stops where it finds another name. So it hinders no backup.
+        for object in foreign {
+            tracing::warn!(object, "{NO_NOTE}: skipped");
+        }
+        for n in numbers {
             // A condemn that went since the listing was carried out.
             let Some(condemned) = self.read_note::<Condemned>(n).await? else { continue };
             let keep = self.read_note::<Verdict>(n).await?.map(|verdict| verdict.keep.packs);

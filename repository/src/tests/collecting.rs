@@ -238,6 +238,20 @@ async fn a_foreign_name_among_the_decisions_stops_the_collection_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_name_among_the_condemned_stops_the_collection_and_no_backup() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, mut days) = three_days(store.clone()).await;
+    for (name, n) in [("condemned/x", 4), ("condemned/X", 5), ("condemned/07", 6)] {
+        store.overwrite(name, Bytes::new());
+        let snapshot = back_up(&repository, n, &days[0].1).await.unwrap();
+        days.push((snapshot.id().clone(), days[0].1.clone()));
+        let stopped = collect(&repository).await.unwrap_err();
+        assert!(stopped.object().is_some_and(|object| object.starts_with("condemned/")));
+    }
+    assert_restores(&repository, &days).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collection_may_be_cut_off_at_every_write() {
     let mut cuts = 0;
     for effect in [Effect::CrashBefore, Effect::CrashAfter] {
