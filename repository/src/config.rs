@@ -34,6 +34,15 @@ struct Features {
     incompatible: Vec<String>,
 }
 
+/// A config whose bytes are whole; what it says may be for a newer release.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigObject {
+    name: String,
+    /// All but the MAC.
+    content: Vec<u8>,
+    mac: [u8; DIGEST_BYTES],
+}
+
 /// A config that was read and understood.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -43,9 +52,6 @@ pub(crate) struct Config {
     pub(crate) read_only: bool,
     /// The oldest collector that may delete here.
     pub(crate) min_collector: u32,
-    name: String,
-    content: Vec<u8>,
-    mac: [u8; DIGEST_BYTES],
 }
 
 /// Builds the first config.
@@ -77,9 +83,9 @@ pub(crate) fn build_config(keys: &Keyring, name: &str, now: Timestamp) -> Result
     Ok(object)
 }
 
-impl Config {
-    /// Reads the config that stands under `name`. That the key vouches for it is
-    /// seen by [`Config::verify`], once there is one.
+impl ConfigObject {
+    /// Takes the object that stands under `name` apart. That the key vouches for it is
+    /// seen by [`ConfigObject::verify`], once there is one.
     pub(crate) fn parse(name: &str, object: &[u8]) -> Result<Self> {
         let damaged = |detail: &str| Error::damaged(name, detail);
         let (content, mac) =
@@ -89,13 +95,26 @@ impl Config {
         if sha256(body) != *digest {
             return Err(damaged("its SHA-256 does not fit"));
         }
-        let json = body
-            .strip_prefix(MAGIC)
+        body.strip_prefix(MAGIC)
             .and_then(|rest| rest.split_first_chunk::<4>())
             .filter(|(length, json)| u32::from_le_bytes(**length) as usize == json.len())
-            .map(|(_, json)| json)
-            .filter(|json| json.len() <= MAX_JSON_BYTES)
+            .filter(|(_, json)| json.len() <= MAX_JSON_BYTES)
             .ok_or_else(|| damaged("its length does not fit"))?;
+        Ok(Self { name: name.to_owned(), content: content.to_vec(), mac: *mac })
+    }
+
+    fn json(&self) -> &[u8] {
+        let json = MAGIC.len() + 4..self.content.len().saturating_sub(DIGEST_BYTES);
+        self.content.get(json).unwrap_or_default()
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// `RepositoryVersionUnsupported`, `RepositoryDamaged`.
+    pub(crate) fn read(&self) -> Result<Config> {
+        let damaged = |detail: &str| Error::damaged(&self.name, detail);
+        let json = self.json();
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
@@ -125,20 +144,21 @@ impl Config {
         };
         let repository = RepositoryId::parse(&json.repository_id)
             .ok_or_else(|| damaged("its repository id is none"))?;
-        Ok(Self {
+        Ok(Config {
             repository,
             cipher,
             read_only: !json.features.read_only.is_empty(),
             min_collector: json.min_collector,
-            name: name.to_owned(),
-            content: content.to_vec(),
-            mac: *mac,
         })
     }
 
     /// Checks that a holder of the key has written it.
+    ///
+    /// # Errors
+    /// `RepositoryDamaged`.
     pub(crate) fn verify(&self, keys: &Keyring) -> Result<()> {
-        let expected = match self.cipher {
+        // Not by the cipher that it names: who forges it would say that there is none.
+        let expected = match keys.cipher {
             Cipher::None => [0; DIGEST_BYTES],
             Cipher::Aes256Gcm => keys.config_mac(&self.name, &self.content),
         };
@@ -162,13 +182,14 @@ mod tests {
     fn a_config_survives_and_every_changed_byte_is_noticed() {
         for keys in [Keyring::for_tests(), Keyring::unencrypted(RepositoryId([5; 16])).unwrap()] {
             let object = build_config(&keys, "config/0", Timestamp::UNIX_EPOCH).unwrap();
-            let config = Config::parse("config/0", &object).unwrap();
-            config.verify(&keys).unwrap();
+            let whole = ConfigObject::parse("config/0", &object).unwrap();
+            whole.verify(&keys).unwrap();
+            let config = whole.read().unwrap();
             assert_eq!((config.repository, config.cipher), (keys.repository, keys.cipher));
             for position in 0..object.len() {
                 let mut damaged = object.clone();
                 damaged[position] ^= 0x20;
-                let read = Config::parse("config/0", &damaged).and_then(|c| c.verify(&keys));
+                let read = ConfigObject::parse("config/0", &damaged).and_then(|c| c.verify(&keys));
                 assert!(read.is_err(), "{position}");
             }
         }
@@ -183,7 +204,7 @@ mod tests {
             let digest = sha256(&object);
             object.extend_from_slice(&digest);
             object.extend_from_slice(&[0; 32]);
-            Config::parse("config/0", &object)
+            ConfigObject::parse("config/0", &object).and_then(|whole| whole.read())
         };
         let rest = r#""repositoryId":"00000000000000000000000000000000","encryption":"none","createdTime":"2026-01-01T00:00:00Z""#;
         let newer = with(r#"{"version":1,"shape":"new"}"#).unwrap_err();

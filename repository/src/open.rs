@@ -8,7 +8,7 @@ use futures::StreamExt;
 use zeroize::Zeroizing;
 
 use crate::access::{Encryption, KeySource};
-use crate::config::{Config, build_config, config_number};
+use crate::config::{Config, ConfigObject, build_config, config_number};
 use crate::environment::{Environment, SystemEnvironment, random};
 use crate::footers::Footers;
 use crate::key_slot::{SlotId, build_slot};
@@ -100,25 +100,13 @@ impl Repository {
         let seed = u64::from_le_bytes(random(&*options.environment)?);
         let store: Arc<dyn Store> = Arc::new(RetryingStore::new(store, options.retry, seed));
         let mut created = false;
-        let config = match find_config(&*store).await? {
-            Some(config) => config,
-            None => {
-                may_create(&*store, options.initialize).await?;
-                created = create(&*store, encryption, &options).await?;
-                find_config(&*store).await?.ok_or_else(|| Error::Missing(format!("{CONFIG}0")))?
-            }
-        };
-        let (keys, opened_slots) = match (config.cipher, encryption) {
-            (Cipher::None, Encryption::None) => {
-                (Keyring::unencrypted(config.repository)?, Vec::new())
-            }
-            (Cipher::None, Encryption::Keys(_)) => return Err(Error::NotEncrypted),
-            (Cipher::Aes256Gcm, Encryption::None) => return Err(Error::Encrypted),
-            (Cipher::Aes256Gcm, Encryption::Keys(sources)) => {
-                unlock(&*store, &config, sources).await?
-            }
-        };
-        config.verify(&keys)?;
+        let mut found = find_configs(&*store).await?;
+        if found.is_empty() {
+            may_create(&*store, options.initialize).await?;
+            created = create(&*store, encryption, &options).await?;
+            found = find_configs(&*store).await?;
+        }
+        let Unlocked { config, keys, opened_slots } = unlock(&*store, &found, encryption).await?;
         let inner = Inner {
             store,
             keys,
@@ -132,8 +120,14 @@ impl Repository {
     }
 }
 
-/// The valid config with the highest number.
-async fn find_config(store: &dyn Store) -> Result<Option<Config>> {
+/// A config as it was found: what its bytes say, or why they say nothing.
+struct FoundConfig {
+    whole: Result<ConfigObject>,
+    read: Result<Config>,
+}
+
+/// The configs, the highest number first.
+async fn find_configs(store: &dyn Store) -> Result<Vec<FoundConfig>> {
     let mut numbers: Vec<u32> = collect_listing(store.list(CONFIG))
         .await?
         .iter()
@@ -144,23 +138,19 @@ async fn find_config(store: &dyn Store) -> Result<Option<Config>> {
         numbers.push(0);
     }
     numbers.sort_unstable();
-    let mut unreadable = None;
+    let mut found = Vec::new();
     for number in numbers.into_iter().rev() {
         let name = format!("{CONFIG}{number}");
-        let object = match store.get(&name).await {
-            Ok(object) => object,
-            Err(error) if error.kind == dbbackup_storage::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::needed(error)),
+        let whole = match store.get(&name).await.map_err(Error::needed) {
+            Ok(object) => ConfigObject::parse(&name, &object),
+            Err(Error::Missing(_)) => continue,
+            Err(error @ Error::Damaged { .. }) => Err(error),
+            Err(error) => return Err(error),
         };
-        match Config::parse(&name, &object) {
-            Ok(config) => return Ok(Some(config)),
-            // A newer format is no damage: going on with an older config would
-            // ignore what the newer one demands.
-            Err(error @ Error::VersionUnsupported(_)) => return Err(error),
-            Err(error) => unreadable = unreadable.or(Some(error)),
-        }
+        let read = whole.as_ref().map_err(Clone::clone).and_then(ConfigObject::read);
+        found.push(FoundConfig { whole, read });
     }
-    unreadable.map_or(Ok(None), Err)
+    Ok(found)
 }
 
 /// Whether a place without a config may become a repository.
@@ -213,21 +203,102 @@ async fn create(store: &dyn Store, encryption: &Encryption, options: &OpenOption
     }
 }
 
-/// Opens the key slots with every key that was given.
+/// A repository whose keys were found.
+struct Unlocked {
+    config: Config,
+    keys: Keyring,
+    opened_slots: Vec<OpenedSlot>,
+}
+
+/// Finds the keys, and then the highest config that a holder of them has written.
+/// Before the keys are known, anybody may have written any of them: a higher one may
+/// lead to no slot, or say that there is no encryption, and is passed over then.
 async fn unlock(
     store: &dyn Store,
-    config: &Config,
+    found: &[FoundConfig],
+    encryption: &Encryption,
+) -> Result<Unlocked> {
+    let slots = match encryption {
+        Encryption::None => Vec::new(),
+        Encryption::Keys(_) => find_slots(store).await?,
+    };
+    let mut tried = Vec::new();
+    // That of the lowest tells most: who may only create can put others above it alone.
+    let mut refused = None;
+    for config in found.iter().filter_map(|found| found.read.as_ref().ok()) {
+        if tried.contains(&(config.cipher, config.repository)) {
+            continue;
+        }
+        tried.push((config.cipher, config.repository));
+        let opened = match (config.cipher, encryption) {
+            (Cipher::None, Encryption::None) => {
+                Keyring::unencrypted(config.repository).map(|keys| (keys, Vec::new()))
+            }
+            (Cipher::None, Encryption::Keys(_)) => Err(Error::NotEncrypted),
+            (Cipher::Aes256Gcm, Encryption::None) => Err(Error::Encrypted),
+            (Cipher::Aes256Gcm, Encryption::Keys(sources)) => {
+                try_slots(&slots, config.repository, sources).await
+            }
+        };
+        let (keys, opened_slots) = match opened {
+            Ok(opened) => opened,
+            Err(error @ Error::System(_)) => return Err(error),
+            Err(error) => {
+                refused = Some(error);
+                continue;
+            }
+        };
+        match vouched_for(found, &keys) {
+            Ok(config) => return Ok(Unlocked { config, keys, opened_slots }),
+            Err(error @ Error::VersionUnsupported(_)) => return Err(error),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let unread = || found.iter().filter_map(|found| found.read.as_ref().err());
+    let unsupported = || unread().find(|error| matches!(error, Error::VersionUnsupported(_)));
+    let unread = || unsupported().or_else(|| unread().next()).cloned();
+    Err(refused.or_else(unread).unwrap_or_else(|| Error::Missing(format!("{CONFIG}0"))))
+}
+
+/// The highest config that a holder of `keys` has written.
+fn vouched_for(found: &[FoundConfig], keys: &Keyring) -> Result<Config> {
+    let mut forged = None;
+    for FoundConfig { whole, read } in found {
+        let Ok(whole) = whole else { continue };
+        match whole.verify(keys) {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "passed over");
+                forged = Some(error);
+                continue;
+            }
+        }
+        match read {
+            Ok(config) if config.repository == keys.repository => return Ok(config.clone()),
+            Ok(_) => {}
+            // A newer format is no damage: going on with an older config would
+            // ignore what the newer one demands.
+            Err(error @ Error::VersionUnsupported(_)) => return Err(error.clone()),
+            Err(error) => tracing::warn!(%error, "passed over"),
+        }
+    }
+    Err(forged.unwrap_or_else(|| Error::Missing(format!("{CONFIG}0"))))
+}
+
+/// Opens the slots of a repository with every key that was given.
+async fn try_slots(
+    found: &[FoundSlot],
+    repository: RepositoryId,
     sources: &[KeySource],
 ) -> Result<(Keyring, Vec<OpenedSlot>)> {
-    let found = find_slots(store).await?;
-    let (damaged, unsupported) = hindrances(&found);
-    let slots = slots_of(found, config.repository);
+    let (damaged, unsupported) = hindrances(found);
+    let slots = slots_of(found, repository);
     let (mut keyring, mut opened): (Option<Keyring>, _) = (None, Vec::new());
     for source in sources {
         for slot in &slots {
             let Some(master) = try_slot(slot, source).await? else { continue };
             match &keyring {
-                None => keyring = Some(Keyring::encrypted(config.repository, master)?),
+                None => keyring = Some(Keyring::encrypted(repository, master)?),
                 // A slot with another master key opens nothing of this repository.
                 Some(known) if *known.master() != *master => continue,
                 Some(_) => {}

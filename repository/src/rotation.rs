@@ -58,7 +58,7 @@ impl Repository {
     /// `EncryptionMismatch` without encryption, or what the store says.
     pub async fn add_key(&self, source: &KeySource, kdf: Kdf) -> Result<AddedKey> {
         let inner = self.may_change_keys()?;
-        let slots = slots_of(find_slots(&*inner.store).await?, self.id());
+        let slots = slots_of(&find_slots(&*inner.store).await?, self.id());
         let mut trials = Trials::new(inner, std::slice::from_ref(source));
         inner.ensure_slot(&mut trials, 0, &slots, kdf).await
     }
@@ -71,7 +71,7 @@ impl Repository {
     /// `KeySlotNeeded`, `EncryptionMismatch` without encryption, or what the store says.
     pub async fn remove_key(&self, slot: SlotId, remaining: &[KeySource]) -> Result<bool> {
         let inner = self.may_change_keys()?;
-        let slots = slots_of(find_slots(&*inner.store).await?, self.id());
+        let slots = slots_of(&find_slots(&*inner.store).await?, self.id());
         inner.remove_slot(&mut Trials::new(inner, remaining), slot, &slots).await
     }
 
@@ -94,7 +94,7 @@ impl Repository {
             return Ok(Rotation { slots: opened.to_vec(), ..Rotation::default() });
         }
         let inner = self.may_change_keys()?;
-        let mut slots = slots_of(find_slots(&*inner.store).await?, self.id());
+        let mut slots = slots_of(&find_slots(&*inner.store).await?, self.id());
         let mut trials = Trials::new(inner, wanted);
         let mut rotation = Rotation::default();
         for (number, source) in wanted.iter().enumerate() {

@@ -77,9 +77,9 @@ pub(crate) async fn find_slots(store: &dyn Store) -> Result<Vec<FoundSlot>> {
 }
 
 /// The slots of `repository` that can be tried.
-pub(crate) fn slots_of(found: Vec<FoundSlot>, repository: RepositoryId) -> Vec<Slot> {
-    let whole = found.into_iter().filter_map(|found| found.slot.ok());
-    whole.filter(|slot| slot.repository == repository).collect()
+pub(crate) fn slots_of(found: &[FoundSlot], repository: RepositoryId) -> Vec<Slot> {
+    let whole = found.iter().filter_map(|found| found.slot.as_ref().ok());
+    whole.filter(|slot| slot.repository == repository).cloned().collect()
 }
 
 impl Repository {

@@ -4,7 +4,7 @@
 use futures::StreamExt as _;
 
 use super::{Check, unless_unavailable};
-use crate::config::{Config, config_number};
+use crate::config::{ConfigObject, config_number};
 use crate::envelope::Kind;
 use crate::key_slot::{Slot, SlotId};
 use crate::names::{
@@ -98,15 +98,16 @@ impl Check<'_> {
         }
         let keys = &self.inner.keys;
         let config = match self.inner.find(name).await {
-            Ok(Some(object)) => Config::parse(name, &object),
+            Ok(Some(object)) => ConfigObject::parse(name, &object),
             Ok(None) => return Ok(()),
             Err(error) => Err(unless_unavailable(error)?),
         };
         let verified = config.and_then(|config| {
-            if config.repository != keys.repository {
+            config.verify(keys)?;
+            if config.read()?.repository != keys.repository {
                 return Err(Error::damaged(name, "it is another repository's"));
             }
-            config.verify(keys)
+            Ok(())
         });
         match verified {
             Ok(()) => self.report.configs += 1,

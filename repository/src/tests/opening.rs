@@ -6,10 +6,15 @@ use dbbackup_contract::{Initialize, Reason};
 use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
 
 use super::fixture::*;
+use crate::keyring::{Keyring, sha256};
 use crate::{CheckLevel, Encryption, Kdf, KeySource, Repository};
 
 async fn reason(store: &Arc<MemoryStore>, encryption: &Encryption) -> Reason {
     opened(store.clone(), encryption).await.map(|_| ()).unwrap_err().reason()
+}
+
+fn wrong_key() -> Encryption {
+    Encryption::Keys(vec![KeySource::raw("main", &[8; 32]).unwrap()])
 }
 
 #[tokio::test]
@@ -71,8 +76,57 @@ async fn what_has_no_slots_name_among_the_slots_keeps_nobody_out() {
     let noted: Vec<_> = report.notes.iter().map(|note| &note.object[..]).collect();
     assert!(foreign.iter().all(|name| noted.contains(name)), "{noted:?}");
     // Which key is wrong is told as if they were not there.
-    let wrong = Encryption::Keys(vec![KeySource::raw("main", &[8; 32]).unwrap()]);
-    assert_eq!(reason(&store, &wrong).await, Reason::WrongKey);
+    assert_eq!(reason(&store, &wrong_key()).await, Reason::WrongKey);
+}
+
+/// A config of this JSON whose SHA-256 fits, and whose MAC `keys` have made.
+fn config(keys: &Keyring, name: &str, json: &str) -> bytes::Bytes {
+    let mut object = b"dbbkconf".to_vec();
+    object.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    object.extend_from_slice(json.as_bytes());
+    object.extend_from_slice(&sha256(&object));
+    object.extend_from_slice(&keys.config_mac(name, &object));
+    object.into()
+}
+
+#[tokio::test]
+async fn a_config_that_no_holder_of_the_key_has_written_keeps_nobody_out() {
+    let store = Arc::new(MemoryStore::new());
+    let repository = open(store.clone()).await.unwrap();
+    let id = repository.id();
+    let rest = |id: &str, encryption: &str| {
+        let time = "2026-01-01T00:00:00Z";
+        format!(r#""repositoryId":"{id}","encryption":"{encryption}","createdTime":"{time}""#)
+    };
+    let (ours, others) = (id.to_string(), "0".repeat(32));
+    let forged = [
+        format!(r#"{{"version":0,{}}}"#, rest(&ours, "aes-256-gcm")),
+        format!(r#"{{"version":0,{}}}"#, rest(&ours, "none")),
+        format!(r#"{{"version":0,{}}}"#, rest(&others, "aes-256-gcm")),
+        format!(r#"{{"version":0,{}}}"#, rest(&others, "rot13")),
+        format!(r#"{{"version":0,{},"features":{{"incompatible":["x"]}}}}"#, rest(&ours, "none")),
+        r#"{"version":1}"#.to_owned(),
+    ];
+    for (n, json) in (7..).zip(&forged) {
+        let name = format!("config/{n}");
+        store.overwrite(&name, config(&Keyring::for_tests(), &name, json));
+        let again = open(store.clone()).await.unwrap_or_else(|error| panic!("{json}: {error}"));
+        assert_eq!(again.id(), id);
+        assert_eq!(reason(&store, &wrong_key()).await, Reason::WrongKey, "{json}");
+        assert_eq!(reason(&store, &Encryption::None).await, Reason::EncryptionMismatch, "{json}");
+    }
+    let report = repository.check(CheckLevel::Structure).await.unwrap();
+    assert_eq!((report.configs, report.problems.len()), (1, forged.len()));
+    // What a holder of the key says counts, with the highest number that one has used.
+    let keys = &repository.inner.keys;
+    let ours = rest(&ours, "aes-256-gcm");
+    let read_only = format!(r#"{{"version":0,{ours},"features":{{"readOnly":["x"]}}}}"#);
+    store.overwrite("config/1", config(keys, "config/1", &read_only));
+    let limited = open(store.clone()).await.unwrap();
+    let refused = limited.begin(session(1)).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.reason(), Reason::RepositoryVersionUnsupported);
+    store.overwrite("config/2", config(keys, "config/2", r#"{"version":1}"#));
+    assert_eq!(reason(&store, &encrypted()).await, Reason::RepositoryVersionUnsupported);
 }
 
 #[tokio::test]
