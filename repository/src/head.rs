@@ -1,6 +1,7 @@
 //! The content of `snapshots/<session>`: a head or a tombstone (`docs/format.md`,
 //! "Snapshots").
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use dbbackup_contract::MadeBy;
@@ -17,6 +18,12 @@ use crate::{Error, Result};
 
 /// Largest stored head, in bytes.
 pub(crate) const MAX_HEAD_BYTES: usize = 1024 * 1024;
+/// Most packs in the table of a head: 16 TiB of packs of 16 MiB. A page is small where
+/// it is compressed, so the size of a head alone bounds nothing: whoever reads a table
+/// keeps 100 bytes and more of each entry.
+pub(crate) const MAX_PACKS: u64 = 1 << 20;
+/// Most streams in the table of a head: ten million files of a folder, and more.
+const MAX_STREAMS: u64 = 1 << 24;
 const MAX_ABOUT_BYTES: usize = 64 * 1024;
 /// Largest report of a run, as JSON, in bytes.
 pub const MAX_REPORT_BYTES: usize = 256 * 1024;
@@ -180,6 +187,12 @@ impl Head {
         let (about, report) = (json(&self.about)?, json(&self.report)?);
         if about.len() > MAX_ABOUT_BYTES || report.len() > MAX_REPORT_BYTES {
             return Err(Error::Misuse("labels or report of the snapshot are too long".into()));
+        }
+        let packs = self.pack_pages.iter().map(|page| page.entries);
+        let streams = self.stream_pages.iter().map(|page| page.entries);
+        if !add_up(packs, MAX_PACKS) || !add_up(streams, MAX_STREAMS) {
+            let detail = "the snapshot has more packs or streams than a head may name";
+            return Err(Error::Misuse(detail.into()));
         }
         let mut out = vec![VARIANT_HEAD];
         put_section(&mut out, SECTION_ABOUT, &about);
@@ -348,11 +361,22 @@ fn parse_list<T>(
 }
 
 fn parse_sessions(section: &[u8]) -> Parsed<Vec<Arc<str>>> {
+    let mut known = HashSet::new();
     parse_list(section, |reader| {
         let text = reader.text(MAX_SESSION_BYTES)?;
         SnapshotId::parse(text).map_err(|_| Malformed("a session has no session's name"))?;
-        Ok(Arc::from(text))
+        let session: Arc<str> = Arc::from(text);
+        // So that an index and a number name a pack.
+        if !known.insert(Arc::clone(&session)) {
+            return Err(Malformed("a session is in the list twice"));
+        }
+        Ok(session)
     })
+}
+
+/// Whether the entries of a table's pages are no more than `most`.
+fn add_up(entries: impl Iterator<Item = u32>, most: u64) -> bool {
+    entries.map(u64::from).sum::<u64>() <= most
 }
 
 /// A session's index and a number, as a name.
@@ -370,17 +394,25 @@ fn parse_metas(section: &[u8], sessions: &[Arc<str>]) -> Parsed<Vec<MetaEntry>> 
 }
 
 fn parse_pack_pages(section: &[u8]) -> Parsed<Vec<PackPage>> {
-    parse_list(section, |reader| {
+    let pages = parse_list(section, |reader| {
         Ok(PackPage { entries: reader.small()?, place: Place::parse(reader)? })
-    })
+    })?;
+    if !add_up(pages.iter().map(|page| page.entries), MAX_PACKS) {
+        return Err(Malformed("it has more packs than any snapshot"));
+    }
+    Ok(pages)
 }
 
 fn parse_stream_pages(section: &[u8]) -> Parsed<Vec<StreamPage>> {
-    parse_list(section, |reader| {
+    let pages = parse_list(section, |reader| {
         let entries = reader.small()?;
         let first = reader.text(MAX_STREAM_NAME_BYTES)?.to_owned();
         Ok(StreamPage { entries, first, place: Place::parse(reader)? })
-    })
+    })?;
+    if !add_up(pages.iter().map(|page| page.entries), MAX_STREAMS) {
+        return Err(Malformed("it has more streams than any snapshot"));
+    }
+    Ok(pages)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Snapshots: what they are, which streams they hold, and where these are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dbbackup_storage::collect_listing;
@@ -310,9 +310,10 @@ impl Snapshot {
             packs.iter().for_each(&mut each);
             return Ok(());
         }
+        let mut seen = HashSet::new();
         for page in &self.head.pack_pages {
             let bytes = self.inner.piece(&page.place, self.metas()).await?;
-            let packs = parse_packs(&bytes, page.entries, &self.head.sessions);
+            let packs = parse_packs(&bytes, page.entries, &self.head.sessions, &mut seen);
             packs.map_err(|error| self.damaged(error))?.iter().for_each(&mut each);
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! Pages of a head's two tables: the packs, and the streams (`docs/format.md`,
 //! "Snapshots").
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::chunker::Cutting;
 use crate::head::parse_part_name;
-use crate::names::MAX_STREAM_NAME_BYTES;
+use crate::names::{MAX_STREAM_NAME_BYTES, PartName};
 use crate::pack::{MAX_BLOCKS, PackEntry};
 use crate::piece::Place;
 use crate::wire::{Malformed, Reader, put_bytes, put_varint};
@@ -79,17 +80,23 @@ pub(crate) fn put_pack(out: &mut Vec<u8>, session: u32, pack: &UsedPack) {
     out.extend_from_slice(&pack.usage);
 }
 
-/// Reads a page of the pack table.
+/// Reads a page of the pack table. `seen` holds the packs of the pages before: 40
+/// bytes each, which share their sessions with the head.
 pub(crate) fn parse_packs(
     page: &[u8],
     entries: u32,
     sessions: &[Arc<str>],
+    seen: &mut HashSet<PartName>,
 ) -> Parsed<Vec<UsedPack>> {
     let mut reader = Reader::new(page);
     let mut packs = Vec::new();
     for _ in 0..entries {
+        let name = parse_part_name(&mut reader, sessions)?;
+        if !seen.insert(name.clone()) {
+            return Err(Malformed("a pack is in the table twice"));
+        }
         let entry = PackEntry {
-            name: parse_part_name(&mut reader, sessions)?,
+            name,
             size: reader.small()?,
             block_table_at: reader.small()?,
             block_table_bytes: reader.small()?,
@@ -183,7 +190,6 @@ pub(crate) fn parse_streams(page: &[u8], entries: u32) -> Parsed<Vec<StreamEntry
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::PartName;
     use proptest::prelude::*;
 
     const SESSION: &str = "aaaaaaaa-20260101t000000z-aaaaaaaaaaaaaaaa-0";
@@ -235,7 +241,7 @@ mod tests {
             };
             let mut page = Vec::new();
             put_pack(&mut page, 0, &pack);
-            let read = parse_packs(&page, 1, &[session]).unwrap();
+            let read = parse_packs(&page, 1, &[session], &mut HashSet::new()).unwrap();
             for (n, usage) in usages.iter().enumerate() {
                 prop_assert_eq!(read[0].usage(n as u32), kinds[*usage as usize]);
             }
@@ -245,7 +251,7 @@ mod tests {
         #[test]
         fn hostile_pages_are_refused(page: Vec<u8>, entries: u32) {
             let _ = parse_streams(&page, entries);
-            let _ = parse_packs(&page, entries, &[Arc::from(SESSION)]);
+            let _ = parse_packs(&page, entries, &[Arc::from(SESSION)], &mut HashSet::new());
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dbbackup_storage::{
-    Creation, ErrorKind, Store, VolumeOptions, VolumeStore, check_conformance, collect_listing,
+    Creation, ErrorKind, MAX_OBJECT_BYTES, Store, VolumeOptions, VolumeStore, check_conformance,
+    collect_listing,
 };
 
 #[allow(clippy::unwrap_used, reason = "a helper of tests")]
@@ -95,6 +96,21 @@ async fn a_read_only_volume_needs_no_right_to_write() {
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
     let missing = VolumeStore::open(folder.path().join("none"), options).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn no_more_is_read_at_once_than_an_object_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let most = MAX_OBJECT_BYTES as u64;
+    let file = std::fs::File::create(folder.path().join("large")).unwrap();
+    file.set_len(4 * most).unwrap();
+    assert_eq!(store.get_range("large", most..most + 10).await.unwrap().len(), 10);
+    for range in [0..most + 1, 0..4 * most] {
+        let error = store.get_range("large", range).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Truncated);
+    }
+    assert_eq!(store.get("large").await.unwrap_err().kind, ErrorKind::Truncated);
 }
 
 #[tokio::test]

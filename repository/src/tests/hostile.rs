@@ -2,6 +2,7 @@
 //! hurts and sealed again with the right key, so that the parser behind the seal
 //! is reached. Nothing may panic, hang, or allocate more than the object allows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::fixture::*;
 use crate::config::{ConfigObject, build_config};
 use crate::envelope::{HEADER_BYTES, Kind, ObjectSeal, TAG_BYTES, open_object, seal_object};
-use crate::head::{HeadObject, Tombstone, TombstoneReason, encode_tombstone};
+use crate::head::{HeadObject, MAX_PACKS, PackPage, Tombstone, TombstoneReason, encode_tombstone};
 use crate::key_slot::Slot;
 use crate::keyring::{Keyring, sha256};
 use crate::moves::Move;
@@ -25,7 +26,7 @@ use crate::recipe::{End, Run, RunReader, RunWriter};
 use crate::spans::spans;
 use crate::tables::{parse_packs, parse_streams};
 use crate::wire::put_varint;
-use crate::{CheckLevel, Repository, SystemEnvironment};
+use crate::{CheckLevel, Error, Repository, SystemEnvironment};
 
 /// Bytes that a parser may allocate for each byte that it is given: an item of the
 /// smallest kind takes three bytes, and 72 in memory; a vector that grows has its
@@ -271,7 +272,7 @@ proptest! {
         for entries in [None, Some(entries as u32)] {
             let page = changed_by(&packs.0, &changes);
             let count = entries.unwrap_or(packs.1);
-            let _ = bounded(page.len(), 0, || parse_packs(&page, count, sessions));
+            let _ = bounded(page.len(), 0, || parse_packs(&page, count, sessions, &mut HashSet::new()));
             let page = changed_by(&streams.0, &changes);
             let count = entries.unwrap_or(streams.1);
             let _ = bounded(page.len(), 0, || parse_streams(&page, count));
@@ -338,6 +339,45 @@ proptest! {
         }
         prop_assert!(false, "more runs than bytes");
     }
+}
+
+#[test]
+fn a_table_of_more_packs_than_any_snapshot_or_of_one_twice_is_damage() {
+    let Samples { head: (name, head), packs, sessions, .. } = samples();
+    let HeadObject::Head(mut head) = HeadObject::parse(name, head).unwrap() else { panic!() };
+    let page = head.pack_pages[0].clone();
+    let with = |entries: &[u32]| {
+        let mut head = head.clone();
+        let page = |entries: &u32| PackPage { entries: *entries, ..page.clone() };
+        head.pack_pages = entries.iter().map(page).collect();
+        head
+    };
+    let (most, few) = (MAX_PACKS as u32, 1000);
+    with(&[most - few, few]).encode().unwrap();
+    assert!(matches!(with(&[most - few, few + 1]).encode(), Err(Error::Misuse(_))));
+    // What this release would not write, byte by byte.
+    let fits = with(&[most]).encode().unwrap();
+    let coded = |entries: u32| {
+        let mut coded = Vec::new();
+        put_varint(&mut coded, u64::from(entries));
+        coded
+    };
+    let at = fits.windows(3).position(|bytes| bytes == coded(most)).unwrap();
+    HeadObject::parse(name, &fits).unwrap();
+    for hostile in [most + 1, (1 << 21) - 1] {
+        let mut bytes = fits.clone();
+        bytes.splice(at..at + 3, coded(hostile));
+        assert!(matches!(HeadObject::parse(name, &bytes), Err(Error::Damaged { .. })));
+    }
+    head.sessions.push(Arc::clone(&head.sessions[0]));
+    let twice = HeadObject::parse(name, &head.encode().unwrap());
+    assert!(matches!(twice, Err(Error::Damaged { .. })));
+
+    let twice = packs.0.repeat(2);
+    assert!(parse_packs(&twice, packs.1 * 2, sessions, &mut HashSet::new()).is_err());
+    let mut seen = HashSet::new();
+    parse_packs(&packs.0, packs.1, sessions, &mut seen).unwrap();
+    assert!(parse_packs(&packs.0, packs.1, sessions, &mut seen).is_err());
 }
 
 #[test]

@@ -164,9 +164,11 @@ impl Root {
             .end
             .checked_sub(range.start)
             .filter(|_| range.end <= size)
-            .and_then(|length| usize::try_from(length).ok());
+            .and_then(|length| usize::try_from(length).ok())
+            // A file that somebody else has put there may be larger than memory.
+            .filter(|length| *length <= MAX_OBJECT_BYTES);
         let Some(length) = length else {
-            let detail = format!("{size} bytes end before byte {}", range.end);
+            let detail = format!("bytes {range:?} of {size} are no part of an object");
             return Err(Error::new(ErrorKind::Truncated, Operation::Read, name, detail));
         };
         let mut bytes = vec![0; length];

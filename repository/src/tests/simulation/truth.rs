@@ -215,11 +215,13 @@ fn needs(head: &Head) -> Needs {
     let mut needs = Needs::default();
     needs.metas.extend(head.metas.iter().map(|meta| meta.name.meta_object()));
     let mut table = Vec::new();
+    let mut seen = std::collections::HashSet::new();
     for page in &head.pack_pages {
         let Place::Inline(piece) = &page.place else {
             panic!("tables of the simulation are short")
         };
-        let page = parse_packs(&decode_piece(piece).unwrap(), page.entries, &head.sessions);
+        let page =
+            parse_packs(&decode_piece(piece).unwrap(), page.entries, &head.sessions, &mut seen);
         table.extend(page.unwrap());
     }
     for pack in table.iter().filter(|pack| pack.is_used()) {
