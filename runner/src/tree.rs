@@ -6,11 +6,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use dbbackup_contract::{Failure, Reason};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::byte_source::unreadable;
@@ -121,7 +122,25 @@ pub(crate) fn link_target(encoded: &str) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(&decoded(encoded)))
 }
 
-/// Gives an entry its mode and time, children before parents.
+/// Opens a file that was listed. It may be something else by now: a link is not
+/// followed, and a pipe is not waited for.
+pub(crate) fn open_file(path: &Path) -> Result<std::fs::File, Failure> {
+    let shown = path.display().to_string();
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(|error| unreadable(&shown, &error))?;
+    if file.metadata().map_err(|error| unreadable(&shown, &error))?.is_file() {
+        return Ok(file);
+    }
+    Err(Failure::new(Reason::LocalFileError, format!("{shown} is no file any more"))
+        .with_hint("It was one a moment ago: store the folder while nobody changes it."))
+}
+
+/// Gives an entry its mode and time, children before parents. Who runs as its owner or
+/// its group is said by nobody but this system: the list comes from a repository.
 pub(crate) fn finish(path: &Path, entry: &Entry) -> Result<(), Failure> {
     if matches!(entry.kind, EntryKind::Link { .. }) {
         return Ok(());
@@ -135,7 +154,7 @@ pub(crate) fn finish(path: &Path, entry: &Entry) -> Result<(), Failure> {
     std::fs::File::open(path)
         .and_then(|file| {
             file.set_modified(modified)?;
-            file.set_permissions(std::fs::Permissions::from_mode(entry.mode & 0o7777))
+            file.set_permissions(std::fs::Permissions::from_mode(entry.mode & 0o777))
         })
         .map_err(|error| unwritable(path, &error))
 }
@@ -211,6 +230,22 @@ mod tests {
         let paths: Vec<_> =
             list(folder.path()).unwrap().into_iter().map(|entry| entry.path).collect();
         assert_eq!(paths, ["", "a", "b", "b/c", "b/c/file", "z"]);
+    }
+
+    #[test]
+    fn what_is_no_file_any_more_is_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        let (pipe, kind, mode) = (at("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, pipe, kind, mode, 0).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        assert!(open_file(&at("file")).is_ok());
+        for other in ["link", "pipe", "folder"] {
+            let failure = open_file(&at(other)).unwrap_err();
+            assert_eq!(failure.reason, Reason::LocalFileError, "{other}");
+        }
     }
 
     #[test]

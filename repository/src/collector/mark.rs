@@ -23,8 +23,8 @@ use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
-/// Heads that are read at the same time: each takes a mebibyte at most, and one
-/// page of its table of packs.
+/// Heads that are read at the same time: each takes a mebibyte at most, one page of
+/// its table of packs, and 40 bytes for each pack.
 const HEADS_AT_ONCE: usize = 16;
 
 /// Most heads that are remembered: 125 bytes each, in an object of 32 MiB.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::byte_source::{ByteSource, unreadable};
+use crate::byte_source::ByteSource;
 use crate::cli::StoreArgs;
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
@@ -140,7 +140,7 @@ async fn store_tree(
             let path =
                 if entry.path.is_empty() { root.to_owned() } else { tree::place(root, entry)? };
             let name = path.display().to_string();
-            let file = std::fs::File::open(&path).map_err(|error| unreadable(&name, &error))?;
+            let file = tree::open_file(&path)?;
             let stream = writer.stream(stream, chunking).await?;
             store_stream(stream, writer, &name, ByteSource::read(file, &name), board).await?;
         }

@@ -45,6 +45,25 @@ fn a_folder_comes_back_with_modes_times_and_links() {
 }
 
 #[test]
+fn nothing_comes_back_that_runs_as_somebody_else() {
+    let place = Place::new();
+    let folder = place.path("folder");
+    std::fs::create_dir_all(folder.join("shared")).unwrap();
+    std::fs::write(folder.join("program"), "#!/bin/sh").unwrap();
+    let mode = |path: &str, mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(folder.join(path), permissions).unwrap();
+    };
+    mode("program", 0o6755);
+    mode("shared", 0o3770);
+    let id = store(&place, &["store", "tree", "--path", folder.to_str().unwrap()], &[]);
+    let target = place.path("target");
+    place.call(["fetch", &id, "--target", target.to_str().unwrap()]).well();
+    let mode = |path: &str| target.join(path).metadata().unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("program"), mode("shared")), (0o755, 0o770));
+}
+
+#[test]
 fn pages_that_change_in_place_are_stored_alone() {
     let place = Place::new();
     let mut content = noise(3, 4 << 20);
