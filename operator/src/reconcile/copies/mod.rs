@@ -1,6 +1,6 @@
 //! The copies of a `Backup` in other repositories: gather → plan → apply → status, for each
 //! of them. Each backup looks after its own, once it has ended; what its siblings still wait
-//! for decides whose turn it is ([`turn`]).
+//! for decides whose turn it is (`turn`).
 //!
 //! A copy changes neither phase nor conditions of its backup. Only a report makes it a
 //! success; whatever else ends its Job is a failure that is tried again, since a copy that
