@@ -131,7 +131,8 @@ async fn what_a_dead_run_has_left_is_deleted_and_a_living_one_is_waited_for() {
     let waiting = collect(&repository).await.unwrap();
     assert_eq!(waiting.blockers.len(), 1, "{waiting:?}");
     assert_eq!(waiting.blockers[0].session, *living.id());
-    assert_eq!(packs(&store), left);
+    // Nothing has gone; an upload may still have been under way.
+    assert!(packs(&store) >= left);
     living.commit(commit_info()).await.unwrap();
     assert!(collect(&repository).await.unwrap().deleted_objects > 0);
     assert_eq!(packs(&store), 0);
