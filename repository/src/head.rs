@@ -182,6 +182,21 @@ pub(crate) fn encode_tombstone(tombstone: &Tombstone) -> Result<Vec<u8>> {
 }
 
 impl Head {
+    /// A head that says `about` and holds nothing.
+    pub(crate) fn of(about: About) -> Self {
+        Self {
+            about,
+            sessions: Vec::new(),
+            metas: Vec::new(),
+            pack_pages: Vec::new(),
+            stream_pages: Vec::new(),
+            report: serde_json::Value::Null,
+            moves: Vec::new(),
+            digest_key: None,
+            hooks: Vec::new(),
+        }
+    }
+
     /// Codes the head.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let (about, report) = (json(&self.about)?, json(&self.report)?);

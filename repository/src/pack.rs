@@ -112,6 +112,24 @@ pub(crate) struct PackEntry {
     pub(crate) chunk_table_tag: Tag,
 }
 
+#[cfg(test)]
+impl PackEntry {
+    /// Of a pack that no store has.
+    pub(crate) fn for_tests(name: PartName, blocks: u32) -> Self {
+        Self {
+            name,
+            size: 100,
+            block_table_at: 0,
+            block_table_bytes: 0,
+            chunk_table_bytes: 0,
+            blocks,
+            salt: [0; 32],
+            block_table_tag: [0; 16],
+            chunk_table_tag: [0; 16],
+        }
+    }
+}
+
 /// A pack that is being filled.
 #[derive(Debug)]
 pub(crate) struct OpenPack {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dbbackup_contract::{
     DESTINATION_DIR, ExitCode, MAX_TASK_BYTES, REPORT_AUDIENCE, REPORT_TOKEN_DIR, REPOSITORY_DIR,
-    SCRATCH_DIR, TASK_ANNOTATION, TASK_DIR, TERMINATION_FILE, Task,
+    SCRATCH_DIR, TASK_ANNOTATION, TASK_DIR, TERMINATION_FILE, Task, runner_memory_bytes,
 };
 use dbbackup_crds::{JobSpec, QuantityError};
 use k8s_openapi::api::batch::v1::{
@@ -19,8 +19,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-
-use dbbackup_contract::runner_memory_bytes;
 
 use super::{Mounts, resources::runner_resources};
 use crate::labels;

@@ -392,17 +392,7 @@ impl<'a> Copier<'a> {
             streams: 0,
             labels: serde_json::Value::Null,
         };
-        Ok(Head {
-            hooks: Vec::new(),
-            about,
-            sessions,
-            metas: Vec::new(),
-            pack_pages,
-            stream_pages: Vec::new(),
-            report: serde_json::Value::Null,
-            moves: self.moves,
-            digest_key: None,
-        })
+        Ok(Head { sessions, pack_pages, moves: self.moves, ..Head::of(about) })
     }
 }
 

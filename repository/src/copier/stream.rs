@@ -33,7 +33,7 @@ impl Copier<'_> {
             let entry = self.snapshot.entry(&stream.name).await.map_err(CopyError::Source)?;
             let to = self.writer.stream(&entry.name, entry.cutting).await;
             let mut to = to.map_err(CopyError::Destination)?;
-            to.expect(entry.digest);
+            to.expect_digest(entry.digest);
             let known = match self.old {
                 Some(old) => old.stream(&entry.name).await,
                 None => None,

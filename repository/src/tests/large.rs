@@ -48,15 +48,11 @@ fn id(repository: &Repository, series: usize, n: usize) -> SnapshotId {
 
 fn pack(name: PartName) -> UsedPack {
     let entry = PackEntry {
-        name,
         size: 16 << 20,
         block_table_at: 16_700_000,
         block_table_bytes: 2000,
         chunk_table_bytes: 60_000,
-        blocks: BLOCKS,
-        salt: [7; 32],
-        block_table_tag: [8; 16],
-        chunk_table_tag: [9; 16],
+        ..PackEntry::for_tests(name, BLOCKS)
     };
     UsedPack {
         entry,
@@ -93,17 +89,7 @@ async fn commit(
         streams: 0,
         labels: serde_json::Value::Null,
     };
-    let head = Head {
-        about,
-        sessions,
-        metas: Vec::new(),
-        pack_pages,
-        stream_pages: Vec::new(),
-        report: serde_json::Value::Null,
-        moves: Vec::new(),
-        hooks: Vec::new(),
-        digest_key: None,
-    };
+    let head = Head { sessions, pack_pages, ..Head::of(about) };
     let digest = repository.inner.commit_head(&snapshot, &head.encode().unwrap()).await.unwrap();
     PredecessorRef { id: snapshot.to_string(), digest }
 }
@@ -113,8 +99,8 @@ async fn commit(
 fn used(packs: &[PartName], n: usize, snapshots: usize, garbage: usize) -> Range<usize> {
     let many = PACKS_OF_A_SNAPSHOT.min(packs.len() - garbage);
     let last = packs.len() - many;
-    let first = garbage + (last - garbage) * n / snapshots.max(2).saturating_sub(1).max(1);
-    first.min(last)..first.min(last) + many
+    let first = garbage + (last - garbage) * n / (snapshots - 1).max(1);
+    first..first + many
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -149,7 +149,8 @@ impl HookSearch {
         }
     }
 
-    /// Reads the hooks of the newest heads of the series, then of other series. No backup fails for what cannot be read here.
+    /// Reads the hooks of the newest heads of the series, then of other series. No backup
+    /// fails for what cannot be read here.
     async fn read_heads(&self, shared: &Arc<Shared>) {
         for n in 0..MAX_PREDECESSORS {
             let Some(snapshot) = shared.predecessors.nth(n, shared).await else { break };

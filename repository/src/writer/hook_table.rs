@@ -140,17 +140,7 @@ mod tests {
     use crate::pack::PackEntry;
 
     fn pack(n: u32, usage: u8) -> UsedPack {
-        let entry = PackEntry {
-            name: PartName::new(Arc::from("s"), n),
-            size: 100,
-            block_table_at: 0,
-            block_table_bytes: 0,
-            chunk_table_bytes: 0,
-            blocks: 4,
-            salt: [0; 32],
-            block_table_tag: [0; 16],
-            chunk_table_tag: [0; 16],
-        };
+        let entry = PackEntry::for_tests(PartName::new(Arc::from("s"), n), 4);
         UsedPack { entry, usage: vec![usage] }
     }
 

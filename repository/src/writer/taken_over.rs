@@ -29,7 +29,7 @@ impl SnapshotWriter {
 impl StreamWriter {
     /// Says what the stream's digest is: what is written is compared with it, and where
     /// a part was taken over, it counts untested.
-    pub(crate) fn expect(&mut self, digest: [u8; 32]) {
+    pub(crate) fn expect_digest(&mut self, digest: [u8; 32]) {
         self.expected = Some(digest);
     }
 

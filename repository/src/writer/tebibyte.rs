@@ -26,17 +26,7 @@ const BLOCKS: u32 = 600;
 const OPEN_STREAMS: u32 = 2;
 
 fn pack(session: &Arc<str>, n: u32) -> UsedPack {
-    let entry = PackEntry {
-        name: PartName::new(Arc::clone(session), n),
-        size: 16 * MIB as u32,
-        block_table_at: 0,
-        block_table_bytes: 0,
-        chunk_table_bytes: 0,
-        blocks: BLOCKS,
-        salt: [0; 32],
-        block_table_tag: [0; 16],
-        chunk_table_tag: [0; 16],
-    };
+    let entry = PackEntry::for_tests(PartName::new(Arc::clone(session), n), BLOCKS);
     UsedPack { entry, usage: vec![0xFF; BLOCKS as usize / 4] }
 }
 

@@ -20,7 +20,7 @@ use crate::cluster::{
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
 use crate::reasons;
 use crate::reconcile::backup::repository_trouble_of;
-use crate::reconcile::one_shot::until;
+use crate::reconcile::one_shot::{until, while_starting};
 use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
 use crate::run::RunView;
 
@@ -225,10 +225,8 @@ impl Round<'_> {
             }
             Step::Watch { waiting, last_failure } => {
                 copy.error = last_failure;
-                self.look_again(waiting.map_or(WATCH_RUN, |waiting| {
-                    let soon = if waiting.cause.is_some() { LOOK_AGAIN } else { LOOK_SOON };
-                    until(waiting.until, self.now).min(soon)
-                }));
+                let wait = waiting.map(|waiting| while_starting(&waiting, self.now));
+                self.look_again(wait.unwrap_or(WATCH_RUN));
             }
             Step::Finish(report) => {
                 status::done(copy, &report);

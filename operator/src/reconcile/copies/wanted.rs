@@ -1,8 +1,8 @@
 //! Which copies are wanted of a backup, and the entries of its status that stand for them.
 
 use dbbackup_crds::{
-    Backup, BackupPhase, BackupSchedule, BackupStatus, CopyPhase, CopyStatus, MAX_LISTED_COPIES,
-    RepositoryStatusRef,
+    Backup, BackupPhase, BackupSchedule, BackupStatus, CopyPhase, CopyStatus, LocalRef,
+    MAX_LISTED_COPIES, RepositoryStatusRef,
 };
 
 /// A copy that is wanted.
@@ -15,6 +15,10 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    fn of(name: &str, repository: &LocalRef) -> Self {
+        Self { name: name.to_owned(), repository: repository.name.clone() }
+    }
+
     /// The entry that stands for it. One of its name for another repository does not.
     #[must_use]
     pub fn entry<'a>(&self, status: &'a BackupStatus) -> Option<&'a CopyStatus> {
@@ -37,13 +41,7 @@ impl Wanted {
 /// What a schedule wants of each of its backups, as it stands now.
 #[must_use]
 pub(super) fn of_schedule(schedule: &BackupSchedule) -> Vec<Wanted> {
-    let copies = schedule.spec.copies.iter();
-    copies
-        .map(|copy| Wanted {
-            name: copy.name.clone(),
-            repository: copy.repository_ref.name.clone(),
-        })
-        .collect()
+    schedule.spec.copies.iter().map(|copy| Wanted::of(&copy.name, &copy.repository_ref)).collect()
 }
 
 /// What is wanted of a backup: by its own template, or by its schedule. A schedule that is
@@ -51,12 +49,7 @@ pub(super) fn of_schedule(schedule: &BackupSchedule) -> Vec<Wanted> {
 #[must_use]
 pub fn wanted(backup: &Backup, schedule: Option<&BackupSchedule>) -> Vec<Wanted> {
     let own = |template: &dbbackup_crds::BackupTemplate| {
-        let copies = template.copies.iter();
-        let wanted = copies.map(|copy| Wanted {
-            name: copy.name.clone(),
-            repository: copy.repository_ref.name.clone(),
-        });
-        wanted.collect()
+        template.copies.iter().map(|copy| Wanted::of(&copy.name, &copy.repository_ref)).collect()
     };
     match &backup.spec.template {
         Some(template) => own(template),

@@ -19,8 +19,8 @@ pub(crate) use gather::seconds;
 pub use plan::{Step, plan, slots};
 pub use status::{ended, trouble};
 
-use super::one_shot::until;
-use super::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
+use super::one_shot::{until, while_starting};
+use super::{LOOK_SOON, WATCH_RUN};
 use crate::cluster::{
     Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
 };
@@ -99,13 +99,7 @@ impl Care<'_> {
     }
 
     fn look_again(&self, waiting: Option<&Waiting>) -> std::time::Duration {
-        match waiting {
-            None => WATCH_RUN,
-            Some(waiting) => {
-                let soon = if waiting.cause.is_some() { LOOK_AGAIN } else { LOOK_SOON };
-                until(waiting.until, self.now).min(soon)
-            }
-        }
+        waiting.map_or(WATCH_RUN, |waiting| while_starting(waiting, self.now))
     }
 
     /// Creates the slot's Job. Its name is the slot's, so that a crash makes no second one.

@@ -111,8 +111,7 @@ impl<K: OneShot> Run<'_, K> {
         // How far the attempt before came says nothing of the next one.
         *common.progress = None;
         write_status(context, self.object, status).await?;
-        let again = if waiting.cause.is_some() { LOOK_AGAIN } else { LOOK_SOON };
-        Ok(Action::requeue(until(waiting.until, self.now).min(again)))
+        Ok(Action::requeue(while_starting(waiting, self.now)))
     }
 
     /// Its Job runs.
@@ -171,4 +170,10 @@ pub(crate) fn has_ended_lately(conditions: &[Condition], now: Timestamp) -> bool
 /// From now until `time`, at least a second.
 pub(crate) fn until(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1))
+}
+
+/// How long to let a pod be that has not started: until it is given up at the latest.
+pub(crate) fn while_starting(waiting: &Waiting, now: Timestamp) -> Duration {
+    let soon = if waiting.cause.is_some() { LOOK_AGAIN } else { LOOK_SOON };
+    until(waiting.until, now).min(soon)
 }

@@ -285,39 +285,28 @@ fn head(
         put_pack(&mut page, index as u32, pack);
     }
     let before = attempt.predecessors.newest();
-    Head {
-        about: About {
-            session: attempt.id.to_string(),
-            series: series.into(),
-            run_id: run.into(),
-            slot_time: slot,
-            attempt: attempt.id.attempt(),
-            kind: "Logical".into(),
-            made_by: MadeBy::Schedule,
-            sequence: before.map_or(1, |before| before.about().sequence + 1),
-            predecessor: before.map(|before| PredecessorRef {
-                id: before.id().to_string(),
-                digest: before.digest().to_owned(),
-            }),
-            copied_from: None,
-            start_time: slot,
-            commit_time: slot,
-            bytes: ByteCounts::default(),
-            streams: 0,
-            labels: serde_json::Value::Null,
-        },
-        sessions,
-        metas: Vec::new(),
-        pack_pages: vec![PackPage {
-            entries: packs.len() as u32,
-            place: Place::Inline(encode_piece(&page)),
-        }],
-        stream_pages: Vec::new(),
-        report: serde_json::Value::Null,
-        moves: Vec::new(),
-        hooks: Vec::new(),
-        digest_key: None,
-    }
+    let about = About {
+        session: attempt.id.to_string(),
+        series: series.into(),
+        run_id: run.into(),
+        slot_time: slot,
+        attempt: attempt.id.attempt(),
+        kind: "Logical".into(),
+        made_by: MadeBy::Schedule,
+        sequence: before.map_or(1, |before| before.about().sequence + 1),
+        predecessor: before.map(|before| PredecessorRef {
+            id: before.id().to_string(),
+            digest: before.digest().to_owned(),
+        }),
+        copied_from: None,
+        start_time: slot,
+        commit_time: slot,
+        bytes: ByteCounts::default(),
+        streams: 0,
+        labels: serde_json::Value::Null,
+    };
+    let page = PackPage { entries: packs.len() as u32, place: Place::Inline(encode_piece(&page)) };
+    Head { sessions, pack_pages: vec![page], ..Head::of(about) }
 }
 
 /// Retention: of each series the newest few stay.
