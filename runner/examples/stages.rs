@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::hmac;
 use bytes::Bytes;
 use dbbackup_contract::Initialize;
 use dbbackup_repository::{
@@ -93,11 +92,11 @@ fn forwards(file: &str, folder: &Path, bytes: &[u8], made: &mut Made) -> Result<
         made.chunks = cuts(bytes);
         Ok(())
     })?;
-    stage("identify (HMAC-SHA256)", &mut || {
-        let (key, mut rest) = (hmac::Key::new(hmac::HMAC_SHA256, &[2; 32]), bytes);
+    stage("identify (BLAKE3)", &mut || {
+        let mut rest = bytes;
         for length in &made.chunks {
             let (chunk, behind) = rest.split_at(*length);
-            std::hint::black_box(hmac::sign(&key, chunk));
+            std::hint::black_box(blake3::keyed_hash(&[2; 32], chunk));
             rest = behind;
         }
         Ok(())

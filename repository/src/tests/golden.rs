@@ -56,8 +56,11 @@ pub(super) fn lived_in_day(n: u32) -> Contents {
     Contents::from([("db/rows".into(), rows), ("globals".into(), b"CREATE ROLE shop;\n".to_vec())])
 }
 
+/// What its snapshots hold: the last one is a copy.
+pub(super) const LIVED_IN_DAYS: [u32; 3] = [3, 4, 4];
+
 /// One with everything that a repository comes to hold: a second key, a run that was
-/// given up, pins, what was let go, notes of the collector, moved blocks.
+/// given up, pins, what was let go, notes of the collector, moved blocks, a copy.
 async fn live_in() -> Arc<MemoryStore> {
     let store = Arc::new(MemoryStore::new());
     let environment = Arc::new(FixedEnvironment::new(3));
@@ -86,7 +89,20 @@ async fn live_in() -> Arc<MemoryStore> {
     let snapshot = back_up(&repository, 5, &lived_in_day(5)).await.unwrap();
     repository.forget(snapshot.id(), ForgetReason::Erase, "a mistake").await.unwrap();
     repository.begin_reading().await.unwrap().end().await.unwrap();
+    copy_into(&repository).await;
     store
+}
+
+/// A copy of another repository's snapshot: its head holds that one's key of digests.
+async fn copy_into(repository: &Repository) {
+    let environment = Arc::new(FixedEnvironment::new(5));
+    let options = crate::OpenOptions { environment, ..options() };
+    let key = Encryption::Keys(vec![KeySource::raw("other", &[9; 32]).unwrap()]);
+    let store = Arc::new(MemoryStore::new());
+    let other = Repository::open_with(store, &key, options).await.unwrap().repository;
+    let original = back_up(&other, 6, &lived_in_day(4)).await.unwrap();
+    let options = crate::CopyOptions::default();
+    crate::copy(&other, repository, original.id().as_str(), &options).await.unwrap();
 }
 
 #[tokio::test]
@@ -98,10 +114,11 @@ async fn a_golden_repository_that_was_in_use_is_readable() {
         let store = volume(folder("lived-in"), false).await;
         let repository = Repository::open(store, &encryption).await.unwrap().repository;
         let snapshots = repository.snapshots(None).await.unwrap().snapshots;
-        assert_eq!(snapshots.len(), 2);
-        for (snapshot, n) in snapshots.iter().zip([3, 4]) {
+        assert_eq!(snapshots.len(), 3);
+        for (snapshot, n) in snapshots.iter().zip(LIVED_IN_DAYS) {
             assert_same(&restore(snapshot).await.unwrap(), &lived_in_day(n));
         }
+        assert!(snapshots[2].about().copied_from.is_some());
         assert_eq!(repository.pinned().await.unwrap().len(), 1);
         assert!(repository.inner.read_moves().await.unwrap().len() > 1);
         let report = repository.check(crate::CheckLevel::Data).await.unwrap();

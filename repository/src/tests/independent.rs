@@ -99,7 +99,8 @@ fn an_independent_reader_reads_the_golden_repositories() {
     }
     let (found, contents) = read_all(&golden("lived-in"), Access::RawKey);
     assert_eq!(found["repackings"], 1);
-    for (read, n) in contents.iter().zip([3, 4]) {
+    assert_eq!(contents.len(), super::golden::LIVED_IN_DAYS.len());
+    for (read, n) in contents.iter().zip(super::golden::LIVED_IN_DAYS) {
         assert_same(read, &super::golden::lived_in_day(n));
     }
 }

@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 
+import blake3
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -190,6 +191,11 @@ class Sealed:
 
     def derived(self, what):
         return hkdf(self.master, self.id, f"dbbackup/v0/{what}".encode())
+
+    def chunk_id(self, content):
+        if self.cipher:
+            return blake3.blake3(content, key=self.chunk_key).digest()[:16]
+        return blake3.blake3(content).digest()
 
     def names(self, folder):
         """The names of all objects of a folder."""
