@@ -1,5 +1,6 @@
 //! `fetch`: gives back what `store` stored.
 
+use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use dbbackup_contract::{ExitCode, Failure, Reason};
-use dbbackup_repository::Snapshot;
+use dbbackup_repository::{Snapshot, StreamReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::byte_sink::ByteSink;
@@ -160,15 +161,16 @@ async fn to_folder(
     let entries = entries(snapshot).await?;
     let files = snapshot.streams(FILES).await?;
     let total = files.iter().map(|stream| stream.length).sum();
+    let mut readers = ReadersAhead::new(snapshot, &entries);
     let mut done = 0;
     // Links come last: nothing is ever written through one.
     for entry in &entries {
         let path = tree::place(target, entry)?;
         match &entry.kind {
             EntryKind::Folder => make_folder(&path, entry.path.is_empty())?,
-            EntryKind::File { stream } => {
+            EntryKind::File { .. } => {
                 let mut file = new_file(&path)?;
-                let mut reader = snapshot.stream(stream).await?;
+                let mut reader = readers.next().await?;
                 while let Some(piece) = reader.next().await? {
                     tokio::task::block_in_place(|| file.write_all(&piece))
                         .map_err(|error| unwritable(&path, &error))?;
@@ -191,6 +193,45 @@ async fn to_folder(
     }
     let files = entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
     Ok(Given { files: files.count() as u64, bytes: done })
+}
+
+/// Most files that are opened before their turn.
+const FILES_AHEAD: usize = 16;
+/// Where the files that were opened before their turn have so many bytes in all, no
+/// further one is: each reader holds on to what it has read ahead.
+const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
+
+/// Readers of a folder's files, opened while the files before them are written: a small
+/// file takes no time but that of a request.
+struct ReadersAhead<'a> {
+    snapshot: &'a Snapshot,
+    to_open: std::vec::IntoIter<&'a str>,
+    opened: VecDeque<StreamReader>,
+}
+
+impl<'a> ReadersAhead<'a> {
+    fn new(snapshot: &'a Snapshot, entries: &'a [Entry]) -> Self {
+        let files = entries.iter().filter_map(|entry| match &entry.kind {
+            EntryKind::File { stream } => Some(stream.as_str()),
+            _ => None,
+        });
+        let to_open = files.collect::<Vec<_>>().into_iter();
+        Self { snapshot, to_open, opened: VecDeque::new() }
+    }
+
+    /// The next file's reader.
+    async fn next(&mut self) -> Result<StreamReader, Failure> {
+        loop {
+            let bytes: u64 = self.opened.iter().map(StreamReader::length).sum();
+            let files = self.opened.len();
+            if files > FILES_AHEAD || files > 1 && bytes > BYTES_AHEAD {
+                break;
+            }
+            let Some(stream) = self.to_open.next() else { break };
+            self.opened.push_back(self.snapshot.stream(stream).await?);
+        }
+        self.opened.pop_front().ok_or_else(|| damaged("it has more files than streams".to_owned()))
+    }
 }
 
 /// Only its owner enters it until it gets its own mode at the end.
