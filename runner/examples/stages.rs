@@ -44,8 +44,13 @@ async fn main() -> Result<()> {
     let mut made = Made::default();
     println!("\n| stage, on one core | CPU s | MB/s |\n|---|---|---|");
     let writing = forwards(file, Path::new(folder), &bytes, &mut made)?;
+    let compressing = compressing_on(cores, &bytes, &made.blocks)?;
     let (first, snapshot) = whole(|| first(file, folder)).await?;
     summary("first backup", &writing, &first, cores);
+    println!(
+        "Compressing alone, on all cores at once, takes {compressing:.2} s: {:.0} % of the whole.",
+        100.0 * compressing / first.wall
+    );
     println!("\n| stage, on one core | CPU s | MB/s |\n|---|---|---|");
     let reading = backwards(Path::new(folder), &bytes, &made)?;
     drop((bytes, made));
@@ -217,6 +222,30 @@ fn compressed(bytes: &[u8], blocks: &[usize]) -> Result<Vec<Vec<u8>>> {
         rest = behind;
     }
     Ok(all)
+}
+
+/// Seconds until so many threads have compressed all blocks, each its share: cores slow
+/// each other down where they share caches, memory and clock.
+fn compressing_on(cores: usize, bytes: &[u8], blocks: &[usize]) -> Result<f64> {
+    let share = |thread: usize| -> std::io::Result<()> {
+        let (mut zstd, mut rest) = (zstd::bulk::Compressor::new(DEFAULT_COMPRESSION_LEVEL)?, bytes);
+        for (number, length) in blocks.iter().enumerate() {
+            let (block, behind) = rest.split_at(*length);
+            if number % cores == thread {
+                std::hint::black_box(zstd.compress(block)?);
+            }
+            rest = behind;
+        }
+        Ok(())
+    };
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|n| scope.spawn(move || share(n))).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().map_err(|_| "it panicked")?.map_err(Box::<dyn Error>::from)
+        })
+    })?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 fn packs(blocks: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {

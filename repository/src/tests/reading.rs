@@ -72,6 +72,27 @@ async fn a_small_backup_takes_few_requests() {
     assert_eq!((created, read, listed), (3, 12, 7));
 }
 
+/// After a change every hundred kilobytes, and others on a third day, the stream goes
+/// back and forth between packs. Blocks that stand together are read together all the
+/// same: about a mebibyte a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_has_changed_here_and_there_takes_few_requests() {
+    let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let repository = open(faulty.clone()).await.unwrap();
+    let mut rows = noise(1, 16 << 20);
+    let mut last = None;
+    for n in 1..4_usize {
+        rows.iter_mut().skip(n * 30_000).step_by(100_000).for_each(|byte| *byte ^= 1);
+        let contents = Contents::from([("rows".into(), rows.clone())]);
+        last = Some((back_up(&repository, n as u32, &contents).await.unwrap(), contents));
+    }
+    let (snapshot, contents) = last.unwrap();
+    let before = faulty.counts().range_gets;
+    assert_same(&restore(&snapshot).await.unwrap(), &contents);
+    let reads = faulty.counts().range_gets - before;
+    assert!(reads <= 40, "{reads} requests for 16 MiB");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_are_written_and_read_at_the_same_time() {
     let repository = open(Arc::new(MemoryStore::new())).await.unwrap();
