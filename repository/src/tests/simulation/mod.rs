@@ -49,7 +49,7 @@ const GUARDS: [(Guard, u64); 14] = [
     (Guard::Alarm, 39),
     (Guard::MovedIsAbsent, 423),
     (Guard::MovedWhole, 11),
-    (Guard::MovesStay, 629),
+    (Guard::MovesStay, 7236),
 ];
 const DAY: u64 = 86_400;
 
