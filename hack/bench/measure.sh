@@ -3,8 +3,10 @@
 # $subject, $program and $step, which say what is measured.
 
 # timed COMMAND...: a line "SUBJECT PROGRAM STEP wall cpu KiB" in the results. What the
-# command prints goes to the file $to, if there is one.
+# command prints goes to the file $to, if there is one. What earlier steps have written is
+# on the disk before: nobody pays for another's pages.
 timed() {
+  sync
   /usr/bin/time --quiet --format '%e %U %S %M' --output "$work/one" "$@" >"${to:-$work/log}" 2>"$work/errors" || {
     show_end_of "$work/errors"
     fail "$program does not $step $subject"
