@@ -138,6 +138,8 @@ reasons! {
     WrongKey: Fatal, Key, JOBS, "Give a key or passphrase that has a slot in the repository. To bring in a new one, name it beside one that opens the repository.";
     /// a key slot is damaged, which is not the same as a wrong key
     KeySlotDamaged: Fatal, Damaged, JOBS, "Restore the object under keys/ from a copy of the repository, or use another key slot.";
+    /// there are more key slots than are tried, and no key that was given opens one of the oldest
+    TooManyKeySlots: Fatal, Key, JOBS, "Somebody who can write to the store floods it: take that right away, and delete the objects under keys/ that none of you has made. They are newer than your own.";
     /// a key slot cannot be removed, since nothing else that was given would open the repository
     KeySlotNeeded: Fatal, Conflict, REPOSITORIES, "Add another key first, or give one that opens another slot. Where somebody else removes keys at the same time, try again after that.";
     /// no such key slot

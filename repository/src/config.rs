@@ -11,6 +11,8 @@ use crate::{Error, Result};
 const MAGIC: &[u8; 8] = b"dbbkconf";
 const MAX_JSON_BYTES: usize = 64 * 1024;
 const DIGEST_BYTES: usize = 32;
+/// Largest config, in bytes.
+pub(crate) const MAX_CONFIG_BYTES: usize = MAGIC.len() + 4 + MAX_JSON_BYTES + 2 * DIGEST_BYTES;
 
 /// What a config says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

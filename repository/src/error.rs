@@ -30,6 +30,14 @@ pub enum Error {
     /// No key that was given opens the repository, and a slot is damaged.
     #[error("key slot {0} is damaged, and no other opens with the keys that were given")]
     KeySlotDamaged(String),
+    /// There are more key slots than are tried.
+    #[error(
+        "keys/ holds {slots} key slots, which are more than are tried: the keys that were given open none of the oldest"
+    )]
+    TooManyKeySlots {
+        /// How many objects there are.
+        slots: u64,
+    },
     /// A key slot cannot be removed: nothing else would open the repository.
     #[error("{0}")]
     KeySlotNeeded(String),
@@ -161,6 +169,7 @@ impl Error {
             Self::VersionUnsupported(_) => Reason::RepositoryVersionUnsupported,
             Self::WrongKey(_) | Self::KeyInvalid { .. } => Reason::WrongKey,
             Self::KeySlotDamaged(_) => Reason::KeySlotDamaged,
+            Self::TooManyKeySlots { .. } => Reason::TooManyKeySlots,
             Self::KeySlotNeeded(_) => Reason::KeySlotNeeded,
             Self::NotEncrypted | Self::Encrypted => Reason::EncryptionMismatch,
             Self::Damaged { .. } => Reason::RepositoryDamaged,

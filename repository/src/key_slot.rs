@@ -233,6 +233,40 @@ impl Slot {
     }
 }
 
+/// A slot as builds before labels wrote it.
+#[cfg(test)]
+pub(crate) fn build_slot_without_label(
+    repository: RepositoryId,
+    master: &[u8; KEY_BYTES],
+    source: &KeySource,
+) -> (SlotId, Vec<u8>) {
+    let environment = crate::SystemEnvironment;
+    let (id, with_label) =
+        build_slot(repository, master, source, Kdf::Pbkdf2, &environment).unwrap();
+    // Its key is bound to the flag, so it has to be sealed anew.
+    let mut slot = with_label[..WRAPPED.start].to_vec();
+    slot[6] = 0;
+    let stretching = Stretching::of_new(&source.secret, Kdf::Pbkdf2);
+    let key = stretching.wrapping_key(&source.secret, &with_label[SALT]).unwrap().unwrap();
+    seal(&mut slot, &key, master).unwrap();
+    slot.extend_from_slice(&sha256(&slot));
+    (id, slot)
+}
+
+/// A whole slot that opens nothing, and costs so many rounds to find out.
+#[cfg(test)]
+pub(crate) fn build_forged_slot(repository: RepositoryId, rounds: u32) -> (SlotId, Vec<u8>) {
+    let source = KeySource::raw("forged", &[6; 32]).unwrap();
+    let environment = crate::SystemEnvironment;
+    let (id, mut slot) =
+        build_slot(repository, &[6; KEY_BYTES], &source, Kdf::Pbkdf2, &environment).unwrap();
+    slot[5] = Stretching::Pbkdf2 { rounds }.encoded().0;
+    slot[40..44].copy_from_slice(&rounds.to_le_bytes());
+    let digest = sha256(&slot[..LABEL.end]);
+    slot[LABEL.end..].copy_from_slice(&digest);
+    (id, slot)
+}
+
 /// Each key is used once, since its salt is fresh.
 fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
@@ -311,15 +345,9 @@ mod tests {
     #[test]
     fn a_slot_without_a_label_as_earlier_builds_wrote_it_opens() {
         let source = KeySource::raw("a", &[9; 32]).unwrap();
-        let (name, with_label) = built(&source, Kdf::Pbkdf2);
-        // Its key is bound to the flag, so it has to be sealed anew.
-        let mut slot = with_label[..WRAPPED.start].to_vec();
-        slot[6] = 0;
-        let key = Stretching::RawKey.wrapping_key(&source.secret, &with_label[SALT]);
-        seal(&mut slot, &key.unwrap().unwrap(), &MASTER).unwrap();
-        slot.extend_from_slice(&sha256(&slot));
+        let (id, slot) = build_slot_without_label(REPOSITORY, &MASTER, &source);
         assert_eq!(slot.len(), 164);
-        let slot = Slot::parse(&name, &slot).unwrap();
+        let slot = Slot::parse(&id.object_name(), &slot).unwrap();
         assert!(matches!(slot.open(&source).unwrap(), Opening::Opened(_)));
         assert_eq!((slot.has_label(), slot.label(&MASTER).unwrap()), (false, None));
     }

@@ -28,6 +28,7 @@ mod key_slot;
 mod keyring;
 mod moves;
 mod names;
+mod oldest;
 mod open;
 mod pack;
 mod padme;
@@ -44,6 +45,7 @@ mod stretching;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod unlock;
 mod usage;
 mod wire;
 mod writer;

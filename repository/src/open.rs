@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use dbbackup_contract::Initialize;
-use dbbackup_storage::{RetryPolicy, RetryingStore, Store, collect_listing};
+use dbbackup_storage::{RetryPolicy, RetryingStore, Store};
 use futures::StreamExt;
 use zeroize::Zeroizing;
 
-use crate::access::{Encryption, KeySource};
-use crate::config::{Config, ConfigObject, build_config, config_number};
+use crate::access::Encryption;
+use crate::config::build_config;
 use crate::environment::{Environment, SystemEnvironment, random};
 use crate::footers::Footers;
 use crate::key_slot::{SlotId, build_slot};
-use crate::keyring::{Cipher, KEY_BYTES, Keyring, RepositoryId};
+use crate::keyring::{KEY_BYTES, Keyring, RepositoryId};
 use crate::moves::KnownMoves;
 use crate::names::{CONFIG, KEYS, is_ours};
 use crate::repository::{Inner, Repository};
-use crate::slot_listing::{FoundSlot, find_slots, off_thread, slots_of, try_slot};
+use crate::slot_listing::off_thread;
 use crate::stretching::Kdf;
+use crate::unlock::{Unlocked, find_configs, unlock};
 use crate::{Error, Result};
 
 /// What opening a repository may differ in.
@@ -91,7 +92,7 @@ impl Repository {
     /// # Errors
     /// `RepositoryNotFound`, `RepositoryNotEmpty`, `RepositoryVersionUnsupported`,
     /// `RepositoryDamaged`, `ObjectMissing`, `EncryptionMismatch`, `WrongKey`,
-    /// `KeySlotDamaged`, or what the store says.
+    /// `KeySlotDamaged`, `TooManyKeySlots`, or what the store says.
     pub async fn open_with(
         store: Arc<dyn Store>,
         encryption: &Encryption,
@@ -118,39 +119,6 @@ impl Repository {
         };
         Ok(Opened { repository: Self { inner: Arc::new(inner) }, created, opened_slots })
     }
-}
-
-/// A config as it was found: what its bytes say, or why they say nothing.
-struct FoundConfig {
-    whole: Result<ConfigObject>,
-    read: Result<Config>,
-}
-
-/// The configs, the highest number first.
-async fn find_configs(store: &dyn Store) -> Result<Vec<FoundConfig>> {
-    let mut numbers: Vec<u32> = collect_listing(store.list(CONFIG))
-        .await?
-        .iter()
-        .filter_map(|object| config_number(&object.name))
-        .collect();
-    // A listing may lag; a read does not.
-    if numbers.is_empty() {
-        numbers.push(0);
-    }
-    numbers.sort_unstable();
-    let mut found = Vec::new();
-    for number in numbers.into_iter().rev() {
-        let name = format!("{CONFIG}{number}");
-        let whole = match store.get(&name).await.map_err(Error::needed) {
-            Ok(object) => ConfigObject::parse(&name, &object),
-            Err(Error::Missing(_)) => continue,
-            Err(error @ Error::Damaged { .. }) => Err(error),
-            Err(error) => return Err(error),
-        };
-        let read = whole.as_ref().map_err(Clone::clone).and_then(ConfigObject::read);
-        found.push(FoundConfig { whole, read });
-    }
-    Ok(found)
 }
 
 /// Whether a place without a config may become a repository.
@@ -201,130 +169,4 @@ async fn create(store: &dyn Store, encryption: &Encryption, options: &OpenOption
             Ok(store.get(&name).await.map_err(Error::needed)? == config)
         }
     }
-}
-
-/// A repository whose keys were found.
-struct Unlocked {
-    config: Config,
-    keys: Keyring,
-    opened_slots: Vec<OpenedSlot>,
-}
-
-/// Finds the keys, and then the highest config that a holder of them has written.
-/// Before the keys are known, anybody may have written any of them: a higher one may
-/// lead to no slot, or say that there is no encryption, and is passed over then.
-async fn unlock(
-    store: &dyn Store,
-    found: &[FoundConfig],
-    encryption: &Encryption,
-) -> Result<Unlocked> {
-    let slots = match encryption {
-        Encryption::None => Vec::new(),
-        Encryption::Keys(_) => find_slots(store).await?,
-    };
-    let mut tried = Vec::new();
-    // That of the lowest tells most: who may only create can put others above it alone.
-    let mut refused = None;
-    for config in found.iter().filter_map(|found| found.read.as_ref().ok()) {
-        if tried.contains(&(config.cipher, config.repository)) {
-            continue;
-        }
-        tried.push((config.cipher, config.repository));
-        let opened = match (config.cipher, encryption) {
-            (Cipher::None, Encryption::None) => {
-                Keyring::unencrypted(config.repository).map(|keys| (keys, Vec::new()))
-            }
-            (Cipher::None, Encryption::Keys(_)) => Err(Error::NotEncrypted),
-            (Cipher::Aes256Gcm, Encryption::None) => Err(Error::Encrypted),
-            (Cipher::Aes256Gcm, Encryption::Keys(sources)) => {
-                try_slots(&slots, config.repository, sources).await
-            }
-        };
-        let (keys, opened_slots) = match opened {
-            Ok(opened) => opened,
-            Err(error @ Error::System(_)) => return Err(error),
-            Err(error) => {
-                refused = Some(error);
-                continue;
-            }
-        };
-        match vouched_for(found, &keys) {
-            Ok(config) => return Ok(Unlocked { config, keys, opened_slots }),
-            Err(error @ Error::VersionUnsupported(_)) => return Err(error),
-            Err(error) => refused = Some(error),
-        }
-    }
-    let unread = || found.iter().filter_map(|found| found.read.as_ref().err());
-    let unsupported = || unread().find(|error| matches!(error, Error::VersionUnsupported(_)));
-    let unread = || unsupported().or_else(|| unread().next()).cloned();
-    Err(refused.or_else(unread).unwrap_or_else(|| Error::Missing(format!("{CONFIG}0"))))
-}
-
-/// The highest config that a holder of `keys` has written.
-fn vouched_for(found: &[FoundConfig], keys: &Keyring) -> Result<Config> {
-    let mut forged = None;
-    for FoundConfig { whole, read } in found {
-        let Ok(whole) = whole else { continue };
-        match whole.verify(keys) {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::warn!(%error, "passed over");
-                forged = Some(error);
-                continue;
-            }
-        }
-        match read {
-            Ok(config) if config.repository == keys.repository => return Ok(config.clone()),
-            Ok(_) => {}
-            // A newer format is no damage: going on with an older config would
-            // ignore what the newer one demands.
-            Err(error @ Error::VersionUnsupported(_)) => return Err(error.clone()),
-            Err(error) => tracing::warn!(%error, "passed over"),
-        }
-    }
-    Err(forged.unwrap_or_else(|| Error::Missing(format!("{CONFIG}0"))))
-}
-
-/// Opens the slots of a repository with every key that was given.
-async fn try_slots(
-    found: &[FoundSlot],
-    repository: RepositoryId,
-    sources: &[KeySource],
-) -> Result<(Keyring, Vec<OpenedSlot>)> {
-    let (damaged, unsupported) = hindrances(found);
-    let slots = slots_of(found, repository);
-    let (mut keyring, mut opened): (Option<Keyring>, _) = (None, Vec::new());
-    for source in sources {
-        for slot in &slots {
-            let Some(master) = try_slot(slot, source).await? else { continue };
-            match &keyring {
-                None => keyring = Some(Keyring::encrypted(repository, master)?),
-                // A slot with another master key opens nothing of this repository.
-                Some(known) if *known.master() != *master => continue,
-                Some(_) => {}
-            }
-            opened.push(OpenedSlot { key: source.name.clone(), slot: slot.id });
-            break;
-        }
-    }
-    if let Some(keyring) = keyring {
-        return Ok((keyring, opened));
-    }
-    // The key may be right: its slot may be the damaged one.
-    Err(damaged.unwrap_or_else(|| match (slots.is_empty(), unsupported) {
-        (true, Some(error)) => error,
-        (true, None) => Error::Missing("every key slot".into()),
-        (false, _) => Error::WrongKey(sources.len()),
-    }))
-}
-
-/// The first slot that is damaged, and the first that only a newer release reads.
-fn hindrances(found: &[FoundSlot]) -> (Option<Error>, Option<Error>) {
-    let first = |is: fn(&Error) -> bool| {
-        found.iter().filter_map(|found| found.slot.as_ref().err()).find(|error| is(error)).cloned()
-    };
-    (
-        first(|error| matches!(error, Error::KeySlotDamaged(_))),
-        first(|error| matches!(error, Error::VersionUnsupported(_))),
-    )
 }

@@ -10,7 +10,7 @@
 //! the removal is refused after it; a key whose only slot is leaving gets a new one.
 //! `docs/adr/0035-key-slots.md` has the argument in full.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use dbbackup_storage::{ErrorKind, collect_listing};
@@ -21,8 +21,8 @@ use crate::envelope::Kind;
 use crate::key_slot::{Slot, SlotId, build_slot};
 use crate::names::LEAVING;
 use crate::repository::{Inner, Repository};
-use crate::slot_listing::{SlotState, find_slots, off_thread, slots_of, try_slot};
-use crate::stretching::Kdf;
+use crate::slot_listing::{SlotState, find_slots, off_thread, try_slot};
+use crate::stretching::{Budget, Kdf};
 use crate::{Error, OpenedSlot, Result};
 
 /// How old what another initialisation left must be before it goes.
@@ -55,11 +55,16 @@ impl Repository {
     /// has one gets no other, so it can be called again after any failure.
     ///
     /// # Errors
-    /// `EncryptionMismatch` without encryption, or what the store says.
+    /// `EncryptionMismatch` without encryption, `TooManyKeySlots` where a new one would
+    /// not be found, or what the store says.
     pub async fn add_key(&self, source: &KeySource, kdf: Kdf) -> Result<AddedKey> {
         let inner = self.may_change_keys()?;
-        let slots = slots_of(&find_slots(&*inner.store).await?, self.id());
-        let mut trials = Trials::new(inner, std::slice::from_ref(source));
+        let found = find_slots(&*inner.store).await?;
+        if found.left_out > 0 {
+            return Err(Error::TooManyKeySlots { slots: found.count() });
+        }
+        let slots = found.of(|id| id == self.id());
+        let mut trials = Trials::new(inner, std::slice::from_ref(source), &[]);
         inner.ensure_slot(&mut trials, 0, &slots, kdf).await
     }
 
@@ -71,14 +76,22 @@ impl Repository {
     /// `KeySlotNeeded`, `EncryptionMismatch` without encryption, or what the store says.
     pub async fn remove_key(&self, slot: SlotId, remaining: &[KeySource]) -> Result<bool> {
         let inner = self.may_change_keys()?;
-        let slots = slots_of(&find_slots(&*inner.store).await?, self.id());
-        inner.remove_slot(&mut Trials::new(inner, remaining), slot, &slots).await
+        let mut slots = find_slots(&*inner.store).await?.of(|id| id == self.id());
+        // One of so many that it was not read: it may be the only one that a key opens.
+        if !slots.iter().any(|known| known.id == slot)
+            && let Ok(read) = inner.read_slot(slot).await
+            && read.repository == self.id()
+        {
+            slots.push(read);
+        }
+        inner.remove_slot(&mut Trials::new(inner, remaining, &[slot]), slot, &slots).await
     }
 
     /// Brings the slots in line with a list of keys: each of `wanted` has a slot
     /// afterwards, and those of `retired` that none of them opens are gone. `opened`
     /// is what opening with the same keys gave. No other slot is touched, and none at
-    /// all where this release may only read.
+    /// all where this release may only read, or where there are more slots than are read:
+    /// a new one would not be found, and another one made at the next time.
     ///
     /// # Errors
     /// `KeySlotNeeded`, `EncryptionMismatch` without encryption, or what the store
@@ -90,12 +103,17 @@ impl Repository {
         retired: &[SlotId],
         kdf: Kdf,
     ) -> Result<Rotation> {
+        let unchanged = || Ok(Rotation { slots: opened.to_vec(), ..Rotation::default() });
         if self.inner.read_only {
-            return Ok(Rotation { slots: opened.to_vec(), ..Rotation::default() });
+            return unchanged();
         }
         let inner = self.may_change_keys()?;
-        let mut slots = slots_of(&find_slots(&*inner.store).await?, self.id());
-        let mut trials = Trials::new(inner, wanted);
+        let found = find_slots(&*inner.store).await?;
+        if found.left_out > 0 {
+            return unchanged();
+        }
+        let mut slots = found.of(|id| id == self.id());
+        let mut trials = Trials::new(inner, wanted, retired);
         let mut rotation = Rotation::default();
         for (number, source) in wanted.iter().enumerate() {
             trials.remember(number, opened.iter().filter(|slot| slot.key == source.name));
@@ -167,12 +185,17 @@ impl Repository {
 struct Trials<'a> {
     inner: &'a Inner,
     sources: &'a [KeySource],
+    /// Slots that are about to go: whether a key opens them has to be known.
+    leaving: HashSet<SlotId>,
+    budgets: Vec<Budget>,
     known: HashMap<(usize, SlotId), bool>,
 }
 
 impl<'a> Trials<'a> {
-    fn new(inner: &'a Inner, sources: &'a [KeySource]) -> Self {
-        Self { inner, sources, known: HashMap::new() }
+    fn new(inner: &'a Inner, sources: &'a [KeySource], leaving: &[SlotId]) -> Self {
+        let budgets = vec![Budget::default(); sources.len()];
+        let leaving = leaving.iter().copied().collect();
+        Self { inner, sources, leaving, budgets, known: HashMap::new() }
     }
 
     /// Takes over what is known from opening the repository.
@@ -180,15 +203,32 @@ impl<'a> Trials<'a> {
         self.known.extend(opened.map(|opened| ((source, opened.slot), true)));
     }
 
+    /// Whether a key opens a slot, and so can be relied on to do so. Where that is too
+    /// much work, it cannot.
     async fn opens(&mut self, source: usize, slot: &Slot) -> Result<bool> {
         if let Some(known) = self.known.get(&(source, slot.id)) {
             return Ok(*known);
+        }
+        if !self.is_worth_it(source, slot)? {
+            return Ok(false);
         }
         let master = try_slot(slot, &self.sources[source]).await?;
         // A slot with another master key opens nothing of this repository.
         let opens = master.is_some_and(|master| *master == *self.inner.keys.master());
         self.known.insert((source, slot.id), opens);
         Ok(opens)
+    }
+
+    /// A label tells without stretching whether a holder of the master key has written
+    /// the slot; of one without a label anybody may have.
+    fn is_worth_it(&mut self, source: usize, slot: &Slot) -> Result<bool> {
+        let Some(work) = slot.stretching.work(&self.sources[source].secret) else {
+            return Ok(false);
+        };
+        if slot.has_label() {
+            return Ok(slot.label(self.inner.keys.master())?.is_some());
+        }
+        Ok(self.leaving.contains(&slot.id) || self.budgets[source].take(work))
     }
 
     async fn any_opens(&mut self, slot: &Slot) -> Result<bool> {
@@ -344,4 +384,37 @@ impl Inner {
 
 fn leaving_name(slot: SlotId) -> String {
     format!("{LEAVING}{slot}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dbbackup_storage::MemoryStore;
+
+    use super::*;
+    use crate::key_slot::build_slot_without_label;
+    use crate::{Encryption, OpenOptions};
+
+    #[tokio::test]
+    async fn a_key_is_tried_on_a_slot_that_goes_also_where_its_budget_is_used_up() {
+        let key = KeySource::raw("main", &[7; 32]).unwrap();
+        let options = OpenOptions {
+            initialize: dbbackup_contract::Initialize::IfEmpty,
+            ..OpenOptions::default()
+        };
+        let by = Encryption::Keys(vec![key]);
+        let opened = Repository::open_with(Arc::new(MemoryStore::new()), &by, options).await;
+        let inner = opened.unwrap().repository.inner;
+        let old = KeySource::passphrase("old", b"correct horse").unwrap();
+        let (id, bytes) =
+            build_slot_without_label(inner.keys.repository, inner.keys.master(), &old);
+        let slot = Slot::parse(&id.object_name(), &bytes).unwrap();
+        for (leaving, opens) in [(&[id][..], true), (&[], false)] {
+            let sources = [old.clone()];
+            let mut trials = Trials::new(&inner, &sources, leaving);
+            trials.budgets = vec![Budget::of(0)];
+            assert_eq!(trials.opens(0, &slot).await.unwrap(), opens);
+        }
+    }
 }

@@ -2,16 +2,25 @@
 
 use std::time::SystemTime;
 
-use dbbackup_storage::{Store, collect_listing};
+use dbbackup_storage::Store;
+use futures::{StreamExt as _, TryStreamExt as _};
 use zeroize::Zeroizing;
 
 use crate::access::KeySource;
 use crate::key_slot::{Opening, Slot, SlotId, SlotLabel};
 use crate::keyring::{KEY_BYTES, RepositoryId};
 use crate::names::KEYS;
+use crate::oldest::{Oldest, oldest};
 use crate::repository::{Inner, Repository};
 use crate::stretching::Stretching;
 use crate::{Error, Result};
+
+/// Most slots that are read, the oldest ones: far more than keys were ever rotated.
+const MAX_SLOTS: usize = 1024;
+/// Nothing larger is read: a slot has 252 bytes, and those of later versions may grow.
+const MAX_SLOT_BYTES: u64 = 4 * 1024;
+/// How many are read at the same time: a slot takes little but the answer's time.
+const READS_AT_ONCE: usize = 16;
 
 /// A key slot as it is found, without its secret.
 #[derive(Clone, Debug)]
@@ -55,35 +64,53 @@ pub(crate) struct FoundSlot {
     pub(crate) slot: Result<Slot>,
 }
 
-/// Reads every slot. One that goes meanwhile is left out, and so is what has no slot's
-/// name: anybody who may write can put it there, and some stores cannot even be asked
-/// for it. What cannot be read because the store fails is an error.
-pub(crate) async fn find_slots(store: &dyn Store) -> Result<Vec<FoundSlot>> {
-    let mut found = Vec::new();
-    for object in collect_listing(store.list(KEYS)).await? {
-        if object.name.strip_prefix(KEYS).and_then(SlotId::parse).is_none() {
-            tracing::warn!(object = object.name, "no key slot has a name like that: skipped");
-            continue;
-        }
-        let slot = match store.get(&object.name).await.map_err(Error::needed) {
-            Ok(bytes) => Slot::parse(&object.name, &bytes),
-            Err(Error::Missing(_)) => continue,
-            Err(Error::Damaged { name, .. }) => Err(Error::KeySlotDamaged(name)),
-            Err(error) => return Err(error),
-        };
-        found.push(FoundSlot { object: object.name, modified: object.modified, slot });
-    }
-    Ok(found)
+/// The slots that were found, the oldest first.
+pub(crate) struct FoundSlots {
+    pub(crate) slots: Vec<FoundSlot>,
+    /// How many objects are newer than all of these, and were not read.
+    pub(crate) left_out: u64,
 }
 
-/// The slots of `repository` that can be tried.
-pub(crate) fn slots_of(found: &[FoundSlot], repository: RepositoryId) -> Vec<Slot> {
-    let whole = found.iter().filter_map(|found| found.slot.as_ref().ok());
-    whole.filter(|slot| slot.repository == repository).cloned().collect()
+/// Reads the oldest slots. One that goes meanwhile is left out, and so is what has no
+/// slot's name: anybody who may write can put it there, and some stores cannot even be
+/// asked for it. What cannot be read because the store fails is an error.
+pub(crate) async fn find_slots(store: &dyn Store) -> Result<FoundSlots> {
+    let is_slot = |name: &str| name.strip_prefix(KEYS).and_then(SlotId::parse).is_some();
+    let Oldest { objects, left_out } = oldest(store, KEYS, MAX_SLOTS, is_slot).await?;
+    let reading = objects.into_iter().map(|object| async move {
+        let slot = if object.size > MAX_SLOT_BYTES {
+            Err(Error::KeySlotDamaged(object.name.clone()))
+        } else {
+            match store.get(&object.name).await.map_err(Error::needed) {
+                Ok(bytes) => Slot::parse(&object.name, &bytes),
+                Err(Error::Missing(_)) => return Ok(None),
+                Err(Error::Damaged { name, .. }) => Err(Error::KeySlotDamaged(name)),
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Some(FoundSlot { object: object.name, modified: object.modified, slot }))
+    });
+    let found: Vec<_> =
+        futures::stream::iter(reading).buffered(READS_AT_ONCE).try_collect().await?;
+    Ok(FoundSlots { slots: found.into_iter().flatten().collect(), left_out })
+}
+
+impl FoundSlots {
+    /// The slots of these repositories that can be tried, the oldest first.
+    pub(crate) fn of(&self, is_of: impl Fn(RepositoryId) -> bool) -> Vec<Slot> {
+        let whole = self.slots.iter().filter_map(|found| found.slot.as_ref().ok());
+        whole.filter(|slot| is_of(slot.repository)).cloned().collect()
+    }
+
+    /// How many objects `keys/` holds.
+    pub(crate) fn count(&self) -> u64 {
+        self.slots.len() as u64 + self.left_out
+    }
 }
 
 impl Repository {
-    /// All that lies below `keys/`, sorted by name. No secret is tried.
+    /// What lies below `keys/`, sorted by name: the 1,024 oldest objects where there are
+    /// more. No secret is tried.
     ///
     /// # Errors
     /// `EncryptionMismatch` without encryption, or what the store says.
@@ -93,7 +120,9 @@ impl Repository {
             return Err(Error::NotEncrypted);
         }
         let mut slots = Vec::new();
-        for FoundSlot { object, modified, slot } in find_slots(&*inner.store).await? {
+        let mut found = find_slots(&*inner.store).await?.slots;
+        found.sort_unstable_by(|a, b| a.object.cmp(&b.object));
+        for FoundSlot { object, modified, slot } in found {
             let state = match slot {
                 Ok(slot) => inner.described(&slot).await?,
                 Err(Error::VersionUnsupported(why)) => SlotState::Unsupported(why),

@@ -29,6 +29,13 @@ const ACCEPTED_KIB: std::ops::RangeInclusive<u32> = 19 * 1024..=128 * 1024;
 const ACCEPTED_PASSES: std::ops::RangeInclusive<u32> = 2..=16;
 const ACCEPTED_LANES: std::ops::RangeInclusive<u32> = 1..=16;
 
+/// What one secret may be stretched for slots of which nobody knows who wrote them, in
+/// rounds: whoever may only create objects can add slots without end, each of the
+/// largest work. As much as 64 slots of what is written take, some ten seconds.
+const MOST_WORK: u64 = 64 * ROUNDS as u64;
+/// Rounds of PBKDF2 that take as long as a pass of Argon2id over a KiB.
+const ROUNDS_A_KIB: u64 = 3;
+
 const PBKDF2_CODE: u8 = 1;
 const ARGON2ID_CODE: u8 = 2;
 const RAW_CODE: u8 = 3;
@@ -125,6 +132,19 @@ impl Stretching {
         fits.then_some(stretching).ok_or_else(|| Error::KeySlotDamaged(name.to_owned()))
     }
 
+    /// What trying a slot of this kind with `secret` costs, in rounds; `None` if it needs
+    /// another kind of secret.
+    pub(crate) fn work(self, secret: &KeySecret) -> Option<u64> {
+        match (self, secret) {
+            (Self::Pbkdf2 { rounds }, KeySecret::Passphrase(_)) => Some(rounds.into()),
+            (Self::Argon2id { passes, memory_kib, .. }, KeySecret::Passphrase(_)) => {
+                Some(u64::from(passes) * u64::from(memory_kib) * ROUNDS_A_KIB)
+            }
+            (Self::RawKey, KeySecret::Raw(_)) => Some(0),
+            _ => None,
+        }
+    }
+
     /// The key that wraps the master key; `None` if a slot of this kind needs another
     /// kind of secret. A passphrase takes a core for tenths of seconds, and Argon2id
     /// its memory, which is given back before this returns.
@@ -156,6 +176,31 @@ impl Stretching {
             _ => return Ok(None),
         }
         Ok(Some(key))
+    }
+}
+
+/// How much one secret may still be stretched.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::of(MOST_WORK)
+    }
+}
+
+impl Budget {
+    /// So many rounds.
+    pub(crate) fn of(rounds: u64) -> Self {
+        Self(rounds)
+    }
+
+    /// Takes this work from it; false if it is more than is left. A slot that asks for
+    /// too much keeps no smaller one from being tried.
+    pub(crate) fn take(&mut self, work: u64) -> bool {
+        let left = self.0.checked_sub(work);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
     }
 }
 
@@ -247,6 +292,23 @@ mod tests {
             let error = read(code, [0, 0, 0]).unwrap_err();
             assert!(matches!(error, Error::VersionUnsupported(_)), "{error}");
         }
+    }
+
+    #[test]
+    fn a_budget_is_enough_for_64_slots_of_what_is_written_and_not_for_four_of_the_largest() {
+        let largest = Stretching::Pbkdf2 { rounds: *ACCEPTED_ROUNDS.end() };
+        for (stretching, most) in [
+            (Stretching::of_new(&passphrase(), Kdf::Pbkdf2), 64),
+            (Stretching::of_new(&passphrase(), Kdf::Argon2id), 65),
+            (largest, 3),
+        ] {
+            let mut budget = Budget::default();
+            let work = stretching.work(&passphrase()).unwrap();
+            assert_eq!((0..1000).filter(|_| budget.take(work)).count(), most, "{stretching}");
+        }
+        let raw = KeySecret::Raw(Zeroizing::new([1; 32]));
+        assert_eq!(Stretching::RawKey.work(&raw), Some(0));
+        assert_eq!((largest.work(&raw), Stretching::RawKey.work(&passphrase())), (None, None));
     }
 
     #[test]

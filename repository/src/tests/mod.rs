@@ -10,6 +10,7 @@ mod days;
 mod deduplication;
 mod finding;
 mod fixture;
+mod flooded;
 mod golden;
 mod hostile;
 mod independent;

@@ -115,6 +115,7 @@ pub(crate) fn named(failure: Failure, repository: &str) -> Failure {
         | Reason::RepositoryDamaged
         | Reason::ObjectMissing
         | Reason::KeySlotDamaged
+        | Reason::TooManyKeySlots
         | Reason::KeySlotNeeded
         | Reason::KeySlotNotFound
         | Reason::EncryptionMismatch
