@@ -63,22 +63,37 @@ pub(crate) fn encode_piece(content: &[u8]) -> Vec<u8> {
 
 /// Unpacks a piece.
 pub(crate) fn decode_piece(piece: &[u8]) -> Result<Vec<u8>, Malformed> {
-    match piece.split_first() {
-        Some((&RAW, content)) if content.len() <= MAX_PIECE_BYTES => Ok(content.to_vec()),
-        Some((&ZSTD, compressed)) => decompress(compressed, MAX_PIECE_BYTES),
-        _ => Err(Malformed("a piece is coded in an unknown way")),
-    }
+    decode_piece_within(piece, &mut u64::MAX.clone())
 }
 
-/// One zstd frame of at most `max` bytes. The frame says its size, so that
-/// nothing larger is allocated than it holds.
-fn decompress(compressed: &[u8], max: usize) -> Result<Vec<u8>, Malformed> {
-    let size = zstd::zstd_safe::get_frame_content_size(compressed)
+/// Unpacks one of several pieces that may have `left` plain bytes in all, and takes its
+/// own from that. What exceeds it is not unpacked.
+pub(crate) fn decode_piece_within(piece: &[u8], left: &mut u64) -> Result<Vec<u8>, Malformed> {
+    let (coding, stored) =
+        piece.split_first().ok_or(Malformed("a piece is coded in an unknown way"))?;
+    let size = match *coding {
+        RAW => stored.len(),
+        ZSTD => declared_size(stored)?,
+        _ => return Err(Malformed("a piece is coded in an unknown way")),
+    };
+    if size > MAX_PIECE_BYTES {
+        return Err(Malformed("a piece is too large"));
+    }
+    *left = left.checked_sub(size as u64).ok_or(Malformed("a table unfolds to too much"))?;
+    if *coding == RAW { Ok(stored.to_vec()) } else { decompress(stored, size) }
+}
+
+/// What a zstd frame says of its size, so that nothing larger is allocated than it holds.
+fn declared_size(compressed: &[u8]) -> Result<usize, Malformed> {
+    zstd::zstd_safe::get_frame_content_size(compressed)
         .ok()
         .flatten()
         .and_then(|size| usize::try_from(size).ok())
-        .filter(|size| *size <= max)
-        .ok_or(Malformed("a compressed piece does not say its size, or is too large"))?;
+        .ok_or(Malformed("a compressed piece does not say its size"))
+}
+
+/// One zstd frame of `size` bytes.
+fn decompress(compressed: &[u8], size: usize) -> Result<Vec<u8>, Malformed> {
     match zstd::bulk::decompress(compressed, size) {
         Ok(content) if content.len() == size => Ok(content),
         _ => Err(Malformed("a compressed piece does not open")),
@@ -89,6 +104,28 @@ fn decompress(compressed: &[u8], max: usize) -> Result<Vec<u8>, Malformed> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_several_pieces_unfold_to_is_bounded_before_they_are_unpacked() {
+        let mut zeros = encode_piece(&vec![0; MAX_PIECE_BYTES]);
+        assert!(zeros.len() < 1000);
+        let mut left = 2 * MAX_PIECE_BYTES as u64;
+        for piece in [&zeros, &[&[RAW], &[0; MAX_PIECE_BYTES][..]].concat()] {
+            assert_eq!(decode_piece_within(piece, &mut left).unwrap().len(), MAX_PIECE_BYTES);
+        }
+        assert_eq!(left, 0);
+        // It would not open, which nobody tries.
+        zeros.truncate(100);
+        let most = allocation_counter::measure(|| {
+            for piece in [&zeros[..], &[RAW, 1]] {
+                let error = decode_piece_within(piece, &mut left).unwrap_err();
+                assert_eq!(error.0, "a table unfolds to too much");
+            }
+        });
+        assert!(most.bytes_max < 1000);
+        let error = decode_piece(&[&[RAW], &[0; MAX_PIECE_BYTES + 1][..]].concat()).unwrap_err();
+        assert_eq!(error.0, "a piece is too large");
+    }
 
     proptest! {
         #[test]

@@ -13,7 +13,7 @@ use crate::footers::Footers;
 use crate::head::MetaEntry;
 use crate::keyring::{Cipher, Keyring, RepositoryId};
 use crate::moves::KnownMoves;
-use crate::piece::{Place, decode_piece};
+use crate::piece::{Place, decode_piece_within};
 use crate::{Error, Result};
 
 /// A repository that was opened. Clones share it.
@@ -127,8 +127,18 @@ impl Inner {
 
     /// Reads a piece from wherever it stands.
     pub(crate) async fn piece(&self, place: &Place, metas: &[MetaEntry]) -> Result<Vec<u8>> {
+        self.piece_within(place, metas, &mut u64::MAX.clone()).await
+    }
+
+    /// Reads one of several pieces that may have `left` plain bytes in all.
+    pub(crate) async fn piece_within(
+        &self,
+        place: &Place,
+        metas: &[MetaEntry],
+        left: &mut u64,
+    ) -> Result<Vec<u8>> {
         match place {
-            Place::Inline(piece) => decode_piece(piece)
+            Place::Inline(piece) => decode_piece_within(piece, left)
                 .map_err(|error| Error::damaged("a table of the snapshot", error.to_string())),
             Place::Meta { object, counter, at, stored } => {
                 let meta = metas.get(*object as usize).ok_or_else(|| {
@@ -140,7 +150,8 @@ impl Inner {
                 let seal = ObjectSeal::with_salt(&self.keys, meta.salt, Kind::Meta, name.clone())?;
                 let mut frame = Vec::from(bytes);
                 seal.open(u64::from(*counter), false, &mut frame)?;
-                decode_piece(&frame).map_err(|error| Error::damaged(name, error.to_string()))
+                decode_piece_within(&frame, left)
+                    .map_err(|error| Error::damaged(name, error.to_string()))
             }
         }
     }

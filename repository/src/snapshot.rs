@@ -16,7 +16,9 @@ use crate::names::{SNAPSHOTS, SnapshotId, series_prefix};
 use crate::piece::Place;
 use crate::reader::StreamReader;
 use crate::repository::{Inner, Repository};
-use crate::tables::{StreamEntry, UsedPack, parse_packs, parse_streams};
+use crate::tables::{
+    MAX_PACK_TABLE_BYTES, MAX_STREAM_TABLE_BYTES, StreamEntry, UsedPack, parse_packs, parse_streams,
+};
 use crate::written_off::WriteOff;
 use crate::{Error, Result};
 
@@ -310,9 +312,9 @@ impl Snapshot {
             packs.iter().for_each(&mut each);
             return Ok(());
         }
-        let mut seen = HashSet::new();
+        let (mut seen, mut left) = (HashSet::new(), MAX_PACK_TABLE_BYTES);
         for page in &self.head.pack_pages {
-            let bytes = self.inner.piece(&page.place, self.metas()).await?;
+            let bytes = self.inner.piece_within(&page.place, self.metas(), &mut left).await?;
             let packs = parse_packs(&bytes, page.entries, &self.head.sessions, &mut seen);
             packs.map_err(|error| self.damaged(error))?.iter().for_each(&mut each);
         }
@@ -331,6 +333,16 @@ impl Snapshot {
     }
 
     pub(crate) async fn stream_page(&self, number: usize) -> Result<StreamPageEntries> {
+        self.stream_page_within(number, &mut MAX_STREAM_TABLE_BYTES.clone()).await
+    }
+
+    /// One of several pages that may have `left` plain bytes in all: of a walk through the
+    /// table, [`MAX_STREAM_TABLE_BYTES`].
+    pub(crate) async fn stream_page_within(
+        &self,
+        number: usize,
+        left: &mut u64,
+    ) -> Result<StreamPageEntries> {
         let lock = || self.page.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, entries)) = &*lock()
             && *known == number
@@ -342,7 +354,7 @@ impl Snapshot {
             .stream_pages
             .get(number)
             .ok_or_else(|| self.damaged("a page of its streams is missing"))?;
-        let bytes = self.inner.piece(&page.place, self.metas()).await?;
+        let bytes = self.inner.piece_within(&page.place, self.metas(), left).await?;
         let entries = parse_streams(&bytes, page.entries).map_err(|error| self.damaged(error))?;
         if entries.first().map(|entry| &entry.name) != Some(&page.first) {
             return Err(self.damaged("a page of its streams begins with another name"));
@@ -367,12 +379,13 @@ impl Snapshot {
         prefix: &str,
         mut each: impl FnMut(&StreamEntry),
     ) -> Result<()> {
+        let mut left = MAX_STREAM_TABLE_BYTES;
         for (number, page) in self.head.stream_pages.iter().enumerate() {
             // A page behind the prefix holds none of it, nor do those after.
             if page.first.as_str() > prefix && !page.first.starts_with(prefix) {
                 break;
             }
-            for entry in &*self.stream_page(number).await? {
+            for entry in &*self.stream_page_within(number, &mut left).await? {
                 if entry.name.starts_with(prefix) {
                     each(entry);
                 }

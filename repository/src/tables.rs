@@ -14,6 +14,14 @@ use crate::wire::{Malformed, Reader, put_bytes, put_varint};
 /// Plain bytes of a page; one that holds a single long entry may have more.
 pub(crate) const PAGE_BYTES: usize = 64 * 1024;
 
+/// Most plain bytes of a head's table of packs: of 1,048,576 packs with 128 blocks each,
+/// and more. Whoever reads it keeps about as much.
+pub(crate) const MAX_PACK_TABLE_BYTES: u64 = 256 * 1024 * 1024;
+/// Most plain bytes of a head's table of streams, of which nobody keeps more than a page.
+pub(crate) const MAX_STREAM_TABLE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// Most bytes of the names of a page, which share their beginnings.
+const MAX_NAMES_BYTES: usize = 4 * 1024 * 1024;
+
 type Parsed<T> = Result<T, Malformed>;
 
 /// How much of a block a snapshot uses.
@@ -157,10 +165,14 @@ pub(crate) fn put_stream(out: &mut Vec<u8>, before: &str, stream: &StreamEntry) 
 pub(crate) fn parse_streams(page: &[u8], entries: u32) -> Parsed<Vec<StreamEntry>> {
     let mut reader = Reader::new(page);
     let mut streams: Vec<StreamEntry> = Vec::new();
+    let mut left = MAX_NAMES_BYTES;
     for _ in 0..entries {
         let before = streams.last().map_or(&[][..], |stream| stream.name.as_bytes());
         let shared = reader.count(before.len())?;
         let rest = reader.bytes(MAX_STREAM_NAME_BYTES - shared.min(MAX_STREAM_NAME_BYTES))?;
+        left = left
+            .checked_sub(shared + rest.len())
+            .ok_or(Malformed("the names of a page are too long in all"))?;
         let name = String::from_utf8([&before[..shared], rest].concat())
             .map_err(|_| Malformed("a stream's name is not UTF-8"))?;
         if !streams.is_empty() && name.as_bytes() <= before {
@@ -193,6 +205,25 @@ mod tests {
     use proptest::prelude::*;
 
     const SESSION: &str = "aaaaaaaa-20260101t000000z-aaaaaaaaaaaaaaaa-0";
+
+    #[test]
+    fn names_that_share_their_beginnings_take_a_bounded_memory() {
+        let page = |streams: u32| {
+            let (mut page, mut before) = (Vec::new(), String::new());
+            for n in 0..streams {
+                let name = format!("{}{n:06}", "x".repeat(MAX_STREAM_NAME_BYTES - 6));
+                let (length, digest, segments) = (0, [0; 32], Vec::new());
+                let cutting = Cutting::default();
+                let entry = StreamEntry { name, length, digest, cutting, segments };
+                put_stream(&mut page, &before, &entry);
+                before = entry.name;
+            }
+            assert!(page.len() < 1024 * 1024);
+            parse_streams(&page, streams)
+        };
+        assert_eq!(page(4096).unwrap().len(), 4096);
+        assert_eq!(page(4097).unwrap_err().0, "the names of a page are too long in all");
+    }
 
     proptest! {
         #[test]

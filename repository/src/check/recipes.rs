@@ -8,7 +8,7 @@ use crate::check::metas::Metas;
 use crate::recipe::{End, Run, RunReader, packs_of};
 use crate::snapshot::Snapshot;
 use crate::spans::spans;
-use crate::tables::{Segment, StreamEntry, Usage, UsedPack};
+use crate::tables::{MAX_STREAM_TABLE_BYTES, Segment, StreamEntry, Usage, UsedPack};
 use crate::wire::Malformed;
 use crate::{Error, Result, SnapshotId};
 
@@ -75,8 +75,9 @@ impl Check<'_> {
         }
         let mut metas = Metas::new(self.inner, snapshot);
         let (mut streams, mut before) = (0, None);
+        let mut left = MAX_STREAM_TABLE_BYTES;
         for page in 0..snapshot.stream_pages() {
-            for entry in &*snapshot.stream_page(page).await? {
+            for entry in &*snapshot.stream_page_within(page, &mut left).await? {
                 if before.as_ref().is_some_and(|before| *before >= entry.name) {
                     let detail = "its streams are not in order";
                     return Err(Error::damaged(snapshot.id().head_name(), detail));

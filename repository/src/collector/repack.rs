@@ -368,7 +368,7 @@ impl<'a> Copier<'a> {
     async fn into_head(mut self, id: &SnapshotId, run_id: String, sequence: u64) -> Result<Head> {
         self.finish(true).await?;
         let mut sessions = vec![Arc::clone(&self.session)];
-        let pack_pages = inline_pack_pages(&self.table, &mut sessions);
+        let pack_pages = inline_pack_pages(&self.table, &mut sessions)?;
         for moved in &self.moves {
             if !sessions.contains(&moved.pack.session) {
                 sessions.push(Arc::clone(&moved.pack.session));

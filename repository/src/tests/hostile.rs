@@ -13,20 +13,26 @@ use proptest::strategy::ValueTree as _;
 use serde_json::json;
 
 use super::fixture::*;
+use crate::chunker::Cutting;
 use crate::config::{ConfigObject, build_config};
 use crate::envelope::{HEADER_BYTES, Kind, ObjectSeal, TAG_BYTES, open_object, seal_object};
-use crate::head::{HeadObject, MAX_PACKS, PackPage, Tombstone, TombstoneReason, encode_tombstone};
+use crate::head::{
+    Head, HeadObject, MAX_PACKS, PackPage, StreamPage, Tombstone, TombstoneReason, encode_tombstone,
+};
 use crate::key_slot::Slot;
 use crate::keyring::{Keyring, sha256};
 use crate::moves::Move;
 use crate::names::PartName;
-use crate::pack::{BlockInfo, FinishedPack, OpenPack};
-use crate::piece::{decode_piece, encode_piece};
+use crate::pack::{BlockInfo, FinishedPack, OpenPack, PackEntry};
+use crate::piece::{Place, decode_piece, encode_piece};
 use crate::recipe::{End, Run, RunReader, RunWriter};
 use crate::spans::spans;
-use crate::tables::{parse_packs, parse_streams};
+use crate::tables::{
+    Segment, StreamEntry, UsedPack, parse_packs, parse_streams, put_pack, put_stream,
+};
 use crate::wire::put_varint;
-use crate::{CheckLevel, Error, Repository, SystemEnvironment};
+use crate::writer::inline_pack_pages;
+use crate::{CheckLevel, Error, Repository, Snapshot, SystemEnvironment};
 
 /// Bytes that a parser may allocate for each byte that it is given: an item of the
 /// smallest kind takes three bytes, and 72 in memory; a vector that grows has its
@@ -378,6 +384,76 @@ fn a_table_of_more_packs_than_any_snapshot_or_of_one_twice_is_damage() {
     let mut seen = HashSet::new();
     parse_packs(&packs.0, packs.1, sessions, &mut seen).unwrap();
     assert!(parse_packs(&packs.0, packs.1, sessions, &mut seen).is_err());
+}
+
+#[tokio::test]
+async fn a_table_of_packs_that_unfolds_to_more_than_256_mib_is_refused_by_reader_and_writer() {
+    let (_, repository) = small_repository().await;
+    let id = repository.snapshots(None).await.unwrap().snapshots[0].id().clone();
+    let (name, content) = &samples().head;
+    let HeadObject::Head(head) = HeadObject::parse(name, content).unwrap() else { panic!() };
+    let pack = |n| {
+        let name = PartName::new(Arc::clone(&head.sessions[0]), n);
+        UsedPack { entry: PackEntry::for_tests(name, 65_536), usage: vec![0; 16_384] }
+    };
+    // Pages of 4 MiB, each of which takes some KiB of the head.
+    let (a_page, most) = (254, 64);
+    let page = |number| {
+        let mut page = Vec::new();
+        let packs = (number * a_page..(number + 1) * a_page).map(pack);
+        packs.for_each(|pack| put_pack(&mut page, 0, &pack));
+        PackPage { entries: a_page, place: Place::Inline(encode_piece(&page)) }
+    };
+    let pages: Vec<_> = (0..=most).map(page).collect();
+    let packs: Vec<_> = (0..a_page * (most + 1)).map(pack).collect();
+    for (pages_read, is_read) in [(most, true), (most + 1, false)] {
+        let pack_pages = pages[..pages_read as usize].to_vec();
+        let hostile = Head { pack_pages, ..(*head).clone() };
+        assert!(hostile.encode().unwrap().len() < 1024 * 1024);
+        let snapshot = Snapshot::new(&repository, id.clone(), hostile, String::new());
+        let mut seen = 0;
+        let read = snapshot.for_each_pack(|_| seen += 1).await;
+        assert_eq!((read.is_ok(), seen), (is_read, most * a_page));
+        assert!(read.err().is_none_or(|error| error.to_string().contains("unfolds to too much")));
+        let table = &packs[..(pages_read * a_page) as usize];
+        let written = inline_pack_pages(table, &mut head.sessions.clone());
+        assert_eq!(written.is_ok(), is_read);
+    }
+}
+
+#[tokio::test]
+async fn a_walk_through_a_table_of_streams_ends_at_4_gib() {
+    let (_, repository) = small_repository().await;
+    let id = repository.snapshots(None).await.unwrap().snapshots[0].id().clone();
+    let (name, content) = &samples().head;
+    let HeadObject::Head(head) = HeadObject::parse(name, content).unwrap() else { panic!() };
+    // Each page is one stream, with a part of its recipe that fills 4 MiB.
+    let page = |number: u32| {
+        let first = format!("{number:06}");
+        let place = Place::Inline(vec![0; PIECE as usize - 100]);
+        let stream = StreamEntry {
+            name: first.clone(),
+            length: 0,
+            digest: [0; 32],
+            cutting: Cutting::default(),
+            segments: vec![Segment { covers: 0, place }],
+        };
+        let mut page = Vec::new();
+        put_stream(&mut page, "", &stream);
+        StreamPage { entries: 1, first, place: Place::Inline(encode_piece(&page)) }
+    };
+    let pages: Vec<_> = (0..1025).map(page).collect();
+    for (pages_read, is_read) in [(1024, true), (1025, false)] {
+        let stream_pages = pages[..pages_read].to_vec();
+        let hostile = Head { stream_pages, ..(*head).clone() };
+        assert!(hostile.encode().unwrap().len() < 1024 * 1024);
+        let snapshot = Snapshot::new(&repository, id.clone(), hostile, String::new());
+        let mut seen = 0;
+        let walked = snapshot.for_each_entry("", |_| seen += 1).await;
+        assert_eq!((walked.is_ok(), seen), (is_read, 1024));
+        // One stream is found without the others.
+        assert!(snapshot.entry("001023").await.is_ok());
+    }
 }
 
 #[test]

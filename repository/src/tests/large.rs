@@ -71,7 +71,7 @@ async fn commit(
     let session: Arc<str> = Arc::from(snapshot.as_str());
     let mut sessions = vec![session];
     let packs: Vec<_> = packs.iter().cloned().map(pack).collect();
-    let pack_pages = inline_pack_pages(&packs, &mut sessions);
+    let pack_pages = inline_pack_pages(&packs, &mut sessions).unwrap();
     let about = About {
         session: snapshot.to_string(),
         series: format!("s-{series}"),

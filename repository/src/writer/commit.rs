@@ -13,7 +13,10 @@ use crate::head::{About, Head, MAX_HEAD_BYTES, PackPage, PredecessorRef, StreamP
 use crate::names::SnapshotId;
 use crate::piece::{Place, encode_piece};
 use crate::snapshot::Snapshot;
-use crate::tables::{PAGE_BYTES, StreamEntry, UsedPack, put_pack, put_stream};
+use crate::tables::{
+    MAX_PACK_TABLE_BYTES, MAX_STREAM_TABLE_BYTES, PAGE_BYTES, StreamEntry, UsedPack, put_pack,
+    put_stream,
+};
 use crate::{Error, Result};
 
 /// Tables of this size and less stand in the head.
@@ -121,10 +124,10 @@ impl SnapshotWriter {
         streams: &[StreamEntry],
     ) -> Result<Head> {
         let mut sessions: Vec<Arc<str>> = vec![Arc::from(shared.id.as_str())];
-        let mut pages = pack_pages(packs, &mut sessions);
+        let mut pages = pack_pages(packs, &mut sessions)?;
         let hooks = shared.unless_stopped(shared.hooks.for_head(shared, packs)).await?;
         let first_stream_page = pages.len();
-        pages.extend(stream_pages(streams));
+        pages.extend(stream_pages(streams)?);
         let inline = pages.iter().map(|page| page.piece.len()).sum::<usize>() <= INLINE_TABLE_BYTES;
         let mut meta = shared.meta.lock().await;
         let mut places = Vec::with_capacity(pages.len());
@@ -227,16 +230,36 @@ struct Page {
     piece: Vec<u8>,
 }
 
-/// The table of packs that stand in the head, whatever it takes.
-pub(crate) fn inline_pack_pages(packs: &[UsedPack], sessions: &mut Vec<Arc<str>>) -> Vec<PackPage> {
-    let page = |page: Page| PackPage { entries: page.entries, place: Place::Inline(page.piece) };
-    pack_pages(packs, sessions).into_iter().map(page).collect()
+/// Packs pages, of a table that may have `left` plain bytes yet: readers refuse a larger
+/// one.
+struct Pages {
+    pages: Vec<Page>,
+    left: u64,
 }
 
-fn pack_pages(packs: &[UsedPack], sessions: &mut Vec<Arc<str>>) -> Vec<Page> {
+impl Pages {
+    fn push(&mut self, entries: u32, first: String, page: &[u8]) -> Result<()> {
+        let too_large = || Error::Misuse("a table of the snapshot is too large".into());
+        self.left = self.left.checked_sub(page.len() as u64).ok_or_else(too_large)?;
+        self.pages.push(Page { entries, first, piece: encode_piece(page) });
+        Ok(())
+    }
+}
+
+/// The table of packs that stand in the head, whatever it takes.
+pub(crate) fn inline_pack_pages(
+    packs: &[UsedPack],
+    sessions: &mut Vec<Arc<str>>,
+) -> Result<Vec<PackPage>> {
+    let page = |page: Page| PackPage { entries: page.entries, place: Place::Inline(page.piece) };
+    Ok(pack_pages(packs, sessions)?.into_iter().map(page).collect())
+}
+
+fn pack_pages(packs: &[UsedPack], sessions: &mut Vec<Arc<str>>) -> Result<Vec<Page>> {
     let mut numbers: std::collections::HashMap<Arc<str>, u32> =
         sessions.iter().cloned().zip(0..).collect();
-    let (mut pages, mut page, mut entries) = (Vec::new(), Vec::new(), 0);
+    let mut pages = Pages { pages: Vec::new(), left: MAX_PACK_TABLE_BYTES };
+    let (mut page, mut entries) = (Vec::new(), 0);
     for pack in packs {
         let session = &pack.entry.name.session;
         let number = *numbers.entry(Arc::clone(session)).or_insert_with(|| {
@@ -246,30 +269,27 @@ fn pack_pages(packs: &[UsedPack], sessions: &mut Vec<Arc<str>>) -> Vec<Page> {
         put_pack(&mut page, number, pack);
         entries += 1;
         if page.len() >= PAGE_BYTES {
-            pages.push(Page { entries, first: String::new(), piece: encode_piece(&page) });
+            pages.push(entries, String::new(), &page)?;
             (page, entries) = (Vec::new(), 0);
         }
     }
     if entries > 0 {
-        pages.push(Page { entries, first: String::new(), piece: encode_piece(&page) });
+        pages.push(entries, String::new(), &page)?;
     }
-    pages
+    Ok(pages.pages)
 }
 
-fn stream_pages(streams: &[StreamEntry]) -> Vec<Page> {
-    let (mut pages, mut page, mut first) = (Vec::new(), Vec::new(), 0);
+fn stream_pages(streams: &[StreamEntry]) -> Result<Vec<Page>> {
+    let mut pages = Pages { pages: Vec::new(), left: MAX_STREAM_TABLE_BYTES };
+    let (mut page, mut first) = (Vec::new(), 0);
     for (n, stream) in streams.iter().enumerate() {
         let before = if n == first { "" } else { streams[n - 1].name.as_str() };
         put_stream(&mut page, before, stream);
         if page.len() >= PAGE_BYTES || n + 1 == streams.len() {
-            pages.push(Page {
-                entries: (n + 1 - first) as u32,
-                first: streams[first].name.clone(),
-                piece: encode_piece(&page),
-            });
+            pages.push((n + 1 - first) as u32, streams[first].name.clone(), &page)?;
             page = Vec::new();
             first = n + 1;
         }
     }
-    pages
+    Ok(pages.pages)
 }
