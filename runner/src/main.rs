@@ -14,6 +14,7 @@ mod progress;
 mod report_channel;
 mod speed;
 mod stop;
+mod stored_folder;
 mod streams;
 mod terminal;
 mod termination;

@@ -6,15 +6,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use dbbackup_contract::{Failure, Reason};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
-
-use crate::byte_source::unreadable;
 
 /// Name of the stream with the list.
 pub(crate) const TREE: &str = "tree";
@@ -59,48 +56,6 @@ pub(crate) enum EntryKind {
     },
 }
 
-/// Lists what is at `root`: a file, or a folder with all below it. Links are
-/// not followed; sockets, pipes and devices have no content and are refused.
-pub(crate) fn list(root: &Path) -> Result<Vec<Entry>, Failure> {
-    let mut entries = Vec::new();
-    // Depth first and by name, so that the same folder gives the same list.
-    let mut pending = vec![PathBuf::new()];
-    while let Some(relative) = pending.pop() {
-        let path =
-            if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
-        let failed = |error: std::io::Error| unreadable(&path.display().to_string(), &error);
-        let metadata = path.symlink_metadata().map_err(failed)?;
-        let encoded = encoded(relative.as_os_str().as_bytes());
-        let kind = if metadata.is_dir() {
-            let mut children = std::fs::read_dir(&path)
-                .and_then(|children| {
-                    children.map(|child| Ok(child?.file_name())).collect::<Result<Vec<_>, _>>()
-                })
-                .map_err(failed)?;
-            children.sort_unstable_by(|a, b| b.cmp(a));
-            pending.extend(children.into_iter().map(|child| relative.join(child)));
-            EntryKind::Folder
-        } else if metadata.is_file() {
-            EntryKind::File { stream: stream_name(&encoded) }
-        } else if metadata.is_symlink() {
-            let target = std::fs::read_link(&path).map_err(failed)?;
-            EntryKind::Link { target: self::encoded(target.as_os_str().as_bytes()) }
-        } else {
-            return Err(Failure::new(
-                Reason::UsageError,
-                format!("{} is neither a file nor a folder nor a link", path.display()),
-            ));
-        };
-        entries.push(Entry {
-            path: encoded,
-            kind,
-            mode: metadata.mode() & 0o7777,
-            modified: metadata.mtime(),
-        });
-    }
-    Ok(entries)
-}
-
 /// The place of `entry` below `target`.
 ///
 /// # Errors
@@ -120,23 +75,6 @@ pub(crate) fn place(target: &Path, entry: &Entry) -> Result<PathBuf, Failure> {
 /// The target of a link, as it was.
 pub(crate) fn link_target(encoded: &str) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(&decoded(encoded)))
-}
-
-/// Opens a file that was listed. It may be something else by now: a link is not
-/// followed, and a pipe is not waited for.
-pub(crate) fn open_file(path: &Path) -> Result<std::fs::File, Failure> {
-    let shown = path.display().to_string();
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(|error| unreadable(&shown, &error))?;
-    if file.metadata().map_err(|error| unreadable(&shown, &error))?.is_file() {
-        return Ok(file);
-    }
-    Err(Failure::new(Reason::LocalFileError, format!("{shown} is no file any more"))
-        .with_hint("It was one a moment ago: store the folder while nobody changes it."))
 }
 
 /// Gives an entry its mode and time, children before parents. Who runs as its owner or
@@ -178,7 +116,7 @@ fn hostile(path: &str) -> Failure {
 
 /// The same file has the same stream in every snapshot of a series. A path that
 /// is too long for a name is taken by its SHA-256.
-fn stream_name(encoded: &str) -> String {
+pub(crate) fn stream_name(encoded: &str) -> String {
     if FILES.len() + encoded.len() <= MAX_STREAM_NAME {
         return format!("{FILES}{encoded}");
     }
@@ -186,11 +124,11 @@ fn stream_name(encoded: &str) -> String {
     format!("{FILES}~{digest}")
 }
 
-fn encoded(bytes: &[u8]) -> String {
+pub(crate) fn encoded(bytes: &[u8]) -> String {
     percent_encode(bytes, ENCODED).to_string()
 }
 
-fn decoded(text: &str) -> Vec<u8> {
+pub(crate) fn decoded(text: &str) -> Vec<u8> {
     percent_decode_str(text).collect()
 }
 
@@ -218,34 +156,6 @@ mod tests {
         }
         assert_eq!(place(target, &entry("a/b%20c")).unwrap(), Path::new("/target/a/b c"));
         assert_eq!(place(target, &entry("")).unwrap().as_os_str(), "/target");
-    }
-
-    #[test]
-    fn a_folder_is_listed_parents_first_and_always_in_the_same_order() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("b/c")).unwrap();
-        std::fs::write(folder.path().join("b/c/file"), "x").unwrap();
-        std::fs::write(folder.path().join("a"), "x").unwrap();
-        std::os::unix::fs::symlink("../elsewhere", folder.path().join("z")).unwrap();
-        let paths: Vec<_> =
-            list(folder.path()).unwrap().into_iter().map(|entry| entry.path).collect();
-        assert_eq!(paths, ["", "a", "b", "b/c", "b/c/file", "z"]);
-    }
-
-    #[test]
-    fn what_is_no_file_any_more_is_neither_followed_nor_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("file"), "x").unwrap();
-        std::os::unix::fs::symlink("file", at("link")).unwrap();
-        let (pipe, kind, mode) = (at("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
-        rustix::fs::mknodat(rustix::fs::CWD, pipe, kind, mode, 0).unwrap();
-        std::fs::create_dir(at("folder")).unwrap();
-        assert!(open_file(&at("file")).is_ok());
-        for other in ["link", "pipe", "folder"] {
-            let failure = open_file(&at(other)).unwrap_err();
-            assert_eq!(failure.reason, Reason::LocalFileError, "{other}");
-        }
     }
 
     #[test]

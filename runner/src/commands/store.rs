@@ -1,7 +1,7 @@
 //! `store`: any bytes through the pipeline: standard input, a file, a folder, or what
 //! a program writes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,7 +19,8 @@ use crate::commands::{open, print};
 use crate::patience::unless_stopped;
 use crate::program::Program;
 use crate::progress::ProgressBoard;
-use crate::tree::{self, DATA, Entry, EntryKind, KIND_STREAM, KIND_TREE, TREE};
+use crate::stored_folder::StoredFolder;
+use crate::tree::{DATA, Entry, EntryKind, KIND_STREAM, KIND_TREE, TREE};
 use crate::work;
 
 pub(super) async fn store(
@@ -29,7 +30,7 @@ pub(super) async fn store(
     let started = Instant::now();
     let board = ProgressBoard::new(None);
     // What is to be stored is looked at before a session begins.
-    let entries = match &args.path {
+    let listed = match &args.path {
         Some(path) => Some(unless_stopped(cancel, listed(path.clone())).await?),
         None => None,
     };
@@ -48,15 +49,14 @@ pub(super) async fn store(
             return show(&snapshot, args.json, started.elapsed());
         }
     };
-    match (&args.path, &entries) {
-        (Some(path), Some(entries)) => {
-            unless_stopped(cancel, store_tree(&writer, path, entries, args.chunking, &board))
-                .await?;
+    let kind = if listed.is_some() { KIND_TREE } else { KIND_STREAM };
+    match listed {
+        Some(listed) => {
+            unless_stopped(cancel, store_tree(&writer, listed, args.chunking, &board)).await?;
         }
         _ if !args.command.is_empty() => store_program(&writer, &args, &board, cancel).await?,
         _ => unless_stopped(cancel, store_input(&writer, &args, &board)).await?,
     }
-    let kind = if entries.is_some() { KIND_TREE } else { KIND_STREAM };
     let info = CommitInfo::new(kind, json!({}), json!({}));
     let snapshot = work::committed(cancel, writer, info).await?;
     board.clear();
@@ -115,32 +115,36 @@ fn show(snapshot: &Snapshot, as_json: bool, took: Duration) -> Result<ExitCode, 
     Ok(ExitCode::Success)
 }
 
-async fn listed(path: PathBuf) -> Result<Vec<Entry>, Failure> {
-    let listing = tokio::task::spawn_blocking(move || tree::list(&path)).await;
+/// What is stored, and what is in it.
+type Listed = (StoredFolder, Vec<Entry>);
+
+async fn listed(path: PathBuf) -> Result<Listed, Failure> {
+    let listing = tokio::task::spawn_blocking(move || {
+        let mut folder = StoredFolder::open(&path)?;
+        let entries = folder.list()?;
+        Ok((folder, entries))
+    })
+    .await;
     listing.map_err(|error| Failure::new(Reason::Internal, format!("the listing died: {error}")))?
 }
 
 async fn store_tree(
     writer: &SnapshotWriter,
-    root: &Path,
-    entries: &[Entry],
+    (mut folder, entries): Listed,
     chunking: Cutting,
     board: &ProgressBoard<'_>,
 ) -> Result<(), Failure> {
     let mut list = writer.stream(TREE, Cutting::default()).await?;
-    for entry in entries {
+    for entry in &entries {
         let mut line = serde_json::to_vec(entry)
             .map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))?;
         line.push(b'\n');
         list.write(Bytes::from(line)).await?;
     }
     list.finish().await?;
-    for entry in entries {
+    for entry in &entries {
         if let EntryKind::File { stream } = &entry.kind {
-            let path =
-                if entry.path.is_empty() { root.to_owned() } else { tree::place(root, entry)? };
-            let name = path.display().to_string();
-            let file = tree::open_file(&path)?;
+            let (file, name) = folder.file(entry)?;
             let stream = writer.stream(stream, chunking).await?;
             store_stream(stream, writer, &name, ByteSource::read(file, &name), board).await?;
         }
