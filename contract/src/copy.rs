@@ -1,7 +1,9 @@
 //! Copying a snapshot to another repository: what is asked for, and what came of it.
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{Failure, Outcome, RepositoryAccess};
 
@@ -13,6 +15,14 @@ pub struct CopyAction {
     pub snapshot: String,
     /// The repository that the copy goes to.
     pub destination: RepositoryAccess,
+}
+
+/// The run that makes the copy of a snapshot of this repository: the same one whenever it
+/// is tried.
+#[must_use]
+pub fn copy_run_id(repository_id: &str, snapshot: &str) -> String {
+    let digest = Sha256::digest(format!("copy/{repository_id}/{snapshot}"));
+    HEXLOWER.encode(&digest[..16])
 }
 
 /// Bytes of a copy.

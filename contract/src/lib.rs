@@ -5,12 +5,14 @@
 //! data path, name what went wrong by the same table: [`Reason`]. The crate
 //! holds types and pure functions only, so that anything may depend on it.
 
+mod bounded;
 mod clouds;
 mod connection;
 mod copy;
 mod duration;
 mod exit;
 mod failure;
+mod import;
 mod maintain;
 mod memory;
 mod mounts;
@@ -27,10 +29,14 @@ pub use clouds::{AzureAccess, AzureCredentialFiles, GcsAccess};
 pub use connection::{
     CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
 };
-pub use copy::{CopyAction, CopyBytes, CopyReport};
+pub use copy::{CopyAction, CopyBytes, CopyReport, copy_run_id};
 pub use duration::{DurationError, DurationText, SHORTEST_GRACE};
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure, listed};
+pub use import::{
+    FoundSnapshot, ImportAction, ImportReport, KnownIndex, KnownSnapshots, MAX_FOUND_BYTES,
+    MAX_FOUND_DATABASES, MAX_FOUND_SNAPSHOTS, MAX_KNOWN_SNAPSHOTS,
+};
 pub use maintain::{
     CheckShare, CheckSummary, CollectedReport, DamagedSnapshot, MAX_CHANGED_SNAPSHOTS, MAX_LET_GO,
     MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS, MaintainAction, MaintainReport, RetainChange,

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{CopyReport, Failure, MaintainReport, Progress};
+use crate::{CopyReport, Failure, ImportReport, MaintainReport, Progress};
 
 /// Most databases that a report lists; failures come first.
 pub const MAX_REPORTED_DATABASES: usize = 100;
@@ -48,6 +48,8 @@ pub enum Report {
     Maintain(Box<MaintainReport>),
     /// Of `Action::Copy`.
     Copy(CopyReport),
+    /// Of `Action::Import`.
+    Import(Box<ImportReport>),
 }
 
 /// How something ended.
@@ -486,6 +488,8 @@ impl Report {
             // A success that names no snapshot is none.
             Self::Copy(report) if report.snapshot_id.is_none() => Outcome::Failed,
             Self::Copy(report) => report.outcome,
+            Self::Import(report) if report.error.is_none() => Outcome::Succeeded,
+            Self::Import(_) => Outcome::Failed,
         }
     }
 
@@ -500,6 +504,7 @@ impl Report {
             Self::Inspect(report) => report.error.as_ref(),
             Self::Maintain(report) => report.error.as_ref(),
             Self::Copy(report) => report.error.as_ref(),
+            Self::Import(report) => report.error.as_ref(),
         }
     }
 

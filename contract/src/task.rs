@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, MaintainAction,
+    AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, ImportAction, MaintainAction,
     PostgresqlAccess, Reason, S3Access, SecretFile,
 };
 
@@ -81,7 +81,7 @@ impl From<TaskError> for Failure {
 /// Kinds whose objects have Jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SubjectKind {
-    /// Initialising a repository, or maintaining it.
+    /// Initialising a repository, maintaining it, or importing what it holds.
     BackupRepository,
     /// A backup, the inspection of its outcome, or its copies.
     Backup,
@@ -221,6 +221,8 @@ pub enum Action {
     Maintain(Box<MaintainAction>),
     /// Copy a snapshot to another repository.
     Copy(Box<CopyAction>),
+    /// Look for snapshots that the cluster does not know.
+    Import(ImportAction),
 }
 
 /// Whether a repository may be created.

@@ -26,7 +26,7 @@ use crate::{
     derive = "PartialEq",
     shortname = "dbb",
     category = "dbbackup",
-    doc = "One backup: made by a BackupSchedule, or by a person. Deleting the object stops its Job if it still runs; it never deletes data from the repository.",
+    doc = "One backup: made by a BackupSchedule or by a person, or found in a repository. Deleting the object stops its Job if it still runs; it never deletes data from the repository.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
         name = "Status",
@@ -45,8 +45,8 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.scheduleRef), has(self.template)].filter(x, x).size() == 1").message("say exactly one of scheduleRef (what that schedule backs up, now) and template (a source and a repository)"),
-    validation = Rule::new("has(self.scheduleRef) == has(oldSelf.scheduleRef) && has(self.template) == has(oldSelf.template) && (!has(self.scheduleRef) || self.scheduleRef == oldSelf.scheduleRef) && (!has(self.template) || self.template == oldSelf.template)").message("a Backup is one run: what it backs up cannot be changed; create another one"),
+    validation = Rule::new("[has(self.scheduleRef), has(self.template), has(self.imported)].filter(x, x).size() == 1").message("say exactly one of scheduleRef (what that schedule backs up, now), template (a source and a repository) and imported (a snapshot that is in a repository)"),
+    validation = Rule::new("has(self.scheduleRef) == has(oldSelf.scheduleRef) && has(self.template) == has(oldSelf.template) && has(self.imported) == has(oldSelf.imported) && (!has(self.scheduleRef) || self.scheduleRef == oldSelf.scheduleRef) && (!has(self.template) || self.template == oldSelf.template) && (!has(self.imported) || self.imported == oldSelf.imported)").message("a Backup is one run, or one snapshot: what it backs up or imports cannot be changed; create another one"),
     validation = Rule::new("!has(self.erase) || !has(self.pinned) || !self.pinned").message("a pinned backup cannot be erased: set pinned to false"),
     validation = Rule::new("!has(oldSelf.erase) || has(self.erase)").message("what is to be erased cannot be taken back")
 )]
@@ -57,10 +57,13 @@ pub struct BackupSpec {
     /// Source and repository, without a schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<BackupTemplate>,
+    /// A snapshot that is in a repository already: nothing is backed up. The operator creates such objects itself for what it finds (import of the BackupRepository).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportedSpec>,
     /// A pinned backup is kept whatever the retention says. It takes effect before the next maintenance of the repository lets anything go.
     #[serde(default)]
     pub pinned: bool,
-    /// How long a backup that a person made is kept, from its creation, such as 30d; left out, for ever. Those that a schedule made follow its retention.
+    /// How long a backup that a person made is kept, from its creation, such as 30d; left out, for ever. Those that a schedule made follow its retention. An imported one is let go so long after the time that it was made for; left out, it stays as it was meant when it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain_for: Option<DurationText>,
     /// Lets the backup's snapshot go for good at the next maintenance of the repository. Deleting the object does not.
@@ -96,6 +99,17 @@ pub struct BackupTemplate {
     /// How the Job runs.
     #[serde(default)]
     pub job: JobSpec,
+}
+
+/// A snapshot that is in a repository already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportedSpec {
+    /// The BackupRepository that holds it.
+    pub repository_ref: LocalRef,
+    /// Its whole id.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9]+(-[a-z0-9]+)*$"))]
+    pub snapshot_id: String,
 }
 
 /// Where a run stands. A terminal phase never returns to `Running`.

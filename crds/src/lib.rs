@@ -22,8 +22,8 @@ mod source;
 mod status;
 
 pub use backup::{
-    Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, RepositoryStatusRef,
-    ResolvedBackup,
+    Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, ImportedSpec,
+    RepositoryStatusRef, ResolvedBackup,
 };
 pub use copies::{
     CopyPhase, CopySpec, CopyStatus, MAX_COPIES, MAX_LISTED_COPIES, ScheduleCopyStatus,
@@ -38,8 +38,9 @@ pub use references::{
 };
 pub use repository::{
     BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, CheckOutcome,
-    CheckSpec, EncryptionKey, EncryptionSpec, KeySlotStatus, LastCheck, LastMaintenance,
-    MaintenanceRun, MaintenanceSpec, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
+    CheckSpec, EncryptionKey, EncryptionSpec, ImportOccasion, ImportPolicy, ImportRun,
+    KeySlotStatus, LastCheck, LastImport, LastMaintenance, MaintenanceRun, MaintenanceSpec,
+    NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
 };
 pub use restore::{
     LatestSource, ResolvedRestore, RestoreDatabaseSpec, RestoreFrom, RestorePhase, RestoreRequest,

@@ -76,7 +76,19 @@ impl Repository {
     /// # Errors
     /// What the store says. A damaged head is no error, but shown as such.
     pub async fn each_snapshot(&self, see: impl FnMut(Listed)) -> Result<()> {
-        self.each_head("", &self.written_off("").await?, see).await
+        self.each_unknown_snapshot(|_| false, see).await
+    }
+
+    /// The same but for those whose ids are known: their heads are not read.
+    ///
+    /// # Errors
+    /// What the store says. A damaged head is no error, but shown as such.
+    pub async fn each_unknown_snapshot(
+        &self,
+        is_known: impl Fn(&SnapshotId) -> bool,
+        see: impl FnMut(Listed),
+    ) -> Result<()> {
+        self.each_head("", &self.written_off("").await?, is_known, see).await
     }
 
     /// All snapshots, or those of a series.
@@ -96,7 +108,7 @@ impl Repository {
             Listed::Unreadable(id, error) => unreadable.push((id, error)),
             Listed::LetGo(_) => {}
         };
-        self.each_head(prefix, &written_off, see).await?;
+        self.each_head(prefix, &written_off, |_| false, see).await?;
         Ok(SnapshotList { snapshots, unreadable, written_off })
     }
 
@@ -112,6 +124,7 @@ impl Repository {
         &self,
         prefix: &str,
         written_off: &BTreeMap<SnapshotId, WriteOff>,
+        is_known: impl Fn(&SnapshotId) -> bool,
         mut see: impl FnMut(Listed),
     ) -> Result<()> {
         let decided = self.inner.decided().await?;
@@ -119,7 +132,7 @@ impl Repository {
         for object in collect_listing(listing).await? {
             let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
             let Ok(id) = SnapshotId::parse(name) else { continue };
-            if self.inner.is_repacking(&id) {
+            if is_known(&id) || self.inner.is_repacking(&id) {
                 continue;
             }
             if decided.contains(&id) && self.inner.is_hidden(&id).await? {

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use dbbackup_contract::{DatabaseReport, MAX_TERMINATION_BYTES, MaintainReport, Report};
+use dbbackup_contract::{
+    DatabaseReport, ImportReport, MAX_TERMINATION_BYTES, MaintainReport, Report,
+};
 
 /// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
 /// their end, then hints and messages are shortened. The outcome always stays.
@@ -46,6 +48,10 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
             shorten_maintenance(report, databases, text);
             (None, report.error.as_mut())
         }
+        Report::Import(report) => {
+            shorten_import(report, databases);
+            (None, report.error.as_mut())
+        }
     };
     for warning in globals.into_iter().flat_map(|globals| &mut globals.warnings) {
         warning.truncate(warning.floor_char_boundary(text));
@@ -63,6 +69,16 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
             let end = field.floor_char_boundary(text);
             field.truncate(end);
         }
+    }
+}
+
+/// What is left out is found again by the next run.
+fn shorten_import(report: &mut ImportReport, databases: usize) {
+    let room = report.found.len().min(databases).min(2);
+    report.more += (report.found.len() - room) as u64;
+    report.found.truncate(room);
+    for found in &mut report.found {
+        found.report.databases.truncate(databases);
     }
 }
 
@@ -121,5 +137,31 @@ mod tests {
         assert_eq!(read.outcome, Outcome::Failed);
         assert_eq!(read.database_count.failed, 100);
         assert_eq!(read.error.unwrap().reason, Reason::PermissionDenied);
+    }
+    #[test]
+    fn of_an_import_what_is_left_out_is_counted() {
+        let database = DatabaseReport::new("shop", DatabaseOutcome::Succeeded);
+        let report = BackupReport {
+            databases: vec![database; 10],
+            ..serde_json::from_value(serde_json::json!({
+                "outcome": "Succeeded",
+                "startTime": Timestamp::UNIX_EPOCH,
+                "completionTime": Timestamp::UNIX_EPOCH,
+            }))
+            .unwrap()
+        };
+        let found = dbbackup_contract::FoundSnapshot {
+            id: "s".repeat(53),
+            series: "3f6c/shop/nightly".into(),
+            run_id: "r".into(),
+            slot_time: Timestamp::UNIX_EPOCH,
+            report,
+        };
+        let report = Report::Import(Box::new(ImportReport::of(vec![found; 100], 7, 0)));
+        let json = summary(&report);
+        assert!(json.len() <= MAX_TERMINATION_BYTES);
+        let Report::Import(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
+        assert_eq!((read.found.len(), read.more), (2, 105));
+        assert!(!read.found[0].report.databases.is_empty());
     }
 }

@@ -92,8 +92,7 @@ type CopyResult<T> = std::result::Result<T, CopyError>;
 /// The run that makes the copy of a snapshot: the same one whenever it is tried.
 #[must_use]
 pub fn copy_run_id(source: &Repository, snapshot: &SnapshotId) -> String {
-    let digest = crate::sha256_hex(format!("copy/{}/{snapshot}", source.id()).as_bytes());
-    digest[..32].to_owned()
+    dbbackup_contract::copy_run_id(&source.id().to_string(), snapshot.as_str())
 }
 
 /// Copies the snapshot whose id begins with `snapshot`. Nothing is committed unless all

@@ -89,7 +89,7 @@ fn policy(args: &RuleArgs) -> Result<Policy, Failure> {
         wrong(format!("{:?} is no time zone", args.time_zone))
             .with_hint("Write a name such as Europe/Berlin, or UTC.")
     })?;
-    Ok(Policy { rules, zone })
+    Ok(Policy { rules, zone, asked_alone: false })
 }
 
 fn show(plan: &Plan, args: &ForgetArgs) -> Result<(), Failure> {

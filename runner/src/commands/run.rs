@@ -66,6 +66,9 @@ async fn carry_out(
             (Report::Maintain(Box::new(work::maintain(&order, action).await)), None)
         }
         Action::Copy(action) => (Report::Copy(work::copy(&order, action).await), None),
+        Action::Import(action) => {
+            (Report::Import(Box::new(work::look(&order, action).await)), None)
+        }
     }
 }
 

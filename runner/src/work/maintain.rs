@@ -141,9 +141,13 @@ impl Maintenance<'_> {
         for change in &self.action.retain {
             retain.insert(SnapshotId::parse(&change.snapshot)?, change.seconds);
         }
+        let (asked, of_asked) =
+            (self.series_of(repository, &retain).await?, Policy::of_those_asked_for());
+        let policy =
+            |name: &str| policies.get(name).or_else(|| asked.contains(name).then_some(&of_asked));
         let now = self.order.step(repository.store_time()).await?;
         let now = Timestamp::try_from(now).unwrap_or_else(|_| Timestamp::now());
-        let planning = plan_forgetting(repository, |name| policies.get(name), &retain, now);
+        let planning = plan_forgetting(repository, policy, &retain, now);
         let plan = self.order.step(planning).await?;
         self.tell_let_go_before(&plan);
         self.logical_bytes = Some((plan.snapshots as u64, plan.logical_bytes));
@@ -157,6 +161,24 @@ impl Maintenance<'_> {
             return Err(failure);
         }
         self.forget(repository, &plan).await
+    }
+
+    /// The series of snapshots for which another time is wanted: no schedule may stand for
+    /// them, such as those of an imported one. What is gone or cannot be read has none.
+    async fn series_of(
+        &self,
+        repository: &Repository,
+        retain: &RetainChanges,
+    ) -> Result<BTreeSet<String>, Failure> {
+        let mut series = BTreeSet::new();
+        for id in retain.keys() {
+            match self.order.step(as_is(repository.find(id.as_str()))).await? {
+                Ok(found) => _ = series.insert(found.about().series.clone()),
+                Err(error @ Error::Storage(_)) => return Err(error.into()),
+                Err(error) => tracing::debug!(%id, %error, "has no series"),
+            }
+        }
+        Ok(series)
     }
 
     /// Carries the plan out, the oldest first. One whose pin was quicker stays.
@@ -278,7 +300,7 @@ fn policies(series: &[SeriesRetention]) -> (BTreeMap<&str, Policy>, Vec<Failure>
         let rules = retention.as_ref().map(RetentionPolicy::of).transpose();
         let rules = rules.map(Option::unwrap_or_default).map_err(|error| error.to_string());
         let zone = TimeZone::get(time_zone).map_err(|_| format!("{time_zone:?} is no time zone"));
-        match rules.and_then(|rules| Ok(Policy { rules, zone: zone? })) {
+        match rules.and_then(|rules| Ok(Policy { rules, zone: zone?, asked_alone: false })) {
             Ok(policy) => _ = policies.insert(series.as_str(), policy),
             Err(why) => {
                 refused.push(Failure::new(Reason::InvalidSpec, format!("{series}: {why}")));

@@ -15,6 +15,16 @@ pub(crate) struct Policy {
     pub(crate) rules: RetentionPolicy,
     /// Where days begin.
     pub(crate) zone: TimeZone,
+    /// Whether it reaches those alone for which another time is wanted.
+    pub(crate) asked_alone: bool,
+}
+
+impl Policy {
+    /// Of a series that nobody has a policy for, and of which single snapshots are wanted
+    /// for a while: all others stay.
+    pub(crate) fn of_those_asked_for() -> Self {
+        Self { rules: RetentionPolicy::default(), zone: TimeZone::UTC, asked_alone: true }
+    }
 }
 
 /// What becomes of the snapshots of a repository.
@@ -41,8 +51,8 @@ pub(crate) struct Decision {
     pub(crate) verdict: Verdict,
 }
 
-/// For how long snapshots that were made by hand are wanted now, if otherwise than when
-/// they were made: in seconds, or for ever.
+/// For how long snapshots are wanted now, if otherwise than when they were made: in
+/// seconds, or for ever. For ever is said only of what was made by hand.
 pub(crate) type RetainChanges = BTreeMap<SnapshotId, Option<u64>>;
 
 /// What retention knows of a snapshot: about 200 bytes.
@@ -76,10 +86,8 @@ pub(crate) async fn plan_forgetting<'p>(
             plan.snapshots += 1;
             plan.logical_bytes += snapshot.about().bytes.read;
             let series = snapshot.about().series.as_str();
-            if policy(series).is_none() {
-                return;
-            }
-            let known = known(&snapshot, retain);
+            let Some(policy) = policy(series) else { return };
+            let known = known(&snapshot, retain, policy);
             match by_series.get_mut(series) {
                 Some(all) => all.push(known),
                 None => _ = by_series.insert(series.into(), vec![known]),
@@ -95,10 +103,14 @@ pub(crate) async fn plan_forgetting<'p>(
     Ok(plan)
 }
 
-fn known(snapshot: &Snapshot, retain: &RetainChanges) -> Known {
+fn known(snapshot: &Snapshot, retain: &RetainChanges, policy: &Policy) -> Known {
     let about = snapshot.about();
     let made_by = match (about.made_by, retain.get(snapshot.id())) {
         (MadeBy::Person { .. }, Some(seconds)) => MadeBy::Person { retain_for_seconds: *seconds },
+        (MadeBy::Schedule, Some(seconds @ Some(_))) => {
+            MadeBy::Person { retain_for_seconds: *seconds }
+        }
+        _ if policy.asked_alone => MadeBy::Person { retain_for_seconds: None },
         (made_by, _) => made_by,
     };
     Known {

@@ -197,6 +197,27 @@ async fn what_people_made_goes_when_its_time_is_over_also_without_a_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_series_without_a_schedule_those_alone_go_that_are_wanted_for_a_while() {
+    let place = Place::new().await;
+    let foreign = "77aa/shop/nightly";
+    let old = place.snapshot(foreign, 1, MadeBy::Schedule).await;
+    let over_long_ago = place.snapshot(foreign, 2, BY_HAND).await;
+    let wanted = place.snapshot(foreign, 3, BY_HAND).await;
+    let newest = place.snapshot(foreign, 4, MadeBy::Schedule).await;
+    let mut action = keep_last(Some(1));
+    action.max_delete_percent = 100;
+    for (snapshot, seconds) in [(&old, 60), (&wanted, u64::MAX), (&newest, 60)] {
+        action.retain.push(RetainChange { snapshot: snapshot.clone(), seconds: Some(seconds) });
+    }
+    let report = place.maintain(&action).await;
+    assert_eq!((report.error, &report.let_go[..]), (None, &[old][..]));
+    // The newest good one of a series stays, whatever is said.
+    assert_eq!(place.ids().await, [over_long_ago, wanted, newest].into());
+    // One that is gone keeps nobody from the rest.
+    assert_eq!(place.maintain(&action).await.error, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damage_is_told_beside_what_was_done() {
     let place = Place::new().await;
     let id = place.snapshot(SERIES, 1, MadeBy::Schedule).await;
