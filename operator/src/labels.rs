@@ -14,6 +14,8 @@ pub const KIND: &str = "dbbackup.dev/kind";
 pub const PURPOSE: &str = "dbbackup.dev/purpose";
 /// Schedule of a `Backup`.
 pub const SCHEDULE: &str = "dbbackup.dev/schedule";
+/// A `Backup` that was made of a snapshot that was found in a repository; the value is `true`.
+pub const IMPORTED: &str = "dbbackup.dev/imported";
 /// Annotation: name of the object that a Job works for. No label, because names may be longer.
 pub const SUBJECT: &str = "dbbackup.dev/subject";
 /// Annotation: the slot of a `Backup` that a schedule made (RFC 3339).

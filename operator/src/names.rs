@@ -22,6 +22,8 @@ pub enum Purpose {
     Maintain,
     /// It copies a snapshot to another repository.
     Copy,
+    /// It looks for snapshots that the cluster does not know.
+    Import,
 }
 
 impl Purpose {
@@ -36,6 +38,7 @@ impl Purpose {
             Self::Restore => "restore",
             Self::Maintain => "maintain",
             Self::Copy => "copy",
+            Self::Import => "import",
         }
     }
 }
@@ -60,6 +63,39 @@ pub fn job_name(owner: &str, uid: &str, purpose: Purpose, attempt: u32) -> Strin
 #[must_use]
 pub fn backup_name(schedule: &str, slot: Timestamp) -> String {
     format!("{schedule}-{}", slot.as_second().div_euclid(60))
+}
+
+/// The name of the `Backup` of a snapshot that was found in a repository: the last part of
+/// its series, which is anybody's text, its slot, and a hash that tells it from others.
+#[must_use]
+pub fn imported_name(series: &str, slot: Timestamp, repository: &str, snapshot: &str) -> String {
+    let digest = Sha256::digest(format!("{repository}/{snapshot}"));
+    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let tail = format!("-{}-{hash}", slot.strftime("%Y%m%d-%H%M"));
+    let last = series.rsplit('/').next().unwrap_or_default();
+    let mut head = String::new();
+    for letter in last.chars().map(|c| c.to_ascii_lowercase()) {
+        match letter {
+            'a'..='z' | '0'..='9' => head.push(letter),
+            _ if head.is_empty() || head.ends_with('-') => {}
+            _ => head.push('-'),
+        }
+    }
+    head.truncate(63 - tail.len());
+    let head = head.trim_end_matches('-');
+    if head.is_empty() { format!("backup{tail}") } else { format!("{head}{tail}") }
+}
+
+/// When the run of a snapshot was due, as its id tells.
+#[must_use]
+pub fn slot_of_snapshot(id: &str) -> Option<Timestamp> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if id.split('-').any(|part| part.is_empty() || !part.chars().all(is_plain)) {
+        return None;
+    }
+    let text = id.split('-').nth(1)?;
+    let civil = jiff::civil::DateTime::strptime("%Y%m%dt%H%M%Sz", text).ok()?;
+    civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
 /// The series of a schedule's backups.
@@ -108,6 +144,39 @@ mod tests {
         for owner in ["a".repeat(253), "a.b.c".to_owned(), "x-".repeat(60)] {
             let name = job_name(&owner, "u", Purpose::Inspect, 7);
             assert!(name.len() <= 63 && !name.contains('.') && !name.contains("--"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_was_found_has_a_readable_name_whatever_its_series_is_called() {
+        let slot: Timestamp = "2026-11-20T01:15:00Z".parse().unwrap();
+        let name = |series: &str| imported_name(series, slot, "main/5d0c", "s");
+        let hash = name("x").split_once("-20261120-0115-").unwrap().1.to_owned();
+        for (series, head) in [
+            ("3f6c/shop/nightly", "nightly"),
+            ("3f6c/shop/~before-upgrade", "before-upgrade"),
+            ("a/b/Größe: \u{1b}[2J & more..", "gr-e-2j-more"),
+            ("etc", "etc"),
+            ("a/b/", "backup"),
+            ("", "backup"),
+            ("💾💾", "backup"),
+        ] {
+            assert_eq!(name(series), format!("{head}-20261120-0115-{hash}"), "{series}");
+        }
+        let long = name(&"x-".repeat(200));
+        assert!(long.len() <= 63 && !long.contains("--"), "{long}");
+        assert_ne!(imported_name("x", slot, "main/5d0c", "t"), name("x"));
+        assert_ne!(imported_name("x", slot, "other/5d0c", "s"), name("x"));
+        let early = Timestamp::UNIX_EPOCH;
+        assert!(imported_name("x", early, "r", "s").starts_with("x-19700101-0000-"));
+    }
+
+    #[test]
+    fn a_snapshots_id_tells_its_slot() {
+        let slot = slot_of_snapshot("cz6l5x2t-20261125t093801z-xitslm6ex7tppl7c-0").unwrap();
+        assert_eq!(slot.to_string(), "2026-11-25T09:38:01Z");
+        for none in ["", "a-b", "snapshot-plain"] {
+            assert_eq!(slot_of_snapshot(none), None, "{none}");
         }
     }
 

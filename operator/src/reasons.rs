@@ -40,6 +40,8 @@ pub const MAINTAINED: &str = "Maintained";
 pub const CHECK_PASSED: &str = "CheckPassed";
 /// A backup's snapshot was let go.
 pub const EXPIRED: &str = "Expired";
+/// Snapshots that were found became backups.
+pub const IMPORTED: &str = "Imported";
 /// A backup was copied.
 pub const COPIED: &str = "Copied";
 /// A copy is on its way, or waits for its turn.

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod copies;
+pub mod import;
 pub mod maintenance;
 mod one_shot;
 pub mod repository;

@@ -102,6 +102,7 @@ fn operations(
             // The repository may be opened while it is maintained: each has its own place.
             let field = match report.as_ref() {
                 Report::Maintain(_) => "maintenanceReport",
+                Report::Import(_) if kind == "BackupRepository" => "importReport",
                 _ => "report",
             };
             if is_done(status.get(field), &caller.job_name) {
@@ -216,6 +217,20 @@ mod tests {
         let status = json!({"report": {"of": "the opening"}});
         let patch = operations("BackupRepository", &status, &caller(), &message, now).unwrap();
         assert_eq!(patch[1]["path"], "/status/maintenanceReport");
+    }
+
+    #[test]
+    fn a_backup_keeps_the_report_of_its_lookup_where_its_own_would_be() {
+        let now = Timestamp::UNIX_EPOCH;
+        for (kind, path) in
+            [("BackupRepository", "/status/importReport"), ("Backup", "/status/report")]
+        {
+            let report = Report::Import(Box::default());
+            let body = ReportBody::Report(Box::new(report));
+            let message = Message { subject_uid: "u".into(), body };
+            let patch = operations(kind, &json!({}), &caller(), &message, now).unwrap();
+            assert_eq!(patch[1]["path"], path);
+        }
     }
 
     #[test]

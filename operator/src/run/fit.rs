@@ -1,9 +1,12 @@
 //! A report comes from a server's answers: what is too long for the status would be refused for ever.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseReport, Failure, MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS,
-    MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport, Report, ServerReport,
+    BackupReport, DatabaseReport, Failure, ImportReport, MAX_FOUND_SNAPSHOTS, MAX_NAMED_OWNERS,
+    MAX_NAMED_SNAPSHOTS, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport,
+    Report, ServerReport,
 };
+
+use crate::names::slot_of_snapshot;
 
 /// The report with all texts cut to the lengths that the CRDs allow.
 pub(super) fn fitted(mut report: Report) -> Report {
@@ -32,8 +35,20 @@ pub(super) fn fitted(mut report: Report) -> Report {
             }
             fit_failure(&mut report.error);
         }
+        Report::Import(report) => fit_import(report),
     }
     report
+}
+
+fn fit_import(report: &mut ImportReport) {
+    report.found.truncate(MAX_FOUND_SNAPSHOTS);
+    let found = std::mem::take(&mut report.found).into_iter();
+    let found = found.filter(|found| slot_of_snapshot(&found.id).is_some());
+    report.found = found.map(|found| found.bounded(MAX_REPORTED_DATABASES)).collect();
+    for count in [&mut report.more, &mut report.unreadable] {
+        *count = (*count).min(i64::MAX.unsigned_abs());
+    }
+    fit_failure(&mut report.error);
 }
 
 fn fit_maintenance(report: &mut MaintainReport) {
@@ -152,6 +167,19 @@ mod tests {
         let warnings = fit.globals.unwrap().warnings;
         assert_eq!(warnings.len(), MAX_WARNINGS);
         assert!(warnings.iter().all(|warning| warning.chars().count() == MAX_WARNING_BYTES));
+        let found = |id: &str| {
+            json!({"id": id, "series": &long, "runId": &long, "slotTime": time, "report": {
+                "outcome": "Succeeded", "startTime": time, "completionTime": time,
+                "bytes": {"read": u64::MAX},
+            }})
+        };
+        let ids = ["a-20261120t010000z-b-0", "../a-20261120t010000z", "x"];
+        let import = json!({"found": ids.map(found), "more": u64::MAX});
+        let import = Report::Import(Box::new(serde_json::from_value(import).unwrap()));
+        let Report::Import(fit) = fitted(import) else { panic!() };
+        assert_eq!((fit.found.len(), &*fit.found[0].id), (1, ids[0]));
+        assert_eq!((fit.found[0].series.len(), fit.more), (512, i64::MAX.unsigned_abs()));
+        assert_eq!(fit.found[0].report.bytes.read, i64::MAX.unsigned_abs());
         let mut short = "17.11".to_owned();
         cut(&mut short, 64);
         assert_eq!(short, "17.11");

@@ -1,7 +1,9 @@
-//! `Backup`: gather → plan → apply → status.
+//! `Backup`: gather → plan → apply → status. One that stands for a snapshot that was found
+//! in a repository has a way of its own to its end (`imported`).
 
 mod apply;
 mod gather;
+mod imported;
 mod plan;
 mod status;
 mod task;
@@ -27,6 +29,10 @@ pub async fn reconcile(
     context: &Arc<Context>,
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
+    let phase = backup.status.as_ref().and_then(|status| status.phase).unwrap_or_default();
+    if let Some(imported) = backup.spec.imported.as_ref().filter(|_| !phase.is_terminal()) {
+        return imported::reconcile(backup, imported, context, now).await;
+    }
     let gathered = gather::gather(backup, context, now).await?;
     let step = plan(&gathered, now);
     tracing::debug!(?step, "planned");

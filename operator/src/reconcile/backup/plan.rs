@@ -170,14 +170,8 @@ fn plan_inspected(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) ->
         };
     }
     let again = |trouble: Failure| {
-        let delay = crate::backoff::delay(
-            number,
-            std::time::Duration::from_secs(15),
-            std::time::Duration::from_secs(600),
-        );
-        let later = SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_mins(10));
-        let again = now.checked_add(later).unwrap_or(now);
-        Step::Await { cause: cause.clone(), trouble: Some(trouble), again: Some(again) }
+        let again = Some(ask_again(number, now));
+        Step::Await { cause: cause.clone(), trouble: Some(trouble), again }
     };
     match &seen.inspection {
         None | Some(RunView::Waiting(_) | RunView::Running { .. }) => {
@@ -205,6 +199,17 @@ fn plan_inspected(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) ->
             _ => again(another_action()),
         },
     }
+}
+
+/// When the repository is asked again that gave no answer to the question `number`.
+pub(super) fn ask_again(number: u32, now: Timestamp) -> Timestamp {
+    let delay = crate::backoff::delay(
+        number,
+        std::time::Duration::from_secs(15),
+        std::time::Duration::from_secs(600),
+    );
+    let later = SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_mins(10));
+    now.checked_add(later).unwrap_or(now)
 }
 
 fn not_committed(

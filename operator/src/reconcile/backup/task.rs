@@ -1,15 +1,18 @@
-//! The tasks of a `Backup`: the run itself, and the question what became of it.
+//! The tasks of a `Backup`: the run itself, the question what became of it, and what an
+//! imported snapshot is.
 
 use dbbackup_contract::{
-    Action, BackupAction, Failure, InspectAction, MadeBy, Origin, Reason, Subject, SubjectKind,
-    Task,
+    Action, BackupAction, Failure, ImportAction, InspectAction, MadeBy, Origin, Reason, Subject,
+    SubjectKind, Task,
 };
 use dbbackup_crds::{Backup, BackupRepository, JobSpec, ResolvedBackup};
 use k8s_openapi::api::batch::v1::Job;
 use kube::Resource;
 
 use super::gather::Gathered;
-use crate::context::{Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults};
+use crate::context::{
+    Identity, Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults,
+};
 use crate::job::{JobRequest, Mounts, Place, build_job, repository_access, source_access};
 use crate::names::{Purpose, schedule_series, single_series};
 use crate::reconcile::maintenance::seconds;
@@ -57,7 +60,8 @@ pub(super) fn backup_job(
         source,
     });
     let job = &resolved.job;
-    finish(around, seen, repository, mounts, (Purpose::Backup, action, job, name))
+    let subject = (&seen.backup, &seen.identity);
+    finish(around, subject, repository, mounts, (Purpose::Backup, action, job, name))
 }
 
 /// The Job that asks the repository.
@@ -73,13 +77,26 @@ pub(super) fn inspect_job(
         run_id: seen.identity.uid.clone(),
         slot_time: resolved.slot_time,
     });
+    let (job, subject) = (&repository.spec.job, (&seen.backup, &seen.identity));
+    finish(around, subject, repository, Mounts::default(), (Purpose::Inspect, action, job, name))
+}
+
+/// The Job that looks an imported snapshot up.
+pub(super) fn look_job(
+    around: &Surroundings,
+    subject: (&Backup, &Identity),
+    repository: &BackupRepository,
+    snapshot: &str,
+    name: String,
+) -> Result<Job, Failure> {
+    let action = Action::Import(ImportAction::One { snapshot: snapshot.to_owned() });
     let job = &repository.spec.job;
-    finish(around, seen, repository, Mounts::default(), (Purpose::Inspect, action, job, name))
+    finish(around, subject, repository, Mounts::default(), (Purpose::Inspect, action, job, name))
 }
 
 fn finish(
     around: &Surroundings,
-    seen: &Gathered,
+    (backup, identity): (&Backup, &Identity),
     repository: &BackupRepository,
     mut mounts: Mounts,
     (purpose, action, job, name): (Purpose, Action, &JobSpec, String),
@@ -94,9 +111,9 @@ fn finish(
         version,
         subject: Subject {
             kind: SubjectKind::Backup,
-            namespace: seen.identity.namespace.clone(),
-            name: seen.identity.name.clone(),
-            uid: seen.identity.uid.clone(),
+            namespace: identity.namespace.clone(),
+            name: identity.name.clone(),
+            uid: identity.uid.clone(),
         },
         report: Some(around.endpoint.clone()),
         repository: access,
@@ -104,7 +121,7 @@ fn finish(
         stall_timeout_seconds: stall_seconds(job),
         workers,
     };
-    let owner = Backup::controller_owner_ref(&seen.backup, &())
+    let owner = Backup::controller_owner_ref(backup, &())
         .ok_or_else(|| Failure::new(Reason::Internal, "the object has no UID"))?;
     let request = JobRequest {
         name,
@@ -156,6 +173,21 @@ mod tests {
         let repository = fixtures::repository();
         let job = inspect_job(&around, &seen(), &resolved, &repository, "i".into()).unwrap();
         insta::assert_yaml_snapshot!(fixtures::readable(&job));
+    }
+
+    #[test]
+    fn the_job_that_looks_an_imported_snapshot_up() {
+        let (around, seen, repository) = (fixtures::surroundings(), seen(), fixtures::repository());
+        let subject = (&seen.backup, &seen.identity);
+        let job = look_job(&around, subject, &repository, "a-b-c-0", "i".into()).unwrap();
+        let job = fixtures::readable(&job);
+        let task = job.pointer("/spec/template/metadata/annotations/dbbackup.dev~1task").unwrap();
+        insta::assert_yaml_snapshot!(task["action"], @r"
+        import:
+          one:
+            snapshot: a-b-c-0
+        ");
+        assert_eq!(task["subject"]["kind"], "Backup");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl<'a> News<'a> {
         [&self.let_go, &self.missing, &self.pinned, &self.unpinned].iter().all(|set| set.is_empty())
     }
 
-    fn about(&self, snapshot: &str) -> Option<Told> {
+    pub(super) fn about(&self, snapshot: &str) -> Option<Told> {
         let is_in = |set: &BTreeSet<&str>| set.contains(snapshot);
         match () {
             () if is_in(&self.let_go) => Some(Told::LetGo),
@@ -161,6 +161,15 @@ pub(super) fn after(
     status.observed_generation = generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status
+}
+
+/// The status of a backup whose snapshot was let go.
+pub(crate) fn expired(
+    status: BackupStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> BackupStatus {
+    after(status, Told::LetGo, generation, now)
 }
 
 fn missing(what: &str) -> Failure {

@@ -2,6 +2,7 @@
 //! server, not from a watch that may lag: a pin that was set before the Job was created
 //! holds before it lets anything go.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use dbbackup_contract::{
@@ -12,6 +13,7 @@ use dbbackup_crds::{
     Backup, BackupPhase, BackupRepository, BackupSchedule, CopyPhase, CopyStatus,
     RepositoryStatusRef,
 };
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
@@ -19,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::{Context, Guarded, Identity, ReconcileError};
 use crate::labels;
-use crate::names::schedule_series;
+use crate::names::{schedule_series, slot_of_snapshot};
 
 /// Objects that are read at once.
 const PAGE: u32 = 500;
@@ -43,6 +45,7 @@ pub(super) async fn gather(
     context: &Context,
     identity: &Identity,
     repository: &BackupRepository,
+    now: Timestamp,
 ) -> Result<Result<Asked, Failure>, ReconcileError> {
     let schedules = list::<BackupSchedule>(context, &identity.namespace).await?;
     let backups = list::<Backup>(context, &identity.namespace).await?;
@@ -54,13 +57,13 @@ pub(super) async fn gather(
             .with_hint("Delete the object; that deletes no data. Or use the newer operator.")));
     }
     let series = schedules.iter().filter_map(|schedule| schedule.0.as_ref().ok());
-    let mut asked = Asked::of_backups(identity, repository, backups.iter().filter_map(readable));
-    asked.series = of_schedules(&context.cluster, identity, series);
-    Ok(asked.bounded())
+    let series = of_schedules(&context.cluster, identity, series);
+    let backups = backups.iter().filter_map(readable);
+    Ok(Asked::of_backups(identity, repository, series, backups, now).bounded())
 }
 
 /// Every object of a kind in a namespace, those that cannot be read among them.
-pub(super) async fn list<K>(
+pub(crate) async fn list<K>(
     context: &Context,
     namespace: &str,
 ) -> Result<Vec<Guarded<K>>, ReconcileError>
@@ -120,16 +123,30 @@ impl Asked {
     pub(super) fn of_backups<'a>(
         identity: &Identity,
         repository: &BackupRepository,
+        series: Vec<SeriesRetention>,
         backups: impl Iterator<Item = &'a Backup>,
+        now: Timestamp,
     ) -> Self {
         let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
-        let mut asked = Self::default();
+        let mut asked = Self { series, ..Self::default() };
+        let (mut pinned, mut over) = (BTreeSet::new(), Vec::new());
         for backup in backups {
             if let Some(snapshot) = snapshot_in(backup, &identity.name, id) {
                 asked.add(backup, snapshot);
+                pinned.extend(Some(snapshot).filter(|_| backup.spec.pinned));
+                match retain_of_imported(backup, snapshot, &asked.series, now) {
+                    Some((change, true)) => asked.retain.push(change),
+                    Some((change, false)) => over.push(change),
+                    None => {}
+                }
             }
             asked.add_copies(backup, &identity.name, id);
         }
+        // Two objects may stand for one snapshot: it is pinned if one of them says so.
+        asked.unpin.retain(|snapshot| !pinned.contains(snapshot.as_str()));
+        // Those for which there is no room are told of the next time.
+        over.truncate(MAX_CHANGED_SNAPSHOTS.saturating_sub(asked.retain.len()));
+        asked.retain.extend(over);
         asked
     }
 
@@ -142,6 +159,9 @@ impl Asked {
         }
         if backup.spec.erase.as_ref().is_some_and(|erase| erase.confirm == snapshot) {
             self.erase.push(snapshot.to_owned());
+        }
+        if backup.spec.imported.is_some() {
+            return;
         }
         let is_scheduled = backup.annotations().contains_key(labels::SLOT);
         let as_made = status.resolved.as_ref().and_then(|resolved| resolved.retain_for.as_ref());
@@ -183,6 +203,25 @@ impl Asked {
     }
 }
 
+/// Until when an imported backup is wanted, and whether that must be told. What it was made
+/// with is not known, so each maintenance is told again. Where no schedule stands for its
+/// series nothing lets it go before, and that its time is over is all there is to tell.
+fn retain_of_imported(
+    backup: &Backup,
+    snapshot: &str,
+    series: &[SeriesRetention],
+    now: Timestamp,
+) -> Option<(RetainChange, bool)> {
+    backup.spec.imported.as_ref()?;
+    let wanted = backup.spec.retain_for.as_ref().and_then(seconds)?;
+    let own = backup.status.as_ref()?.series.as_ref();
+    let has_policy = series.iter().any(|known| Some(&known.series) == own);
+    let age = now.duration_since(slot_of_snapshot(snapshot)?).as_secs();
+    let is_over = u64::try_from(age).is_ok_and(|age| age >= wanted);
+    let change = RetainChange { snapshot: snapshot.to_owned(), seconds: Some(wanted) };
+    (has_policy || is_over).then_some((change, has_policy))
+}
+
 /// For how long, in seconds; the schema has checked the text.
 pub(crate) fn seconds(text: &DurationText) -> Option<u64> {
     text.parse().ok().map(|duration| duration.as_secs())
@@ -211,6 +250,7 @@ pub(super) fn copy_in<'a>(
     copy.snapshot_id.as_deref().filter(|_| is_there)
 }
 
-fn is_in(known: &RepositoryStatusRef, repository: &str, id: Option<&str>) -> bool {
+/// Whether a status speaks of the repository of this name and id.
+pub(crate) fn is_in(known: &RepositoryStatusRef, repository: &str, id: Option<&str>) -> bool {
     known.name == repository && (known.id.is_none() || known.id.as_deref() == id)
 }

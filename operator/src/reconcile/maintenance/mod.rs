@@ -15,8 +15,9 @@ use dbbackup_crds::{BackupRepository, BackupRepositoryStatus, LastMaintenance, M
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 
-pub(crate) use gather::seconds;
-pub use plan::{Step, plan, slots};
+pub(crate) use backups::expired;
+pub(crate) use gather::{is_in, list, seconds};
+pub use plan::{Step, is_due, plan, slots};
 pub use status::{ended, trouble};
 
 use super::one_shot::{until, while_starting};
@@ -36,6 +37,8 @@ struct Care<'a> {
     status: BackupRepositoryStatus,
     /// The first slot after now.
     next: Option<Timestamp>,
+    /// When somebody else wants to look at the repository again.
+    wake: Option<Timestamp>,
     context: &'a Context,
     now: Timestamp,
 }
@@ -45,6 +48,7 @@ pub(crate) async fn reconcile(
     repository: &BackupRepository,
     identity: &Identity,
     status: BackupRepositoryStatus,
+    wake: Option<Timestamp>,
     context: &Context,
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
@@ -61,7 +65,7 @@ pub(crate) async fn reconcile(
     let next = slots.as_ref().ok().and_then(|slots| slots.next_after(now));
     let step = plan(repository, &status, run.as_ref(), slots, now);
     tracing::debug!(?step, "planned");
-    Care { repository, identity, status, next, context, now }.apply(step, run.as_ref()).await
+    Care { repository, identity, status, next, wake, context, now }.apply(step, run.as_ref()).await
 }
 
 impl Care<'_> {
@@ -79,23 +83,26 @@ impl Care<'_> {
     /// Nothing is due: the next slot is written down, and waited for.
     async fn rest(mut self) -> Result<Action, ReconcileError> {
         self.status.next_maintenance_time = self.next;
-        write_status(self.context, self.repository, self.status).await?;
-        Ok(self
-            .next
-            .map_or_else(Action::await_change, |next| Action::requeue(until(next, self.now))))
+        write_status(self.context, self.repository, self.status.clone()).await?;
+        Ok(self.when_next())
+    }
+
+    fn when_next(&self) -> Action {
+        let next = self.next.into_iter().chain(self.wake).min();
+        next.map_or_else(Action::await_change, |next| Action::requeue(until(next, self.now)))
     }
 
     /// The spec names no slots: until it is corrected there is no maintenance.
     async fn refuse(self, failure: &Failure) -> Result<Action, ReconcileError> {
         let generation = self.repository.metadata.generation;
         let before = self.status.clone();
-        let mut status = status::refused(self.status, failure, generation, self.now);
+        let mut status = status::refused(before.clone(), failure, generation, self.now);
         status.next_maintenance_time = None;
         if status != before {
             warn(self.context, self.repository, "Maintain", failure).await;
         }
         write_status(self.context, self.repository, status).await?;
-        Ok(Action::await_change())
+        Ok(self.when_next())
     }
 
     fn look_again(&self, waiting: Option<&Waiting>) -> std::time::Duration {
@@ -107,7 +114,7 @@ impl Care<'_> {
         let second = u32::try_from(slot.as_second()).unwrap_or(u32::MAX);
         let name = job_name(&self.identity.name, &self.identity.uid, Purpose::Maintain, second);
         let run = MaintenanceRun { slot_time: slot, job_name: name.clone() };
-        let asked = gather::gather(self.context, self.identity, self.repository).await?;
+        let asked = gather::gather(self.context, self.identity, self.repository, self.now).await?;
         let around = self.context.surroundings();
         let built = asked.and_then(|asked| {
             task::maintain_job(&around, self.repository, self.identity, asked, name, self.now)

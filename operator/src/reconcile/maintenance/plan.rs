@@ -67,6 +67,18 @@ pub fn plan(
     }
 }
 
+/// Whether a maintenance is due that has not begun.
+#[must_use]
+pub fn is_due(
+    repository: &BackupRepository,
+    status: &BackupRepositoryStatus,
+    uid: &str,
+    now: Timestamp,
+) -> bool {
+    let slots = slots(&repository.spec.maintenance, uid);
+    matches!(plan(repository, status, None, slots, now), Step::Begin(_))
+}
+
 fn plan_begun(run: Option<&RunView>) -> Step {
     match run {
         None | Some(RunView::Running { .. }) => Step::Watch(None),

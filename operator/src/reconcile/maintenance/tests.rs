@@ -1,6 +1,6 @@
 use dbbackup_contract::{
-    CheckSummary, CollectedReport, DamagedSnapshot, Failure, MaintainReport, Outcome, Reason,
-    Report, RetainChange, UsageReport,
+    CheckSummary, CollectedReport, DamagedSnapshot, Failure, MAX_CHANGED_SNAPSHOTS, MaintainReport,
+    Outcome, Reason, Report, RetainChange, SeriesRetention, UsageReport,
 };
 use dbbackup_crds::{
     Backup, BackupPhase, BackupRepository, BackupRepositoryStatus, BackupSchedule, BackupStatus,
@@ -237,12 +237,95 @@ fn what_backups_want_and_the_repository_does_not_know_is_asked_of_the_maintenanc
         }),
     ];
     let (identity, repository) = (fixtures::identity("main"), fixtures::repository());
-    let asked = Asked::of_backups(&identity, &repository, backups.iter());
+    let asked = Asked::of_backups(&identity, &repository, Vec::new(), backups.iter(), now());
     assert_eq!(asked.pin, ["snapshot-pin"]);
     assert_eq!(asked.unpin, ["snapshot-unpin"]);
     assert_eq!(asked.erase, ["snapshot-erase"]);
     let longer = RetainChange { snapshot: "snapshot-longer".into(), seconds: Some(172_800) };
     assert_eq!(asked.retain, [longer]);
+}
+
+const OLD: &str = "a-20261101t011500z-b-0";
+
+fn imported(name: &str, change: impl FnOnce(&mut Value)) -> Backup {
+    backup(name, |object| {
+        object["spec"] =
+            json!({"imported": {"repositoryRef": {"name": "main"}, "snapshotId": OLD}});
+        object["metadata"]["labels"] = json!({"dbbackup.dev/imported": "true"});
+        object["status"]["series"] = "77aa/prod/nightly".into();
+        object["status"]["snapshotId"] = OLD.into();
+        object["status"]["resolved"] = Value::Null;
+        change(object);
+    })
+}
+
+fn asked_of(series: Vec<SeriesRetention>, backups: &[Backup]) -> Asked {
+    let (identity, repository) = (fixtures::identity("main"), fixtures::repository());
+    Asked {
+        series: Vec::new(),
+        ..Asked::of_backups(&identity, &repository, series, backups.iter(), now())
+    }
+}
+
+#[test]
+fn imported_backups_are_pinned_and_erased_like_others() {
+    let pinned = |name, wanted: bool, known: bool| {
+        imported(name, |object| {
+            object["spec"]["pinned"] = wanted.into();
+            object["status"]["pinned"] = known.into();
+        })
+    };
+    let asked = |backups: &[Backup]| asked_of(Vec::new(), backups);
+    assert_eq!(asked(&[pinned("a", true, false)]).pin, [OLD]);
+    assert_eq!(asked(&[pinned("a", false, true)]).unpin, [OLD]);
+    // Another object that stands for the same snapshot does not take its pin away.
+    let both = asked(&[pinned("a", false, true), pinned("b", true, true)]);
+    assert_eq!(both, Asked::default());
+    let erased = imported("a", |object| object["spec"]["erase"] = json!({"confirm": OLD}));
+    assert_eq!(asked(&[erased]).erase, [OLD]);
+
+    let report = |let_go: &[&str], missing: &[&str]| MaintainReport {
+        let_go: let_go.iter().map(|&id| id.into()).collect(),
+        missing: missing.iter().map(|&id| id.into()).collect(),
+        ..MaintainReport::begun(now())
+    };
+    let one = imported("a", |_| ());
+    let (id, own) = (one.status.as_ref().unwrap().repository.as_ref().unwrap().id.as_deref(), OLD);
+    assert_eq!(super::gather::snapshot_in(&one, "main", id), Some(own));
+    for (report, phase) in
+        [(report(&[OLD], &[]), BackupPhase::Expired), (report(&[], &[OLD]), BackupPhase::Missing)]
+    {
+        let told = News::of(&report).about(OLD).unwrap();
+        let status = after(one.status.clone().unwrap(), told, Some(1), now());
+        assert_eq!(status.phase, Some(phase));
+    }
+}
+
+#[test]
+fn what_an_imported_backup_is_wanted_for_is_told_once_it_is_over_or_a_schedule_decides() {
+    // It is 22 days old.
+    let wanted = |days: &str| imported("a", |object| object["spec"]["retainFor"] = days.into());
+    let series = |name: &str| SeriesRetention {
+        series: name.into(),
+        retention: None,
+        time_zone: "Etc/UTC".into(),
+    };
+    let change = |days: u64| RetainChange { snapshot: OLD.into(), seconds: Some(days * 86_400) };
+    let (foreign, own) = (vec![series("3f6c/shop/nightly")], vec![series("77aa/prod/nightly")]);
+    for (series, days, told) in [
+        (&foreign, "23d", vec![]),
+        (&foreign, "22d", vec![change(22)]),
+        (&own, "23d", vec![change(23)]),
+    ] {
+        assert_eq!(asked_of(series.clone(), &[wanted(days)]).retain, told, "{days}");
+    }
+    assert_eq!(asked_of(own, &[imported("a", |_| ())]).retain, []);
+    // As many as there is room for, however many there are: no maintenance is refused for them.
+    let many = vec![wanted("1d"); MAX_CHANGED_SNAPSHOTS + 50];
+    let changed = backup("longer", |object| object["spec"]["retainFor"] = "2d".into());
+    let told = asked_of(foreign, &[many, vec![changed]].concat()).retain;
+    assert_eq!(told.len(), MAX_CHANGED_SNAPSHOTS);
+    assert_eq!(told[0].snapshot, "snapshot-longer");
 }
 
 fn asked() -> Asked {
@@ -332,7 +415,7 @@ fn a_copy_that_was_let_go_has_expired_and_its_backup_has_not() {
     let copied = backup("b", of_copy);
     let (identity, mut repository) = (fixtures::identity("second"), fixtures::second_repository());
     repository.status.get_or_insert_default().id = Some("77aa".into());
-    let asked = Asked::of_backups(&identity, &repository, [&copied].into_iter());
+    let asked = Asked::of_backups(&identity, &repository, Vec::new(), [&copied].into_iter(), now());
     // What is erased is erased everywhere; a pin holds in the backup's own repository.
     assert_eq!(asked, Asked { erase: vec!["copy-b".into()], ..Asked::default() });
 

@@ -19,7 +19,7 @@ use kube::runtime::controller::Action;
 pub use status::{failed, opened, opening};
 
 use super::one_shot::{another_action, until};
-use super::{LOOK_AGAIN, LOOK_SOON};
+use super::{LOOK_AGAIN, LOOK_SOON, import, maintenance};
 use crate::cluster::{
     Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
 };
@@ -154,9 +154,7 @@ async fn apply(
     let generation = repository.metadata.generation;
     match step {
         // It is open: what is left is to look after it.
-        Step::Nothing => {
-            super::maintenance::reconcile(repository, identity, status, context, now).await
-        }
+        Step::Nothing => look_after(repository, identity, status, context, now).await,
         Step::Rest(next) => Ok(Action::requeue(until(next, now))),
         Step::Begin(attempt) => begin(repository, identity, status, attempt, context, now).await,
         Step::Watch(waiting) => {
@@ -202,6 +200,22 @@ async fn apply(
             Ok(Action::requeue(until(next, now)))
         }
     }
+}
+
+/// Maintenance and import, one at a time.
+async fn look_after(
+    repository: &BackupRepository,
+    identity: &Identity,
+    status: BackupRepositoryStatus,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let is_due = maintenance::is_due(repository, &status, &identity.uid, now);
+    if import::goes_first(repository, &status, is_due, now) {
+        return import::reconcile(repository, identity, status, context, now).await;
+    }
+    let wake = import::retry_time(repository, &status);
+    maintenance::reconcile(repository, identity, status, wake, context, now).await
 }
 
 async fn begin(

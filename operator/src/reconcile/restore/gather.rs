@@ -133,7 +133,11 @@ fn of_backup(name: &str, backup: Option<Backup>, target: Option<TargetSpec>) -> 
             "Name another Backup, or use from.latest.",
         );
     }
-    let (Some(snapshot), Some(resolved)) = (status.snapshot_id, status.resolved) else {
+    let imported = backup.spec.imported.map(|imported| (imported.repository_ref, None));
+    let of_run = status.resolved.map(|resolved| (resolved.repository_ref, Some(resolved.source)));
+    let (Some(snapshot), Some((repository_ref, source))) =
+        (status.snapshot_id, imported.or(of_run))
+    else {
         return if phase == BackupPhase::Failed {
             impossible(
                 format!("spec.from.backupRef: the Backup {name} has failed and holds no snapshot"),
@@ -146,14 +150,18 @@ fn of_backup(name: &str, backup: Option<Backup>, target: Option<TargetSpec>) -> 
             )
         };
     };
-    let Some(target) = target.or_else(|| own_server(&resolved.source)) else {
+    let Some(target) = target.or_else(|| own_server(source.as_ref()?)) else {
+        let why = match source {
+            Some(_) => "and the backup's own server is not known",
+            None => "and an imported backup does not tell how its server is reached",
+        };
         return impossible(
-            "spec.target is missing, and the backup's own server is not known".to_owned(),
-            "Say target.postgresql.",
+            format!("spec.target is missing, {why}"),
+            "Say target.postgresql: host and credentialsSecretRef.",
         );
     };
     Resolution::Known(Box::new(ResolvedRestore {
-        repository_ref: resolved.repository_ref,
+        repository_ref,
         snapshot_id: Some(snapshot),
         series: None,
         before: None,
@@ -198,6 +206,31 @@ fn of_schedule(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_imported_backup_is_restored_to_the_server_that_is_named() {
+        let backup = |status: serde_json::Value| {
+            serde_json::from_value::<Backup>(serde_json::json!({
+                "apiVersion": "dbbackup.dev/v1alpha1", "kind": "Backup", "metadata": {"name": "b"},
+                "spec": {"imported": {"repositoryRef": {"name": "main"}, "snapshotId": "s"}},
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let of = |status, target| of_backup("b", Some(backup(status)), target);
+        let done = serde_json::json!({"phase": "Succeeded", "snapshotId": "s"});
+        let target = crate::reconcile::fixtures::target();
+        let Resolution::Known(known) = of(done.clone(), Some(target.clone())) else { panic!() };
+        assert_eq!((known.repository_ref.name.as_str(), &known.target), ("main", &target));
+        assert_eq!(known.snapshot_id.as_deref(), Some("s"));
+
+        let Resolution::Impossible(failure) = of(done, None) else { panic!() };
+        assert!(failure.message.starts_with("spec.target is missing"), "{failure}");
+        assert!(failure.hint.contains("target.postgresql"), "{failure}");
+        let unread = serde_json::json!({"observedGeneration": -1});
+        let Resolution::Missing(failure) = of(unread, Some(target)) else { panic!() };
+        assert_eq!(failure.reason, Reason::ReferenceNotReady);
+    }
 
     #[test]
     fn the_latest_backup_is_the_latest_of_the_time_when_the_request_was_created() {

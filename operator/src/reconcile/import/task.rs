@@ -1,0 +1,22 @@
+//! The Job of an import.
+
+use dbbackup_contract::{Action, Failure, ImportAction, KnownSnapshots};
+use dbbackup_crds::BackupRepository;
+use k8s_openapi::api::batch::v1::Job;
+
+use crate::context::{Identity, Surroundings};
+use crate::names::Purpose;
+use crate::reconcile::repository::repository_job;
+
+/// The Job that looks for what is not known.
+pub(super) fn import_job(
+    around: &Surroundings,
+    repository: &BackupRepository,
+    identity: &Identity,
+    known: KnownSnapshots,
+    name: String,
+) -> Result<Job, Failure> {
+    let action = Action::Import(ImportAction::Unknown { known });
+    let pinned = repository.status.as_ref().and_then(|status| status.id.as_deref());
+    repository_job(around, repository, identity, pinned, Purpose::Import, action, name)
+}
