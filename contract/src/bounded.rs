@@ -158,7 +158,8 @@ pub(crate) mod tests {
     fn found() -> FoundSnapshot {
         let long = || "\u{7}".repeat(1000);
         let slot_time = Timestamp::MIN;
-        FoundSnapshot { id: long(), series: long(), run_id: long(), slot_time, report: report() }
+        let (id, series, run_id) = (long(), long(), long());
+        FoundSnapshot { id, series, run_id, slot_time, pinned: true, report: report() }
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub struct FoundSnapshot {
     pub run_id: String,
     /// The run's slot.
     pub slot_time: Timestamp,
+    /// Whether the repository keeps it whatever retention says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// What was committed with it, as far as there is room for it.
     pub report: BackupReport,
 }
@@ -214,6 +217,7 @@ mod tests {
             series: long.clone(),
             run_id: long,
             slot_time: Timestamp::UNIX_EPOCH,
+            pinned: false,
             report,
         };
         let found = vec![one.bounded(MAX_FOUND_DATABASES); MAX_FOUND_SNAPSHOTS];

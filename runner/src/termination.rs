@@ -155,6 +155,7 @@ mod tests {
             series: "3f6c/shop/nightly".into(),
             run_id: "r".into(),
             slot_time: Timestamp::UNIX_EPOCH,
+            pinned: false,
             report,
         };
         let report = Report::Import(Box::new(ImportReport::of(vec![found; 100], 7, 0)));

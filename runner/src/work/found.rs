@@ -4,7 +4,7 @@
 //! newest [`MAX_FOUND_SNAPSHOTS`].
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use dbbackup_contract::{
     BackupReport, Failure, FoundSnapshot, ImportAction, ImportReport, KnownIndex,
@@ -46,11 +46,12 @@ async fn unknown(
     repository: &Repository,
     known: &KnownIndex,
 ) -> Result<ImportReport, Failure> {
+    let pinned = order.step(repository.pinned()).await?;
     let mut newest = Newest::default();
     let mut unreadable = 0;
     let see = |listed| match listed {
         Listed::Snapshot(snapshot) if snapshot.written_off().is_none() => {
-            newest.extend(found(&snapshot, MAX_FOUND_DATABASES));
+            newest.extend(found(&snapshot, &pinned, MAX_FOUND_DATABASES));
         }
         Listed::Snapshot(_) | Listed::LetGo(_) => {}
         Listed::Unreadable(id, error) => {
@@ -78,7 +79,8 @@ async fn one(
         return Err(Failure::new(Reason::SnapshotNotFound, format!("no snapshot is called {id}")));
     }
     snapshot.must_not_be_written_off()?;
-    found(&snapshot, MAX_REPORTED_DATABASES).ok_or_else(|| {
+    let pinned = order.step(repository.pinned()).await?;
+    found(&snapshot, &pinned, MAX_REPORTED_DATABASES).ok_or_else(|| {
         Failure::new(Reason::InvalidSpec, format!("snapshot {id} is no backup of databases"))
             .with_hint("Read it with: dbbackup-runner fetch.")
     })
@@ -139,7 +141,11 @@ impl Ord for BySlot {
 }
 
 /// What is told of a snapshot; `None` where it is no backup of databases.
-fn found(snapshot: &Snapshot, databases: usize) -> Option<FoundSnapshot> {
+fn found(
+    snapshot: &Snapshot,
+    pinned: &BTreeSet<SnapshotId>,
+    databases: usize,
+) -> Option<FoundSnapshot> {
     let about = snapshot.about();
     let report = BackupReport {
         // A copy holds the report of what it is a copy of.
@@ -154,6 +160,7 @@ fn found(snapshot: &Snapshot, databases: usize) -> Option<FoundSnapshot> {
         series: about.series.clone(),
         run_id: about.run_id.clone(),
         slot_time: about.slot_time,
+        pinned: pinned.contains(snapshot.id()),
         report,
     };
     Some(found.bounded(databases))

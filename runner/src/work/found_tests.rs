@@ -115,12 +115,15 @@ async fn backups_that_nobody_knows_are_found_the_newest_first_and_nothing_else_i
     let let_go = place.snapshot(4, committed("Succeeded")).await;
     let id = SnapshotId::parse(&let_go).unwrap();
     place.repository.forget(&id, ForgetReason::Erase, "a test").await.unwrap();
+    place.repository.pin(&SnapshotId::parse(&new).unwrap(), "a test").await.unwrap();
     place.snapshot(5, json!({})).await;
     place.snapshot(6, json!({"outcome": "Failed"})).await;
 
     let report = place.unknown(&[&known]).await;
     assert_eq!((ids(&report), report.more, &report.error), (vec![&*new, &*old], 0, &None));
+    assert!(report.found[0].pinned && place.one(&new).await.found[0].pinned);
     let found = &report.found[1];
+    assert!(!found.pinned);
     assert_eq!((&*found.series, &*found.run_id), (SERIES, "run 3f6c/shop/nightly 1"));
     assert_eq!(found.slot_time.to_string(), "2026-11-20T01:00:00Z");
     let told = &found.report;
@@ -193,6 +196,7 @@ fn of_more_than_there_is_room_for_the_newest_are_kept() {
         series: "s".into(),
         run_id: "r".into(),
         slot_time: Timestamp::from_second(n as i64).unwrap(),
+        pinned: false,
         report: report_in(&committed("Succeeded"), Timestamp::MIN, Timestamp::MIN).unwrap(),
     };
     let all = MAX_FOUND_SNAPSHOTS + 7;

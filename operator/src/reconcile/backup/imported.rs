@@ -234,8 +234,8 @@ impl Lookup<'_> {
     }
 
     async fn take(self, found: &FoundSnapshot) -> Result<Action, ReconcileError> {
-        let (status, generation) = (self.status.clone(), self.generation());
-        let status = import::imported(status, found, self.place(), generation, self.now);
+        let status = self.status.clone();
+        let status = import::imported(self.backup, status, found, self.place(), self.now);
         let note = status.display.clone().unwrap_or_default();
         let backup = write_status(self.context, self.backup, status).await?;
         self.let_job_go().await?;

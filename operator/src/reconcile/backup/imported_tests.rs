@@ -83,6 +83,7 @@ fn what_the_repository_says_of_the_snapshot_ends_it_and_no_answer_asks_again() {
         series: "s".into(),
         run_id: "r".into(),
         slot_time: now(),
+        pinned: false,
         report,
     };
     let there = ImportReport { found: vec![found.clone()], ..ImportReport::default() };

@@ -1,7 +1,9 @@
 //! What is told of an import: by the repository, and by each `Backup` that it made.
 
 use dbbackup_contract::{BackupReport, Failure, FoundSnapshot, ImportReport, Outcome};
-use dbbackup_crds::{BackupRepositoryStatus, BackupStatus, LastImport, RepositoryStatusRef};
+use dbbackup_crds::{
+    Backup, BackupRepositoryStatus, BackupStatus, LastImport, RepositoryStatusRef,
+};
 use jiff::Timestamp;
 
 use super::take::Taken;
@@ -54,10 +56,10 @@ fn remaining(taken: &Taken, report: &ImportReport) -> u64 {
 /// have left it, but for what says that it was imported.
 #[must_use]
 pub fn imported(
+    backup: &Backup,
     mut status: BackupStatus,
     found: &FoundSnapshot,
     repository: RepositoryStatusRef,
-    generation: Option<i64>,
     now: Timestamp,
 ) -> BackupStatus {
     let report = BackupReport {
@@ -67,6 +69,8 @@ pub fn imported(
     };
     status.repository = Some(repository);
     status.series = Some(found.series.clone());
+    // A pin that this object does not ask for is none of its own to take back.
+    status.pinned = found.pinned && backup.spec.pinned;
     let words = match report.outcome {
         Outcome::Succeeded => {
             let count = display::databases(report.database_count);
@@ -75,7 +79,7 @@ pub fn imported(
         }
         Outcome::PartiallyFailed | Outcome::Failed => None,
     };
-    let (mut status, end) = finished(status, &Ok(report), 0, generation, now);
+    let (mut status, end) = finished(status, &Ok(report), 0, backup.metadata.generation, now);
     let words = words.unwrap_or_else(|| format!("imported: {}", end.display));
     status.display = Some(display::shortened(words));
     status

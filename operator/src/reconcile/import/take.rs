@@ -53,7 +53,9 @@ pub(super) fn object(
         repository_ref: LocalRef { name: repository.to_owned() },
         snapshot_id: found.id.clone(),
     };
-    let spec = BackupSpec { imported: Some(imported), ..BackupSpec::default() };
+    // A pin that was set elsewhere holds: an object that says nothing of it would take it back.
+    let spec =
+        BackupSpec { imported: Some(imported), pinned: found.pinned, ..BackupSpec::default() };
     let mut backup = Backup::new(&name, spec);
     // No owner: a repository's object that is deleted leaves its backups.
     backup.meta_mut().namespace = Some(namespace.to_owned());
@@ -100,7 +102,7 @@ pub(super) async fn create(
     if !status.phase.is_some_and(BackupPhase::is_terminal) {
         let place = object.spec.imported.map(|of| of.repository_ref.name).unwrap_or_default();
         let place = RepositoryStatusRef { name: place, id: id.map(str::to_owned) };
-        let status = imported(status, found, place, backup.metadata.generation, now);
+        let status = imported(&backup, status, found, place, now);
         match write_status(context, &backup, status).await {
             Err(ReconcileError::Status(error)) if has_code(&error, &[422]) => {
                 let message = format!("the status of the Backup {name} is refused: {error}");

@@ -33,6 +33,7 @@ fn found(snapshot: &str, run: &str) -> FoundSnapshot {
         series: "77aa/prod/nightly".into(),
         run_id: run.into(),
         slot_time: "2026-11-20T01:15:00Z".parse().unwrap(),
+        pinned: false,
         report,
     }
 }
@@ -245,8 +246,16 @@ fn the_object_of_a_snapshot_is_the_same_whenever_it_is_made_and_nobodys_child() 
 #[test]
 fn the_status_of_an_imported_backup_is_what_its_own_run_would_have_left() {
     let place = || RepositoryStatusRef { name: "main".into(), id: Some(ID.into()) };
-    let of =
-        |found: &FoundSnapshot| imported(BackupStatus::default(), found, place(), Some(1), now());
+    let object = |pinned: bool| {
+        let spec = json!({"imported": {"repositoryRef": {"name": "main"}, "snapshotId": "s"},
+            "pinned": pinned});
+        let mut object = backup("b", spec, json!({})).0.unwrap();
+        object.metadata.generation = Some(1);
+        object
+    };
+    let of = |found: &FoundSnapshot| {
+        imported(&object(false), BackupStatus::default(), found, place(), now())
+    };
     let whole = of(&found("s", "r"));
     insta::assert_yaml_snapshot!(serde_json::to_value(&whole).unwrap());
     assert_eq!(of(&found("s", "r")), whole);
@@ -258,6 +267,13 @@ fn the_status_of_an_imported_backup_is_what_its_own_run_would_have_left() {
     assert_eq!(partial.phase, Some(BackupPhase::PartiallyFailed));
     let display = partial.display.unwrap();
     assert_eq!(display, "imported: 1 of 2 databases are in the snapshot");
+
+    let pinned = FoundSnapshot { pinned: true, ..found("s", "r") };
+    assert!(take::object("shop", "main", Some(ID), &pinned).spec.pinned);
+    for asks in [true, false] {
+        let status = imported(&object(asks), BackupStatus::default(), &pinned, place(), now());
+        assert_eq!(status.pinned, asks, "what it does not ask for it does not take back");
+    }
 }
 
 #[test]
