@@ -69,6 +69,18 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
         (REPOSITORY, "claimName: backups", "claimName: backups, path: ../x", "without . and .."),
         (SCHEDULE, "  schedule:", "  job: {stallTimeout: 5x}\n  schedule:", "stallTimeout"),
         (BACKUP, "{scheduleRef: {name: nightly}}", "{}", "scheduleRef"),
+        (
+            BACKUP,
+            "{name: nightly}}",
+            "{name: nightly}, imported: {repositoryRef: {name: main}, snapshotId: a-b-c-0}}",
+            "exactly one of",
+        ),
+        (
+            BACKUP,
+            "{scheduleRef: {name: nightly}}",
+            "{imported: {repositoryRef: {name: main}, snapshotId: \"../a\"}}",
+            "snapshotId",
+        ),
         (RESTORE, "{backupRef: {name: now}}", "{}", "backupRef"),
         (RESTORE, "{from:", "{strategy: Overwrite, from:", "CreateNew"),
     ];
