@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Condition, CopyStatus, DurationText, JobSpec, LocalRef, RawReport, SourceSpec, TemplateCopy,
-    copies,
+    Condition, CopyStatus, DurationText, ImportedSpec, JobSpec, LocalRef, RawReport, SourceSpec,
+    TemplateCopy, copies,
 };
 
 /// One run: what is backed up.
@@ -99,17 +99,6 @@ pub struct BackupTemplate {
     /// How the Job runs.
     #[serde(default)]
     pub job: JobSpec,
-}
-
-/// A snapshot that is in a repository already.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ImportedSpec {
-    /// The BackupRepository that holds it.
-    pub repository_ref: LocalRef,
-    /// Its whole id.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9]+(-[a-z0-9]+)*$"))]
-    pub snapshot_id: String,
 }
 
 /// Where a run stands. A terminal phase never returns to `Running`.

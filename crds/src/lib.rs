@@ -12,6 +12,7 @@
 mod backup;
 mod copies;
 mod definition;
+mod import;
 mod job;
 mod quantity;
 mod references;
@@ -22,8 +23,8 @@ mod source;
 mod status;
 
 pub use backup::{
-    Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, ImportedSpec,
-    RepositoryStatusRef, ResolvedBackup,
+    Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, RepositoryStatusRef,
+    ResolvedBackup,
 };
 pub use copies::{
     CopyPhase, CopySpec, CopyStatus, MAX_COPIES, MAX_LISTED_COPIES, ScheduleCopyStatus,
@@ -31,6 +32,7 @@ pub use copies::{
 };
 pub use dbbackup_contract::{DurationError, DurationText};
 pub use definition::{definitions, definitions_yaml};
+pub use import::{ImportOccasion, ImportPolicy, ImportRun, ImportedSpec, LastImport};
 pub use job::{JobSpec, LabelText, Resources};
 pub use quantity::{Quantity, QuantityError};
 pub use references::{
@@ -38,9 +40,8 @@ pub use references::{
 };
 pub use repository::{
     BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, CheckOutcome,
-    CheckSpec, EncryptionKey, EncryptionSpec, ImportOccasion, ImportPolicy, ImportRun,
-    KeySlotStatus, LastCheck, LastImport, LastMaintenance, MaintenanceRun, MaintenanceSpec,
-    NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
+    CheckSpec, EncryptionKey, EncryptionSpec, KeySlotStatus, LastCheck, LastMaintenance,
+    MaintenanceRun, MaintenanceSpec, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
 };
 pub use restore::{
     LatestSource, ResolvedRestore, RestoreDatabaseSpec, RestoreFrom, RestorePhase, RestoreRequest,

@@ -6,7 +6,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, DurationText, JobSpec, PassphraseRef, Quantity, RawKeyRef, RawReport};
+use crate::{
+    Condition, DurationText, ImportPolicy, ImportRun, JobSpec, LastImport, PassphraseRef, Quantity,
+    RawKeyRef, RawReport,
+};
 
 /// What a repository is.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -49,16 +52,6 @@ pub struct BackupRepositorySpec {
     /// How the Jobs run that create, open, inspect and maintain the repository, and look for what to import.
     #[serde(default)]
     pub job: JobSpec,
-}
-
-/// Whether backups are imported that are in the repository and that no `Backup` stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ImportPolicy {
-    /// All of them.
-    #[default]
-    All,
-    /// None of them.
-    None,
 }
 
 /// Limits of a Job, in bytes a second. Single objects of up to 20 MiB go at the speed of the line; the waiting is between them.
@@ -350,62 +343,6 @@ pub struct LastMaintenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub waiting_plan: Option<String>,
-    /// Why it did not do all that it should.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Failure>,
-}
-
-/// A look for backups to import that goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ImportRun {
-    /// The how manyth of this object it is, from 1.
-    pub number: u32,
-    /// Its Job.
-    #[schemars(length(max = 63))]
-    pub job_name: String,
-    /// What gave occasion to it.
-    pub occasion: ImportOccasion,
-}
-
-/// What a look for backups to import comes after.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ImportOccasion {
-    /// The generation of the spec that the repository was opened by.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub generation: Option<i64>,
-    /// The Job of the last maintenance before it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub maintenance_job_name: Option<String>,
-}
-
-/// A look for backups to import that has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LastImport {
-    /// When it ended.
-    pub time: Timestamp,
-    /// The how manyth of this object it was, from 1.
-    pub number: u32,
-    /// Its Job. Its log stays for an hour after the end.
-    #[schemars(length(max = 63))]
-    pub job_name: String,
-    /// What gave occasion to it.
-    pub occasion: ImportOccasion,
-    /// Backups that were found and that no Backup stood for.
-    #[serde(default)]
-    pub found: u64,
-    /// Backup objects that stand for them since.
-    #[serde(default)]
-    pub imported: u64,
-    /// Backups that are left for the next look.
-    #[serde(default)]
-    pub remaining: u64,
-    /// Snapshots that cannot be read, and so are not imported.
-    #[serde(default)]
-    pub unreadable: u64,
     /// Why it did not do all that it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

@@ -28,7 +28,7 @@ pub fn ended(
         number: run.number,
         job_name: run.job_name,
         occasion: run.occasion,
-        found: taken.found.saturating_add(report.more),
+        found: sum(taken.found, report.more),
         imported: taken.imported,
         remaining: remaining(&taken, &report),
         unreadable: report.unreadable,
@@ -49,7 +49,12 @@ pub(super) fn words(taken: &Taken, report: &ImportReport) -> String {
 }
 
 fn remaining(taken: &Taken, report: &ImportReport) -> u64 {
-    taken.found.saturating_sub(taken.imported).saturating_add(report.more)
+    sum(taken.found.saturating_sub(taken.imported), report.more)
+}
+
+/// A schema's integers have 63 bits.
+fn sum(one: u64, other: u64) -> u64 {
+    one.saturating_add(other).min(i64::MAX.unsigned_abs())
 }
 
 /// The status of a `Backup` that stands for a snapshot that was found: as its own run would

@@ -288,6 +288,12 @@ fn what_was_imported_and_what_remains_is_told() {
         let report = ImportReport { more, ..report.clone() };
         assert_eq!(status::words(&taken(found, count), &report), words);
     }
+    let mut status = opened("2026-11-23T11:59:00Z");
+    let occasion = occasion(&fixtures::repository(), &status);
+    status.import = Some(ImportRun { number: 1, job_name: "j".into(), occasion });
+    let endless = ImportReport { more: i64::MAX.unsigned_abs(), ..ImportReport::default() };
+    let last = ended(status, Ok((&endless, taken(5, 3))), now()).last_import.unwrap();
+    assert_eq!((last.found, last.remaining), (endless.more, endless.more));
 }
 
 #[test]
