@@ -67,6 +67,7 @@ impl ObjectLock {
 
 /// Who may end a lock early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ObjectLockMode {
     /// Nobody.
     Compliance,

@@ -21,6 +21,7 @@ mod restore;
 mod schedule;
 mod source;
 mod status;
+mod storage;
 
 pub use backup::{
     Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, RepositoryStatusRef,
@@ -41,7 +42,7 @@ pub use references::{
 pub use repository::{
     BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, CheckOutcome,
     CheckSpec, EncryptionKey, EncryptionSpec, KeySlotStatus, LastCheck, LastMaintenance,
-    MaintenanceRun, MaintenanceSpec, NoEncryption, RepositoryBytes, StorageSpec, VolumeStorage,
+    MaintenanceRun, MaintenanceSpec, NoEncryption, RepositoryBytes,
 };
 pub use restore::{
     LatestSource, ResolvedRestore, RestoreDatabaseSpec, RestoreFrom, RestorePhase, RestoreRequest,
@@ -55,6 +56,10 @@ pub use source::{
     DatabasesSpec, PostgresqlSource, PostgresqlTarget, SourceSpec, TargetSpec, TlsSpec,
 };
 pub use status::{Condition, RawReport, Time};
+pub use storage::{
+    AzureBlobStorage, GcsStorage, ObjectLockSpec, S3Storage, S3StorageClass, StorageSpec,
+    VolumeStorage,
+};
 
 /// API group of all kinds.
 pub const GROUP: &str = "dbbackup.dev";

@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::storage::StorageSpec;
 use crate::{
     Condition, DurationText, ImportPolicy, ImportRun, JobSpec, LastImport, PassphraseRef, Quantity,
     RawKeyRef, RawReport,
@@ -66,34 +67,6 @@ pub struct BandwidthSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity('100k')) >= 0").message("download is bytes a second, 100k at least, such as 20Mi"))]
     pub download: Option<Quantity>,
-}
-
-/// Where a repository is. Exactly one is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.volume)").message("say where the repository is: storage.volume"))]
-pub struct StorageSpec {
-    /// A folder of a PersistentVolumeClaim. Jobs on a ReadWriteOnce claim run on the claim's node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<VolumeStorage>,
-}
-
-/// A folder of a claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct VolumeStorage {
-    /// Name of an existing PersistentVolumeClaim in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
-    pub claim_name: String,
-    /// A folder on the claim, such as dbbackup or backups/shop; left out, the claim's root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    #[x_kube(
-        validation = Rule::new("!self.startsWith('/')").message("path is relative to the claim's root: write dbbackup, not /dbbackup"),
-        validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("path is a folder below the claim's root, without . and .. as parts"),
-        validation = Rule::new("self.startsWith('/') || self.matches('^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$')").message("path has parts of letters, digits, dots, hyphens and underscores, with one / between two and none at the end")
-    )]
-    pub path: Option<String>,
 }
 
 /// How a repository is encrypted. Exactly one is said.

@@ -7,6 +7,7 @@
 //! everything in its namespace.
 
 mod api_server;
+mod bucket;
 mod kubectl;
 mod operator;
 pub mod runner;
@@ -16,6 +17,7 @@ mod small_volume;
 mod told;
 
 pub use api_server::StoppedApiServer;
+pub use bucket::start_bucket;
 pub use kubectl::{KubectlError, helm, kubectl, kubectl_with_input};
 pub use operator::Operator;
 pub use scenario::Scenario;

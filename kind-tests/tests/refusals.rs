@@ -50,6 +50,31 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
             "exactly one",
         ),
         (REPOSITORY, "{volume: {claimName: backups}}", "{}", "storage"),
+        (REPOSITORY, "{volume:", "{gcs: {bucket: acme-backups}, volume:", "exactly one of"),
+        (
+            REPOSITORY,
+            "volume: {claimName: backups}",
+            "s3: {bucket: b.b, prefix: /x}",
+            "backups/shop",
+        ),
+        (
+            REPOSITORY,
+            "volume: {claimName: backups}",
+            "s3: {bucket: acme, endpoint: 's3.example.com'}",
+            "write https://s3.example.com",
+        ),
+        (
+            REPOSITORY,
+            "volume: {claimName: backups}",
+            "s3: {bucket: acme, endpoint: 'https://me:secret@s3.example.com'}",
+            "without a path, user or keys",
+        ),
+        (
+            REPOSITORY,
+            "volume: {claimName: backups}",
+            "s3: {bucket: acme, objectLock: {mode: Compliance, period: 12h}}",
+            "a number of days",
+        ),
         (SCHEDULE, "15 3 * * *", "0 15 3 * * *", "five fields"),
         (SCHEDULE, "name: nightly", "name: a-schedule-with-a-name-that-is-longer-than-forty", "40"),
         (

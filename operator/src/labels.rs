@@ -20,3 +20,5 @@ pub const IMPORTED: &str = "dbbackup.dev/imported";
 pub const SUBJECT: &str = "dbbackup.dev/subject";
 /// Annotation: the slot of a `Backup` that a schedule made (RFC 3339).
 pub const SLOT: &str = "dbbackup.dev/slot";
+/// Label of pods that are given the workload identity of Azure.
+pub const AZURE_IDENTITY: &str = "azure.workload.identity/use";

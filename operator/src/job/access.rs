@@ -2,15 +2,16 @@
 
 use dbbackup_contract::{
     Bandwidth, CredentialFiles, DESTINATION_DIR, DatabaseSelection, EncryptionAccess, KeyAccess,
-    KeyKind, PostgresqlAccess, REPOSITORY_DIR, RepositoryAccess, Source, StorageAccess, TlsAccess,
+    KeyKind, PostgresqlAccess, REPOSITORY_DIR, RepositoryAccess, SecretFile, Source, TlsAccess,
     UserName,
 };
 use dbbackup_crds::{
-    BackupRepositorySpec, BandwidthSpec, CaKind, EncryptionKey, PostgresqlTarget, Quantity,
+    BackupRepositorySpec, BandwidthSpec, CaKind, CaRef, EncryptionKey, PostgresqlTarget, Quantity,
     SourceSpec, TlsSpec,
 };
 
 use super::Mounts;
+use super::storage::storage_access;
 
 /// Where a part of a spec stands, for messages about what it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Place {
     }
 
     /// A field below the part.
-    fn field(&self, field: &str) -> String {
+    pub(super) fn field(&self, field: &str) -> String {
         format!("{}.{field} of {}", self.path, self.owner)
     }
 }
@@ -60,11 +61,7 @@ fn access_below(
     expected_id: Option<&str>,
     mounts: &mut Mounts,
 ) -> Option<RepositoryAccess> {
-    let volume = spec.storage.volume.as_ref()?;
-    let path = match &volume.path {
-        Some(path) => format!("{dir}/{path}"),
-        None => dir.to_owned(),
-    };
+    let storage = storage_access(dir, name, &spec.storage, mounts)?;
     let encryption = match (&spec.encryption.keys, &spec.encryption.none) {
         (Some(keys), None) => EncryptionAccess::Keys(
             keys.iter().map(|key| key_access(name, key, mounts)).collect::<Option<_>>()?,
@@ -74,7 +71,7 @@ fn access_below(
     };
     Some(RepositoryAccess {
         name: name.to_owned(),
-        storage: StorageAccess::Volume { path },
+        storage,
         encryption,
         expected_id: expected_id.map(str::to_owned),
         bandwidth: bandwidth(spec.bandwidth.as_ref()),
@@ -136,12 +133,16 @@ pub fn postgresql_access(
     }
 }
 
-fn tls_access(tls: &TlsSpec, place: &Place, mounts: &mut Mounts) -> TlsAccess {
-    let named_by = place.field("tls.caRef");
-    let ca = tls.ca_ref.as_ref().map(|ca| match ca.kind {
+/// The file of a CA's certificates; `named_by` says which field of which object names it.
+pub(super) fn ca_file(ca: &CaRef, named_by: String, mounts: &mut Mounts) -> SecretFile {
+    match ca.kind {
         CaKind::Secret => mounts.secret(&ca.name, &ca.key, named_by),
         CaKind::ConfigMap => mounts.config_map(&ca.name, &ca.key, named_by),
-    });
+    }
+}
+
+fn tls_access(tls: &TlsSpec, place: &Place, mounts: &mut Mounts) -> TlsAccess {
+    let ca = tls.ca_ref.as_ref().map(|ca| ca_file(ca, place.field("tls.caRef"), mounts));
     // The keys of the type kubernetes.io/tls.
     let mut client = |key: &str| {
         let secret = tls.client_cert_secret_ref.as_ref()?;

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::{Mounts, resources::runner_resources};
+use super::{Mounts, resources::runner_resources, storage::wants_azure_identity};
 use crate::labels;
 use crate::names::{Purpose, kind_name};
 
@@ -102,9 +102,13 @@ pub fn build_job(request: &JobRequest<'_>, image: &RunnerImage) -> Result<Job, B
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
     let subject = (labels::SUBJECT.to_owned(), request.task.subject.name.clone());
+    let mut pod_labels = labels.clone();
+    if wants_azure_identity(request.task) {
+        pod_labels.insert(labels::AZURE_IDENTITY.to_owned(), "true".to_owned());
+    }
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(labels.clone()),
+            labels: Some(pod_labels),
             annotations: Some(BTreeMap::from([
                 subject.clone(),
                 (TASK_ANNOTATION.to_owned(), task),

@@ -4,6 +4,7 @@ mod access;
 mod build;
 mod mounts;
 mod resources;
+mod storage;
 
 pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
 pub use build::{BuildError, JobRequest, RunnerImage, build_job};

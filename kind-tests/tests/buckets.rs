@@ -1,0 +1,67 @@
+//! Repositories in object storage.
+
+use dbbackup_kind_tests::{Scenario, Server, backup, restore, schedule, start_bucket};
+
+const REPOSITORY: &str = r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: backup-key}
+stringData: {passphrase: correct horse battery staple}
+---
+apiVersion: dbbackup.dev/v1alpha1
+kind: BackupRepository
+metadata: {name: main}
+spec:
+  storage:
+    s3:
+      bucket: backups
+      prefix: shop
+      endpoint: http://s3:9000
+      forcePathStyle: true
+      credentialsSecretRef: {name: s3-keys}
+  encryption:
+    keys: [{name: first, passphraseSecretRef: {name: backup-key}}]
+  maintenance: {schedule: "* * * * *"}
+"#;
+
+#[test]
+fn a_bucket_holds_backups_that_are_maintained_and_restored() {
+    let scenario = Scenario::begin("buckets");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 20_000);
+    let digest = server.digest_of_items("shop");
+    start_bucket(&scenario);
+
+    // What is wrong with the place is said in words of the place, until it is put right.
+    scenario.apply(&REPOSITORY.replace("name: s3-keys", "name: s3-key"));
+    let failed = scenario.wait_for_warning("backuprepository/main", "SecretNotFound");
+    assert!(failed.contains("the Secret s3-key"), "{failed}");
+    assert!(failed.contains("storage.s3.credentialsSecretRef"), "{failed}");
+    scenario.kubectl(&["delete", "backuprepository", "main"]);
+    scenario.apply(&REPOSITORY.replace("bucket: backups", "bucket: backup"));
+    let failed = scenario.wait_for_warning("backuprepository/main", "InvalidSpec");
+    assert!(failed.contains("backup"), "{failed}");
+    scenario.kubectl(&["delete", "backuprepository", "main"]);
+
+    scenario.apply(REPOSITORY);
+    let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    scenario.apply(&backup("first", "nightly"));
+    let first = scenario.wait_for_condition("backup/first", "Complete");
+    assert_eq!(first["status"]["phase"], "Succeeded");
+    scenario.wait_until("the repository is maintained and checked", || {
+        let status = scenario.object("backuprepository/main")["status"].take();
+        let is_checked = status["lastCheck"]["outcome"] == "Passed";
+        (is_checked && status["lastMaintenance"]["time"].is_string()).then_some(())
+    });
+
+    // The place is what the repository is: another one is another object.
+    let moved = REPOSITORY.replace("prefix: shop", "prefix: elsewhere");
+    let Err(refusal) = scenario.try_apply(&moved) else { panic!("the place was changed") };
+    assert!(refusal.message.contains("create another BackupRepository"), "{refusal}");
+
+    scenario.apply(&restore("back", "first", "shop", "again"));
+    let done = scenario.wait_for_condition("restorerequest/back", "Complete");
+    assert_eq!(done["status"]["phase"], "Succeeded");
+    assert_eq!(server.digest_of_items("again"), digest);
+}
