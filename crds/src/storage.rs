@@ -69,7 +69,7 @@ pub struct S3Storage {
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new(PREFIX_RULE).message(PREFIX_MESSAGE))]
     pub prefix: Option<String>,
-    /// Address of a server that is not AWS, such as https://s3.example.com. With http:// keys and data can be read on the way; what is encrypted stays so.
+    /// Address of a server that is not AWS, with https:// in front. With http:// keys and data can be read on the way; what is encrypted stays so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new(ENDPOINT_RULE).message(ENDPOINT_MESSAGE))]
