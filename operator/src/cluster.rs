@@ -193,6 +193,24 @@ pub async fn release_job(
     }
 }
 
+/// Lets the Job of a run go whose outcome is stored: one that hangs is ended.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn dismiss_job(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    run: Option<&RunView>,
+    now: Timestamp,
+) -> Result<(), ReconcileError> {
+    if run.is_some_and(RunView::hangs) {
+        delete_job(context, namespace, name).await
+    } else {
+        release_job(context, namespace, name, now).await
+    }
+}
+
 /// What releases a Job; `None` where it is released already.
 fn release_patch(job: &Job, now: Timestamp) -> Option<serde_json::Value> {
     if job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished.is_some()) {

@@ -58,6 +58,14 @@ pub enum RunView {
     Lost(Failure, u32),
 }
 
+impl RunView {
+    /// Whether its Job does not end by itself, since a pod of it never comes to run.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        matches!(self, Self::NeverStarted(_) | Self::Lost(..))
+    }
+}
+
 /// A pod that is on its way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {

@@ -8,7 +8,9 @@ use kube::runtime::controller::Action;
 use super::gather::{Gathered, Resolution, inspection_name};
 use super::status::{asking, beginning, could_not_ask, unknown};
 use super::{Step, task};
-use crate::cluster::{Ensured, delete_job, ensure_job, publish, release_job, write_status};
+use crate::cluster::{
+    Ensured, delete_job, dismiss_job, ensure_job, publish, release_job, write_status,
+};
 use crate::context::{Context, ReconcileError};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
@@ -141,7 +143,7 @@ async fn ask(
 /// fenced by the repository.
 async fn end_job(seen: &Gathered, context: &Context) -> Result<(), ReconcileError> {
     match (&seen.run, &seen.status.job_name) {
-        (Some(RunView::NeverStarted(_) | RunView::Lost(..)), Some(job)) => {
+        (Some(run), Some(job)) if run.hangs() => {
             delete_job(context, &seen.identity.namespace, job).await
         }
         _ => Ok(()),
@@ -174,13 +176,8 @@ async fn let_inspection_go(
     let namespace = &seen.identity.namespace;
     let name = inspection_name(&seen.identity, seen.status.jobs.unwrap_or(0), number);
     match &seen.inspection {
-        Some(RunView::NeverStarted(_) | RunView::Lost(..)) => {
-            delete_job(context, namespace, &name).await
-        }
-        Some(RunView::Unknown(..) | RunView::Reported(..)) => {
-            release_job(context, namespace, &name, now).await
-        }
-        _ => Ok(()),
+        None | Some(RunView::Waiting(_) | RunView::Running { .. }) => Ok(()),
+        ended => dismiss_job(context, namespace, &name, ended.as_ref(), now).await,
     }
 }
 

@@ -11,9 +11,7 @@ use super::gather::inspection_name;
 use super::plan::{ask_again, repository_trouble};
 use super::status::could_not_ask;
 use super::task;
-use crate::cluster::{
-    Ensured, delete_job, ensure_job, find, observe, publish, release_job, write_status,
-};
+use crate::cluster::{Ensured, dismiss_job, ensure_job, find, observe, publish, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
 use crate::labels;
@@ -221,16 +219,11 @@ impl Lookup<'_> {
     }
 
     async fn let_job_go(&self) -> Result<(), ReconcileError> {
-        let Some(number) = self.status.inspections else { return Ok(()) };
-        let (namespace, job) =
-            (&self.identity.namespace, inspection_name(&self.identity, 0, number));
-        match &self.look {
-            Some(RunView::NeverStarted(_) | RunView::Lost(..)) => {
-                delete_job(self.context, namespace, &job).await
-            }
-            Some(_) => release_job(self.context, namespace, &job, self.now).await,
-            None => Ok(()),
-        }
+        let (Some(number), Some(look)) = (self.status.inspections, &self.look) else {
+            return Ok(());
+        };
+        let job = inspection_name(&self.identity, 0, number);
+        dismiss_job(self.context, &self.identity.namespace, &job, Some(look), self.now).await
     }
 
     async fn take(self, found: &FoundSnapshot) -> Result<Action, ReconcileError> {

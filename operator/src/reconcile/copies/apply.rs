@@ -249,7 +249,7 @@ impl Round<'_> {
     }
 
     fn end(&mut self, copy: &CopyStatus, run: Option<&RunView>, told: Result<String, Failure>) {
-        let hangs = matches!(run, Some(RunView::NeverStarted(_) | RunView::Lost(..)));
+        let hangs = run.is_some_and(RunView::hangs);
         let job = copy.job_name.clone().filter(|_| run.is_some()).map(|job| (job, hangs));
         let told = told.map_err(|failure| Failure {
             message: format!("the copy {}: {}", copy.name, failure.message),

@@ -28,7 +28,7 @@ use super::maintenance::list;
 use super::one_shot::while_starting;
 use super::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
 use crate::cluster::{
-    Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, warn, write_status,
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
 use crate::names::{Purpose, job_name};
@@ -144,7 +144,7 @@ impl Import<'_> {
         let error = taken.refused.clone();
         let note = status::words(&taken, &report);
         let count = taken.imported;
-        let repository = self.end(Ok((&report, taken))).await?;
+        let repository = self.end(Ok((&report, taken)), None).await?;
         if count > 0 {
             publish(self.context, &repository, reasons::IMPORTED, ACTION, note).await;
         }
@@ -187,17 +187,8 @@ impl Import<'_> {
         failure: &Failure,
         run: Option<&RunView>,
     ) -> Result<Action, ReconcileError> {
-        if let (Some(begun), Some(RunView::NeverStarted(_) | RunView::Lost(..))) =
-            (&self.status.import, run)
-        {
-            let job = begun.job_name.clone();
-            let repository = self.end(Err(failure)).await?;
-            delete_job(self.context, &self.identity.namespace, &job).await?;
-            warn(self.context, &repository, ACTION, failure).await;
-        } else {
-            let repository = self.end(Err(failure)).await?;
-            warn(self.context, &repository, ACTION, failure).await;
-        }
+        let repository = self.end(Err(failure), run).await?;
+        warn(self.context, &repository, ACTION, failure).await;
         Ok(Action::requeue(LOOK_AGAIN))
     }
 
@@ -205,12 +196,13 @@ impl Import<'_> {
     async fn end(
         &self,
         end: Result<(&ImportReport, Taken), &Failure>,
+        run: Option<&RunView>,
     ) -> Result<BackupRepository, ReconcileError> {
         let status = ended(self.status.clone(), end, self.now);
         let repository = write_status(self.context, self.repository, status).await?;
-        if let Some(run) = &self.status.import {
+        if let Some(ImportRun { job_name, .. }) = &self.status.import {
             let namespace = &self.identity.namespace;
-            release_job(self.context, namespace, &run.job_name, self.now).await?;
+            dismiss_job(self.context, namespace, job_name, run, self.now).await?;
         }
         Ok(repository)
     }

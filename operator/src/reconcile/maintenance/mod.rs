@@ -23,7 +23,7 @@ pub use status::{ended, trouble};
 use super::one_shot::{until, while_starting};
 use super::{LOOK_SOON, WATCH_RUN};
 use crate::cluster::{
-    Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn, write_status,
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
 use crate::names::{Purpose, job_name};
@@ -177,13 +177,7 @@ impl Care<'_> {
         let job = self.status.maintenance.as_ref().map(|run| run.job_name.clone());
         let repository = self.end(Err(failure)).await?;
         if let Some(job) = job {
-            let namespace = &self.identity.namespace;
-            match run {
-                Some(RunView::NeverStarted(_) | RunView::Lost(..)) => {
-                    delete_job(self.context, namespace, &job).await?;
-                }
-                _ => release_job(self.context, namespace, &job, self.now).await?,
-            }
+            dismiss_job(self.context, &self.identity.namespace, &job, run, self.now).await?;
         }
         warn(self.context, &repository, "Maintain", failure).await;
         Ok(self.until_next())

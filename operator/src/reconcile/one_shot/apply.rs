@@ -143,7 +143,7 @@ impl<K: OneShot> Run<'_, K> {
             finished(self.status.clone(), end, attempts, self.generation(), self.now);
         let object = write_status(context, self.object, status).await?;
         // Only now: a Job that goes before its outcome is stored takes the reason along.
-        if let Some((job, RunView::NeverStarted(_) | RunView::Lost(..))) = self.job {
+        if let Some((job, _)) = self.job.filter(|(_, run)| run.hangs()) {
             delete_job(context, &self.identity.namespace, job).await?;
         }
         match &end.told {

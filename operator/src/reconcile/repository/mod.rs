@@ -21,7 +21,7 @@ pub use status::{failed, opened, opening};
 use super::one_shot::{another_action, until};
 use super::{LOOK_AGAIN, LOOK_SOON, import, maintenance};
 use crate::cluster::{
-    Ensured, delete_job, ensure_job, observe, publish, release_job, warn, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn, write_status,
 };
 use crate::conditions::holds;
 use crate::context::{
@@ -189,12 +189,7 @@ async fn apply(
             let status = failed(status, &failure, next, generation, now);
             write_status(context, repository, status).await?;
             if let Some(job) = job {
-                match run {
-                    Some(RunView::NeverStarted(_) | RunView::Lost(..)) => {
-                        delete_job(context, &identity.namespace, &job).await?;
-                    }
-                    _ => release_job(context, &identity.namespace, &job, now).await?,
-                }
+                dismiss_job(context, &identity.namespace, &job, run, now).await?;
             }
             warn(context, repository, "Open", &failure).await;
             Ok(Action::requeue(until(next, now)))
