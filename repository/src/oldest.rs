@@ -4,10 +4,14 @@
 use std::collections::BinaryHeap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use dbbackup_storage::{ObjectInfo, Store};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt as _};
 
-use crate::Result;
+use crate::{Error, Result};
+
+/// How many are read at the same time: each is small, and takes little but the answer's time.
+const READS_AT_ONCE: usize = 16;
 
 /// Objects of a folder, the oldest first.
 pub(crate) struct Oldest {
@@ -53,6 +57,39 @@ pub(crate) async fn oldest(
     let objects =
         objects.map(|(_, modified, name, size)| ObjectInfo { name, size, modified }).collect();
     Ok(Oldest { objects, left_out })
+}
+
+/// Reads objects, in their order, of which none may be larger: each with its bytes, or why
+/// it has none. One that goes meanwhile is left out.
+///
+/// # Errors
+/// What the store says.
+pub(crate) async fn read_each(
+    store: &dyn Store,
+    objects: Vec<ObjectInfo>,
+    largest: usize,
+) -> Result<Vec<(ObjectInfo, Result<Bytes>)>> {
+    let reading = objects.into_iter().map(|object| async move {
+        let read = read_one(store, &object, largest).await?;
+        Ok::<_, Error>(read.map(|bytes| (object, bytes)))
+    });
+    let read: Vec<_> = futures::stream::iter(reading).buffered(READS_AT_ONCE).try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+async fn read_one(
+    store: &dyn Store,
+    object: &ObjectInfo,
+    largest: usize,
+) -> Result<Option<Result<Bytes>>> {
+    if object.size > largest as u64 {
+        return Ok(Some(Err(Error::damaged(&object.name, "it is too large"))));
+    }
+    match store.get(&object.name).await.map_err(Error::needed) {
+        Err(Error::Missing(_)) => Ok(None),
+        Err(error @ Error::Damaged { .. }) => Ok(Some(Err(error))),
+        read => Ok(Some(Ok(read?))),
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::envelope::Kind;
 use crate::key_slot::{Slot, SlotId, build_slot};
 use crate::names::LEAVING;
 use crate::repository::{Inner, Repository};
-use crate::slot_listing::{SlotState, find_slots, off_thread, try_slot};
+use crate::slot_listing::{SlotState, find_slots, off_thread, opens};
 use crate::stretching::{Budget, Kdf};
 use crate::{Error, OpenedSlot, Result};
 
@@ -209,26 +209,13 @@ impl<'a> Trials<'a> {
         if let Some(known) = self.known.get(&(source, slot.id)) {
             return Ok(*known);
         }
-        if !self.is_worth_it(source, slot)? {
-            return Ok(false);
-        }
-        let master = try_slot(slot, &self.sources[source]).await?;
+        let budget = &mut self.budgets[source];
+        let budget = (!self.leaving.contains(&slot.id)).then_some(budget);
         // A slot with another master key opens nothing of this repository.
-        let opens = master.is_some_and(|master| *master == *self.inner.keys.master());
+        let master = self.inner.keys.master();
+        let opens = opens(slot, &self.sources[source], master, budget).await?;
         self.known.insert((source, slot.id), opens);
         Ok(opens)
-    }
-
-    /// A label tells without stretching whether a holder of the master key has written
-    /// the slot; of one without a label anybody may have.
-    fn is_worth_it(&mut self, source: usize, slot: &Slot) -> Result<bool> {
-        let Some(work) = slot.stretching.work(&self.sources[source].secret) else {
-            return Ok(false);
-        };
-        if slot.has_label() {
-            return Ok(slot.label(self.inner.keys.master())?.is_some());
-        }
-        Ok(self.leaving.contains(&slot.id) || self.budgets[source].take(work))
     }
 
     async fn any_opens(&mut self, slot: &Slot) -> Result<bool> {

@@ -2,25 +2,22 @@
 
 use std::time::SystemTime;
 
-use dbbackup_storage::Store;
-use futures::{StreamExt as _, TryStreamExt as _};
+use dbbackup_storage::{ObjectInfo, Store};
 use zeroize::Zeroizing;
 
 use crate::access::KeySource;
 use crate::key_slot::{Opening, Slot, SlotId, SlotLabel};
 use crate::keyring::{KEY_BYTES, RepositoryId};
 use crate::names::KEYS;
-use crate::oldest::{Oldest, oldest};
+use crate::oldest::{Oldest, oldest, read_each};
 use crate::repository::{Inner, Repository};
-use crate::stretching::Stretching;
+use crate::stretching::{Budget, Stretching};
 use crate::{Error, Result};
 
 /// Most slots that are read, the oldest ones: far more than keys were ever rotated.
 const MAX_SLOTS: usize = 1024;
 /// Nothing larger is read: a slot has 252 bytes, and those of later versions may grow.
-const MAX_SLOT_BYTES: u64 = 4 * 1024;
-/// How many are read at the same time: a slot takes little but the answer's time.
-const READS_AT_ONCE: usize = 16;
+const MAX_SLOT_BYTES: usize = 4 * 1024;
 
 /// A key slot as it is found, without its secret.
 #[derive(Clone, Debug)]
@@ -77,22 +74,13 @@ pub(crate) struct FoundSlots {
 pub(crate) async fn find_slots(store: &dyn Store) -> Result<FoundSlots> {
     let is_slot = |name: &str| name.strip_prefix(KEYS).and_then(SlotId::parse).is_some();
     let Oldest { objects, left_out } = oldest(store, KEYS, MAX_SLOTS, is_slot).await?;
-    let reading = objects.into_iter().map(|object| async move {
-        let slot = if object.size > MAX_SLOT_BYTES {
-            Err(Error::KeySlotDamaged(object.name.clone()))
-        } else {
-            match store.get(&object.name).await.map_err(Error::needed) {
-                Ok(bytes) => Slot::parse(&object.name, &bytes),
-                Err(Error::Missing(_)) => return Ok(None),
-                Err(Error::Damaged { name, .. }) => Err(Error::KeySlotDamaged(name)),
-                Err(error) => return Err(error),
-            }
-        };
-        Ok(Some(FoundSlot { object: object.name, modified: object.modified, slot }))
+    let read = read_each(store, objects, MAX_SLOT_BYTES).await?.into_iter();
+    let slots = read.map(|(ObjectInfo { name, modified, .. }, bytes)| {
+        let damaged = |_| Error::KeySlotDamaged(name.clone());
+        let slot = bytes.map_err(damaged).and_then(|bytes| Slot::parse(&name, &bytes));
+        FoundSlot { object: name, modified, slot }
     });
-    let found: Vec<_> =
-        futures::stream::iter(reading).buffered(READS_AT_ONCE).try_collect().await?;
-    Ok(FoundSlots { slots: found.into_iter().flatten().collect(), left_out })
+    Ok(FoundSlots { slots: slots.collect(), left_out })
 }
 
 impl FoundSlots {
@@ -160,6 +148,26 @@ pub(crate) async fn try_slot(
         Opening::WrongKey | Opening::NotForIt => Ok(None),
     })
     .await
+}
+
+/// Whether a secret opens a slot of the repository with this master key.
+///
+/// A label tells without stretching whether a holder of the master key has written the
+/// slot. One without a label anybody may have written: it is tried within `budget`, or in
+/// any case where there is none.
+pub(crate) async fn opens(
+    slot: &Slot,
+    source: &KeySource,
+    master: &[u8; KEY_BYTES],
+    budget: Option<&mut Budget>,
+) -> Result<bool> {
+    let Some(work) = slot.stretching.work(&source.secret) else { return Ok(false) };
+    let is_worth_it = if slot.has_label() {
+        slot.label(master)?.is_some()
+    } else {
+        budget.is_none_or(|budget| budget.take(work))
+    };
+    Ok(is_worth_it && try_slot(slot, source).await?.is_some_and(|found| *found == *master))
 }
 
 /// Work that takes a core for tenths of seconds.

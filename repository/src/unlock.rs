@@ -5,27 +5,26 @@
 //! config or slot, and any number of them. So the oldest ones are read, which are ours,
 //! and stretching has a budget.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::time::UNIX_EPOCH;
 
-use dbbackup_storage::Store;
-use futures::{StreamExt as _, TryStreamExt as _};
+use dbbackup_storage::{ObjectInfo, Store};
 
 use crate::access::{Encryption, KeySource};
 use crate::config::{Config, ConfigObject, MAX_CONFIG_BYTES, config_number};
 use crate::key_slot::{Slot, SlotId};
 use crate::keyring::{Cipher, Keyring, RepositoryId};
 use crate::names::CONFIG;
-use crate::oldest::oldest;
+use crate::oldest::{oldest, read_each};
 use crate::open::OpenedSlot;
-use crate::slot_listing::{FoundSlots, find_slots, try_slot};
+use crate::slot_listing::{FoundSlots, find_slots, opens, try_slot};
 use crate::stretching::{Budget, Stretching};
 use crate::{Error, Result};
 
 /// Most configs that are read, the oldest ones, in 17 MiB: a release makes one where it
 /// adds a feature.
 const MAX_CONFIGS: usize = 256;
-/// How many are read at the same time.
-const READS_AT_ONCE: usize = 16;
 
 /// A config as it was found: what its bytes say, or why they say nothing.
 pub(crate) struct FoundConfig {
@@ -43,33 +42,19 @@ pub(crate) struct Unlocked {
 /// The configs, the highest number first.
 pub(crate) async fn find_configs(store: &dyn Store) -> Result<Vec<FoundConfig>> {
     let is_config = |name: &str| config_number(name).is_some();
-    let listed = oldest(store, CONFIG, MAX_CONFIGS, is_config).await?.objects;
-    let number = |name: &str| config_number(name).unwrap_or_default();
-    let mut configs: Vec<_> =
-        listed.iter().map(|object| (number(&object.name), object.size)).collect();
+    let mut listed = oldest(store, CONFIG, MAX_CONFIGS, is_config).await?.objects;
     // A listing may lag; a read does not.
-    if configs.is_empty() {
-        configs.push((0, 0));
+    if listed.is_empty() {
+        listed.push(ObjectInfo { name: format!("{CONFIG}0"), size: 0, modified: UNIX_EPOCH });
     }
-    configs.sort_unstable_by(|a, b| b.cmp(a));
-    let reading = configs.into_iter().map(|(number, size)| async move {
-        let name = format!("{CONFIG}{number}");
-        let whole = if size > MAX_CONFIG_BYTES as u64 {
-            Err(Error::damaged(&name, "it is too large"))
-        } else {
-            match store.get(&name).await.map_err(Error::needed) {
-                Ok(object) => ConfigObject::parse(&name, &object),
-                Err(Error::Missing(_)) => return Ok(None),
-                Err(error @ Error::Damaged { .. }) => Err(error),
-                Err(error) => return Err(error),
-            }
-        };
+    listed.sort_unstable_by_key(|object| Reverse(config_number(&object.name)));
+    let found = read_each(store, listed, MAX_CONFIG_BYTES).await?.into_iter();
+    let found = found.map(|(object, bytes)| {
+        let whole = bytes.and_then(|bytes| ConfigObject::parse(&object.name, &bytes));
         let read = whole.as_ref().map_err(Clone::clone).and_then(ConfigObject::read);
-        Ok(Some(FoundConfig { whole, read }))
+        FoundConfig { whole, read }
     });
-    let found: Vec<_> =
-        futures::stream::iter(reading).buffered(READS_AT_ONCE).try_collect().await?;
-    Ok(found.into_iter().flatten().collect())
+    Ok(found.collect())
 }
 
 /// Finds the keys, and then the highest config that a holder of them has written.
@@ -247,34 +232,31 @@ impl<'a> Trials<'a> {
     ) -> Result<Vec<OpenedSlot>> {
         let mut opened = Vec::new();
         for source in 0..self.sources.len() {
-            let mut slot = Some(opener.1).filter(|_| opener.0 == source);
-            let of_this = slots.iter().filter(|slot| slot.repository == keys.repository);
-            for candidate in of_this {
-                if slot.is_some() {
-                    break;
-                }
-                if self.opens(source, candidate, keys).await? {
-                    slot = Some(candidate.id);
-                }
-            }
+            let slot = if source == opener.0 {
+                Some(opener.1)
+            } else {
+                self.other_slot(source, keys, slots).await?
+            };
             let key = self.sources[source].name.clone();
             opened.extend(slot.map(|slot| OpenedSlot { key, slot }));
         }
         Ok(opened)
     }
 
-    async fn opens(&mut self, source: usize, slot: &Slot, keys: &Keyring) -> Result<bool> {
-        if self.tried.contains(&(source, slot.id)) {
-            return Ok(false);
+    /// The oldest slot that a secret opens, of those that it was not tried on.
+    async fn other_slot(
+        &mut self,
+        source: usize,
+        keys: &Keyring,
+        slots: &[Slot],
+    ) -> Result<Option<SlotId>> {
+        let (secret, budget) = (&self.sources[source], &mut self.budgets[source]);
+        for slot in slots.iter().filter(|slot| slot.repository == keys.repository) {
+            let is_new = !self.tried.contains(&(source, slot.id));
+            if is_new && opens(slot, secret, keys.master(), Some(&mut *budget)).await? {
+                return Ok(Some(slot.id));
+            }
         }
-        let master = if !slot.has_label() {
-            self.open(source, slot).await?.map(|opened| *opened.master() == *keys.master())
-        } else if slot.label(keys.master())?.is_some() {
-            let master = try_slot(slot, &self.sources[source]).await?;
-            master.map(|master| *master == *keys.master())
-        } else {
-            None
-        };
-        Ok(master == Some(true))
+        Ok(None)
     }
 }
