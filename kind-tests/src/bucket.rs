@@ -30,17 +30,17 @@ spec:
     - name: s3
       image: localhost/postgres:17
       imagePullPolicy: Never
-      command: [sh, -c, "until [ -e /work/ready ]; do sleep 0.2; done; exec /work/minio server --quiet --address :9000 --certs-dir /work/certs /work/data"]
+      command: [sh, -c, "until [ -e /s3/ready ]; do sleep 0.2; done; exec /s3/minio server --quiet --address :9000 --certs-dir /s3/certs /s3/data"]
       env:
-        - {name: HOME, value: /work}
+        - {name: HOME, value: /s3}
         - {name: MINIO_UPDATE, value: "off"}
         - {name: MINIO_BROWSER, value: "off"}
         - {name: MINIO_ROOT_USER, valueFrom: {secretKeyRef: {name: s3-keys, key: accessKeyId}}}
         - {name: MINIO_ROOT_PASSWORD, valueFrom: {secretKeyRef: {name: s3-keys, key: secretAccessKey}}}
       securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-      volumeMounts: [{name: work, mountPath: /work}]
+      volumeMounts: [{name: files, mountPath: /s3}]
       readinessProbe: {tcpSocket: {port: 9000}, periodSeconds: 1}
-  volumes: [{name: work, emptyDir: {}}]
+  volumes: [{name: files, emptyDir: {}}]
 "#;
 
 /// Starts the server with an empty bucket `backups`; `http://s3:9000` reaches it, and the
@@ -54,8 +54,8 @@ pub fn start_bucket(scenario: &Scenario) {
         (scenario.object("pod/s3")["status"]["phase"] == "Running").then_some(())
     });
     // A folder of its data is a bucket.
-    let unpack = "cat > /work/minio && chmod +x /work/minio && \
-                  mkdir -p /work/certs /work/data/backups && touch /work/ready";
+    let unpack = "cat > /s3/minio && chmod +x /s3/minio && \
+                  mkdir -p /s3/certs /s3/data/backups && touch /s3/ready";
     let file = std::fs::File::open(program())
         .unwrap_or_else(|error| panic!("the program of the S3 server: {error}"));
     let status = Command::new("kubectl")

@@ -22,7 +22,7 @@ pub use kubectl::{KubectlError, helm, kubectl, kubectl_with_input};
 pub use operator::Operator;
 pub use scenario::Scenario;
 pub use shop::{
-    CLAIM, SUPERUSER_PASSWORD, Server, TableLock, backup, create_objects, create_repository,
-    restore, schedule,
+    CLAIM, FOLDER, SUPERUSER_PASSWORD, Server, TableLock, backup, create_objects,
+    create_repository, repository, restore, schedule,
 };
 pub use small_volume::SmallVolume;

@@ -224,7 +224,7 @@ pub fn create_repository(scenario: &Scenario) {
 /// # Panics
 /// When the API server refuses one of the objects.
 pub fn create_objects(scenario: &Scenario) {
-    scenario.apply(REPOSITORY);
+    scenario.apply(&repository(FOLDER, ""));
 }
 
 /// The claim of the repository.
@@ -237,20 +237,29 @@ spec:
   resources: {requests: {storage: 1Gi}}
 ";
 
-const REPOSITORY: &str = r"
+/// `storage` of a repository on [`CLAIM`].
+pub const FOLDER: &str = "{volume: {claimName: backups, path: dbbackup}}";
+
+/// YAML of the repository `main` and its key; `more` are further lines of its spec.
+#[must_use]
+pub fn repository(storage: &str, more: &str) -> String {
+    format!(
+        r"
 apiVersion: v1
 kind: Secret
-metadata: {name: backup-key}
-stringData: {passphrase: correct horse battery staple}
+metadata: {{name: backup-key}}
+stringData: {{passphrase: correct horse battery staple}}
 ---
 apiVersion: dbbackup.dev/v1alpha1
 kind: BackupRepository
-metadata: {name: main}
+metadata: {{name: main}}
 spec:
-  storage: {volume: {claimName: backups, path: dbbackup}}
+  storage: {storage}
   encryption:
-    keys: [{name: first, passphraseSecretRef: {name: backup-key}}]
-";
+    keys: [{{name: first, passphraseSecretRef: {{name: backup-key}}}}]
+{more}"
+    )
+}
 
 /// YAML of a schedule that never fires by itself within a test: a backup of
 /// the whole server, `job` and further fields of the source as given.

@@ -1,28 +1,14 @@
 //! Repositories in object storage.
 
-use dbbackup_kind_tests::{Scenario, Server, backup, restore, schedule, start_bucket};
+use dbbackup_kind_tests::{Scenario, Server, backup, repository, restore, schedule, start_bucket};
 
-const REPOSITORY: &str = r#"
-apiVersion: v1
-kind: Secret
-metadata: {name: backup-key}
-stringData: {passphrase: correct horse battery staple}
----
-apiVersion: dbbackup.dev/v1alpha1
-kind: BackupRepository
-metadata: {name: main}
-spec:
-  storage:
-    s3:
-      bucket: backups
-      prefix: shop
-      endpoint: http://s3:9000
-      forcePathStyle: true
-      credentialsSecretRef: {name: s3-keys}
-  encryption:
-    keys: [{name: first, passphraseSecretRef: {name: backup-key}}]
-  maintenance: {schedule: "* * * * *"}
-"#;
+const BUCKET: &str = "{s3: {bucket: backups, prefix: shop, endpoint: 'http://s3:9000', \
+                       forcePathStyle: true, credentialsSecretRef: {name: s3-keys}}}";
+
+/// The repository in such a place.
+fn in_place(storage: &str) -> String {
+    repository(storage, "  maintenance: {schedule: \"* * * * *\"}\n")
+}
 
 #[test]
 fn a_bucket_holds_backups_that_are_maintained_and_restored() {
@@ -33,17 +19,17 @@ fn a_bucket_holds_backups_that_are_maintained_and_restored() {
     start_bucket(&scenario);
 
     // What is wrong with the place is said in words of the place, until it is put right.
-    scenario.apply(&REPOSITORY.replace("name: s3-keys", "name: s3-key"));
+    scenario.apply(&in_place(&BUCKET.replace("name: s3-keys", "name: s3-key")));
     let failed = scenario.wait_for_warning("backuprepository/main", "SecretNotFound");
     assert!(failed.contains("the Secret s3-key"), "{failed}");
     assert!(failed.contains("storage.s3.credentialsSecretRef"), "{failed}");
     scenario.kubectl(&["delete", "backuprepository", "main"]);
-    scenario.apply(&REPOSITORY.replace("bucket: backups", "bucket: backup"));
+    scenario.apply(&in_place(&BUCKET.replace("bucket: backups", "bucket: backup")));
     let failed = scenario.wait_for_warning("backuprepository/main", "InvalidSpec");
     assert!(failed.contains("backup"), "{failed}");
     scenario.kubectl(&["delete", "backuprepository", "main"]);
 
-    scenario.apply(REPOSITORY);
+    scenario.apply(&in_place(BUCKET));
     let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
     scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
     scenario.apply(&backup("first", "nightly"));
@@ -56,7 +42,7 @@ fn a_bucket_holds_backups_that_are_maintained_and_restored() {
     });
 
     // The place is what the repository is: another one is another object.
-    let moved = REPOSITORY.replace("prefix: shop", "prefix: elsewhere");
+    let moved = in_place(&BUCKET.replace("prefix: shop", "prefix: elsewhere"));
     let Err(refusal) = scenario.try_apply(&moved) else { panic!("the place was changed") };
     assert!(refusal.message.contains("create another BackupRepository"), "{refusal}");
 

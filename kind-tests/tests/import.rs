@@ -2,25 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use dbbackup_kind_tests::{CLAIM, Scenario, Server, backup, restore, schedule};
+use dbbackup_kind_tests::{CLAIM, FOLDER, Scenario, Server, backup, repository, restore, schedule};
 use serde_json::Value;
 
 /// Maintained each minute, so that pins and what is erased are recorded soon.
-const REPOSITORY: &str = r#"
-apiVersion: v1
-kind: Secret
-metadata: {name: backup-key}
-stringData: {passphrase: correct horse battery staple}
----
-apiVersion: dbbackup.dev/v1alpha1
-kind: BackupRepository
-metadata: {name: main}
-spec:
-  storage: {volume: {claimName: backups, path: dbbackup}}
-  encryption:
-    keys: [{name: first, passphraseSecretRef: {name: backup-key}}]
-  maintenance: {schedule: "* * * * *", maxDeletePercent: 100}
-"#;
+const MAINTENANCE: &str = "  maintenance: {schedule: \"* * * * *\", maxDeletePercent: 100}\n";
 
 const IMPORTED: &str = "dbbackup.dev/imported=true";
 
@@ -41,7 +27,7 @@ fn back_up(scenario: &Scenario, name: &str) -> String {
 
 /// The repository's object as a new cluster makes it.
 fn found_again() -> String {
-    REPOSITORY.replace("  encryption:", "  initialize: Never\n  encryption:")
+    repository(FOLDER, &format!("{MAINTENANCE}  initialize: Never\n"))
 }
 
 /// The imported backups that have a status, once there are so many.
@@ -59,7 +45,7 @@ fn a_repository_without_objects_brings_its_backups_back_and_they_are_like_others
     let server = Server::start(&scenario);
     server.create_database("shop", 2000);
     scenario.apply(CLAIM);
-    scenario.apply(REPOSITORY);
+    scenario.apply(&repository(FOLDER, MAINTENANCE));
     let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
     scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
     let first = back_up(&scenario, "first");
@@ -131,7 +117,7 @@ fn a_backup_by_hand_stands_for_a_snapshot_and_none_is_imported_where_none_is_wan
     let server = Server::start(&scenario);
     server.create_database("shop", 100);
     scenario.apply(CLAIM);
-    scenario.apply(&REPOSITORY.replace("  encryption:", "  import: None\n  encryption:"));
+    scenario.apply(&repository(FOLDER, &format!("{MAINTENANCE}  import: None\n")));
     let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
     scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
     let snapshot = back_up(&scenario, "first");

@@ -1,25 +1,12 @@
 //! Maintenance: what retention lets go, the breaker, pins.
 
-use dbbackup_kind_tests::{CLAIM, Scenario, Server, schedule};
+use dbbackup_kind_tests::{CLAIM, FOLDER, Scenario, Server, repository, schedule};
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::Value;
 
 /// Each minute, and almost nothing may go without being asked.
-const REPOSITORY: &str = r#"
-apiVersion: v1
-kind: Secret
-metadata: {name: backup-key}
-stringData: {passphrase: correct horse battery staple}
----
-apiVersion: dbbackup.dev/v1alpha1
-kind: BackupRepository
-metadata: {name: main}
-spec:
-  storage: {volume: {claimName: backups, path: dbbackup}}
-  encryption:
-    keys: [{name: first, passphraseSecretRef: {name: backup-key}}]
-  maintenance: {schedule: "* * * * *", maxDeletePercent: 10, check: {readPercent: 100}}
-"#;
+const MAINTENANCE: &str =
+    "  maintenance: {schedule: \"* * * * *\", maxDeletePercent: 10, check: {readPercent: 100}}\n";
 
 /// A backup as the schedule makes it at a slot.
 fn slot_of(name: &str, slot: Timestamp, pinned: bool) -> String {
@@ -40,7 +27,7 @@ fn retention_waits_for_approval_then_lets_go_what_is_neither_kept_nor_pinned() {
     let server = Server::start(&scenario);
     server.create_database("shop", 100);
     scenario.apply(CLAIM);
-    scenario.apply(REPOSITORY);
+    scenario.apply(&repository(FOLDER, MAINTENANCE));
     let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
     let nightly = schedule("nightly", "shop-db", "{}", "{}");
     scenario.apply(&nightly.replace("  job: {}", "  retention: {keepLast: 1}\n  job: {}"));
