@@ -1,54 +1,19 @@
 //! What is found in a repository in a folder.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use dbbackup_contract::{
-    Bandwidth, EncryptionAccess, Initialize, KnownSnapshots, RepositoryAccess, StorageAccess,
-};
-use dbbackup_repository::{
-    Begun, CommitInfo, Cutting, Encryption, ForgetReason, SessionOptions, SnapshotWriter,
-};
-use dbbackup_storage::{VolumeOptions, VolumeStore};
+use dbbackup_contract::KnownSnapshots;
+use dbbackup_repository::{CommitInfo, Cutting, ForgetReason, SnapshotWriter};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::progress::ProgressBoard;
-
-const SERIES: &str = "3f6c/shop/nightly";
-
-struct Place {
-    folder: tempfile::TempDir,
-    repository: Repository,
-}
+use crate::work::fixtures::{Place, SERIES};
 
 impl Place {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = VolumeStore::open(folder.path().join("r"), VolumeOptions::default());
-        let store = Arc::new(store.await.unwrap());
-        let opening =
-            Repository::create_or_open(store, &Encryption::None, Initialize::IfEmpty).await;
-        Self { folder, repository: opening.unwrap().repository }
+    async fn begin_at(&self, hour: u8) -> SnapshotWriter {
+        self.begin(SERIES, hour, &format!("2026-11-20T{hour:02}:00:00Z")).await
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("r")
-    }
-
-    async fn begin(&self, series: &str, hour: u8) -> SnapshotWriter {
-        let slot = format!("2026-11-20T{hour:02}:00:00Z").parse().unwrap();
-        let options = SessionOptions::new(series, format!("run {series} {hour}"), slot);
-        let Begun::Started(writer) = self.repository.begin(options).await.unwrap() else {
-            panic!("it was there")
-        };
-        writer
-    }
-
-    async fn snapshot(&self, hour: u8, report: Value) -> String {
-        let writer = self.begin(SERIES, hour).await;
+    async fn backup(&self, hour: u8, report: Value) -> String {
+        let writer = self.begin_at(hour).await;
         let mut stream = writer.stream("data", Cutting::default()).await.unwrap();
         stream.write(bytes::Bytes::from_static(b"some rows")).await.unwrap();
         stream.finish().await.unwrap();
@@ -60,16 +25,7 @@ impl Place {
     }
 
     async fn look(&self, action: &ImportAction) -> ImportReport {
-        let access = RepositoryAccess {
-            name: "main".into(),
-            storage: StorageAccess::Volume { path: self.path().display().to_string() },
-            encryption: EncryptionAccess::None {},
-            expected_id: None,
-            bandwidth: Bandwidth::default(),
-        };
-        let (board, cancel) = (ProgressBoard::new(None), CancellationToken::new());
-        let order = Order::by_hand(&access, Duration::from_secs(60), &board, &cancel);
-        look(&order, action).await
+        self.order(async |order| look(order, action).await).await
     }
 
     async fn unknown(&self, known: &[&str]) -> ImportReport {
@@ -109,15 +65,15 @@ fn reason(report: &ImportReport) -> Option<Reason> {
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_that_nobody_knows_are_found_the_newest_first_and_nothing_else_is() {
     let place = Place::new().await;
-    let old = place.snapshot(1, committed("PartiallyFailed")).await;
-    let known = place.snapshot(2, committed("Succeeded")).await;
-    let new = place.snapshot(3, committed("Succeeded")).await;
-    let let_go = place.snapshot(4, committed("Succeeded")).await;
+    let old = place.backup(1, committed("PartiallyFailed")).await;
+    let known = place.backup(2, committed("Succeeded")).await;
+    let new = place.backup(3, committed("Succeeded")).await;
+    let let_go = place.backup(4, committed("Succeeded")).await;
     let id = SnapshotId::parse(&let_go).unwrap();
     place.repository.forget(&id, ForgetReason::Erase, "a test").await.unwrap();
     place.repository.pin(&SnapshotId::parse(&new).unwrap(), "a test").await.unwrap();
-    place.snapshot(5, json!({})).await;
-    place.snapshot(6, json!({"outcome": "Failed"})).await;
+    place.backup(5, json!({})).await;
+    place.backup(6, json!({"outcome": "Failed"})).await;
 
     let report = place.unknown(&[&known]).await;
     assert_eq!((ids(&report), report.more, &report.error), (vec![&*new, &*old], 0, &None));
@@ -137,15 +93,15 @@ async fn backups_that_nobody_knows_are_found_the_newest_first_and_nothing_else_i
 #[tokio::test(flavor = "multi_thread")]
 async fn one_is_looked_up_whatever_it_is_and_fences_nothing() {
     let place = Place::new().await;
-    let id = place.snapshot(1, committed("Succeeded")).await;
+    let id = place.backup(1, committed("Succeeded")).await;
     assert_eq!(ids(&place.one(&id).await), [&*id]);
-    let bare = place.snapshot(2, json!({})).await;
+    let bare = place.backup(2, json!({})).await;
     assert_eq!(reason(&place.one(&bare).await), Some(Reason::InvalidSpec));
     for none in [&id[..20], "nonsense", &format!("{id}7")] {
         assert_eq!(reason(&place.one(none).await), Some(Reason::SnapshotNotFound), "{none}");
     }
     // A run that is under way has no snapshot yet, and may commit it afterwards.
-    let writer = place.begin(SERIES, 3).await;
+    let writer = place.begin_at(3).await;
     let running = writer.id().to_string();
     assert_eq!(reason(&place.one(&running).await), Some(Reason::SnapshotNotFound));
     assert_eq!(ids(&place.unknown(&[]).await), [&*id]);
@@ -159,8 +115,8 @@ async fn one_is_looked_up_whatever_it_is_and_fences_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_cannot_be_read_is_counted_and_stops_nothing() {
     let place = Place::new().await;
-    let id = place.snapshot(1, committed("Succeeded")).await;
-    let damaged = place.snapshot(2, committed("Succeeded")).await;
+    let id = place.backup(1, committed("Succeeded")).await;
+    let damaged = place.backup(2, committed("Succeeded")).await;
     std::fs::write(place.path().join("snapshots").join(&damaged), "no head").unwrap();
     let report = place.unknown(&[]).await;
     assert_eq!((ids(&report), report.unreadable), (vec![&*id], 1));

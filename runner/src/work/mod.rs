@@ -5,6 +5,8 @@ mod backup;
 mod check;
 mod copy;
 mod find;
+#[cfg(test)]
+mod fixtures;
 mod found;
 mod init;
 mod inspect;

@@ -1,53 +1,24 @@
 //! Maintenance of a repository in a folder.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use dbbackup_contract::{
-    CheckShare, EncryptionAccess, Initialize, MadeBy, RepositoryAccess, RetainChange,
-    RetentionSpec, StorageAccess,
-};
-use dbbackup_repository::{Begun, CommitInfo, Cutting, Encryption, SessionOptions};
-use dbbackup_storage::{VolumeOptions, VolumeStore};
-use tokio_util::sync::CancellationToken;
+use dbbackup_contract::{CheckShare, MadeBy, RetainChange, RetentionSpec};
+use dbbackup_repository::{CommitInfo, Cutting};
 
 use self::days::a_day_later;
 use super::*;
-use crate::progress::ProgressBoard;
+use crate::work::fixtures::{Place, SERIES};
 
 #[path = "../../../tests/program/days.rs"]
 mod days;
 
-const SERIES: &str = "3f6c/shop/nightly";
 const BY_HAND: MadeBy = MadeBy::Person { retain_for_seconds: Some(3600) };
 
-struct Place {
-    folder: tempfile::TempDir,
-    repository: Repository,
-}
-
 impl Place {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = VolumeStore::open(folder.path().join("r"), VolumeOptions::default());
-        let store = Arc::new(store.await.unwrap());
-        let opening =
-            Repository::create_or_open(store, &Encryption::None, Initialize::IfEmpty).await;
-        Self { folder, repository: opening.unwrap().repository }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("r")
-    }
-
     /// A snapshot of that day of November with bytes that no other one has.
     async fn snapshot(&self, series: &str, day: u8, made_by: MadeBy) -> String {
-        let slot = format!("2026-11-{day:02}T01:00:00Z").parse().unwrap();
-        let options = SessionOptions::new(series, format!("run {series} {day}"), slot);
-        let Begun::Started(writer) = self.repository.begin(options).await.unwrap() else {
-            panic!("it was there")
-        };
+        let slot = format!("2026-11-{day:02}T01:00:00Z");
+        let writer = self.begin(series, day, &slot).await;
         let mut stream = writer.stream("data", Cutting::default()).await.unwrap();
         stream
             .write(bytes::Bytes::from(noise(series.len() as u64 * 100 + u64::from(day))))
@@ -59,16 +30,7 @@ impl Place {
     }
 
     async fn maintain(&self, action: &MaintainAction) -> MaintainReport {
-        let access = RepositoryAccess {
-            name: "main".into(),
-            storage: StorageAccess::Volume { path: self.path().display().to_string() },
-            encryption: EncryptionAccess::None {},
-            expected_id: None,
-            bandwidth: dbbackup_contract::Bandwidth::default(),
-        };
-        let (board, cancel) = (ProgressBoard::new(None), CancellationToken::new());
-        let order = Order::by_hand(&access, Duration::from_secs(60), &board, &cancel);
-        maintain(&order, action).await
+        self.order(async |order| maintain(order, action).await).await
     }
 
     async fn ids(&self) -> BTreeSet<String> {
