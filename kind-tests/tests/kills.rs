@@ -3,21 +3,29 @@
 
 #![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
 
-use dbbackup_kind_tests::runner::{
-    name_of, pods_of, snapshots, wait_for_bytes, wait_for_log, wait_for_runner,
-};
+use dbbackup_kind_tests::runner::{name_of, pods_of, snapshots, wait_for_bytes, wait_for_log};
 use dbbackup_kind_tests::{
-    Operator, Scenario, Server, backup, create_repository, restore, schedule,
+    Operator, Scenario, Server, TableLock, backup, create_repository, restore, schedule,
 };
 
 /// A server with a database large enough that its backup takes a while on a tenth of a core.
-fn prepare(scenario: &Scenario, rows: u32, cpu: &str) {
+fn prepare<'a>(scenario: &'a Scenario, rows: u32, cpu: &str) -> Server<'a> {
     let server = Server::start(scenario);
     server.create_database("shop", rows);
     create_repository(scenario);
     let job =
         format!("{{resources: {{requests: {{cpu: 10m}}, limits: {{cpu: {cpu}, memory: 256Mi}}}}}}");
     scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", &job));
+    server
+}
+
+/// Begins a backup whose runner waits for a table: until the lock is dropped, it
+/// has read nothing and committed nothing, however long the operator takes to go.
+fn begin_held(scenario: &Scenario, server: &Server<'_>, name: &str) -> TableLock {
+    let lock = server.lock_table("shop", "items");
+    scenario.apply(&backup(name, "nightly"));
+    server.wait_for_waiter();
+    lock
 }
 
 #[test]
@@ -45,11 +53,11 @@ fn a_runner_killed_in_the_middle_is_tried_again_and_succeeds() {
 fn a_pod_deleted_between_commit_and_report_is_a_success_with_one_snapshot() {
     let scenario = Scenario::begin("unreported");
     let operator = Operator::alone();
-    prepare(&scenario, 400_000, "100m");
-    scenario.apply(&backup("quiet", "nightly"));
+    let server = prepare(&scenario, 20_000, "1");
+    let lock = begin_held(&scenario, &server, "quiet");
     // The report cannot arrive: nobody listens.
-    wait_for_runner(&scenario, "quiet");
     operator.stop();
+    drop(lock);
     let pod = wait_for_log(&scenario, "quiet", "snapshot committed");
     scenario.kubectl(&["delete", "pod", &pod, "--grace-period=0", "--force"]);
     operator.start();
@@ -65,10 +73,10 @@ fn a_pod_deleted_between_commit_and_report_is_a_success_with_one_snapshot() {
 fn a_job_deleted_after_the_commit_is_looked_up_in_the_repository() {
     let scenario = Scenario::begin("jobless");
     let operator = Operator::alone();
-    prepare(&scenario, 400_000, "100m");
-    scenario.apply(&backup("lost", "nightly"));
-    wait_for_runner(&scenario, "lost");
+    let server = prepare(&scenario, 20_000, "1");
+    let lock = begin_held(&scenario, &server, "lost");
     operator.stop();
+    drop(lock);
     wait_for_log(&scenario, "lost", "snapshot committed");
     scenario.kubectl(&[
         "delete",
@@ -89,11 +97,11 @@ fn a_job_deleted_after_the_commit_is_looked_up_in_the_repository() {
 fn a_job_deleted_before_the_commit_is_never_read_as_success() {
     let scenario = Scenario::begin("undone");
     let operator = Operator::alone();
-    prepare(&scenario, 400_000, "100m");
-    scenario.apply(&backup("undone", "nightly"));
-    wait_for_runner(&scenario, "undone");
+    let server = prepare(&scenario, 20_000, "1");
+    let lock = begin_held(&scenario, &server, "undone");
     operator.stop();
     scenario.kubectl(&["delete", "jobs", "--all", "--cascade=foreground"]);
+    drop(lock);
     operator.start();
 
     let failed = scenario.wait_for_condition("backup/undone", "Failed");
