@@ -69,10 +69,11 @@ impl Footers {
     }
 }
 
-/// Looks into the pack itself; if it is gone, where its blocks were moved to.
+/// Looks into the pack itself; if it is gone, or is not what it was, where its blocks were
+/// moved to. A writer that stood still may bring back another pack of a name that is gone.
 async fn locate(inner: &Arc<Inner>, entry: &PackEntry) -> Result<Arc<PackBlocks>> {
     let gone = match own(inner, entry).await {
-        Err(error @ Error::Missing(_)) => error,
+        Err(error @ (Error::Missing(_) | Error::Damaged { .. })) => error,
         located => return located,
     };
     match moved(inner, entry, &inner.moves.get()).await {
@@ -94,13 +95,12 @@ async fn own(inner: &Inner, entry: &PackEntry) -> Result<Arc<PackBlocks>> {
 }
 
 async fn moved(inner: &Inner, entry: &PackEntry, moves: &Moves) -> Result<Option<Arc<PackBlocks>>> {
-    let homes = moves.of(entry);
-    if homes.is_empty() {
-        return Ok(None);
-    }
-    let mut located = Vec::with_capacity(homes.len());
-    for home in homes {
+    let mut located = Vec::new();
+    for home in moves.of(entry) {
         located.push((home.clone(), own(inner, &home.entry).await?));
+    }
+    if located.is_empty() {
+        return Ok(None);
     }
     Ok(Some(Arc::new(PackBlocks::moved(entry.blocks, &located))))
 }

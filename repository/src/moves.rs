@@ -117,9 +117,9 @@ pub(crate) struct Moves {
 
 impl Moves {
     /// Where blocks of this pack are besides in itself; empty for most.
-    pub(crate) fn of(&self, pack: &PackEntry) -> &[Home] {
-        let homes = self.homes.get(&pack.name).map_or(&[][..], |homes| homes);
-        if homes.iter().all(|home| home.tag == pack.block_table_tag) { homes } else { &[] }
+    pub(crate) fn of<'a>(&'a self, pack: &PackEntry) -> impl Iterator<Item = &'a Home> + use<'a> {
+        let (homes, tag) = (self.homes.get(&pack.name), pack.block_table_tag);
+        homes.into_iter().flatten().filter(move |home| home.tag == tag)
     }
 
     pub(crate) fn contains(&self, pack: &PartName) -> bool {
@@ -173,8 +173,11 @@ impl Inner {
             let Ok(id) = SnapshotId::parse(name) else { continue };
             let read = async {
                 match repository.head_at(&id).await? {
-                    Some(snapshot) if !self.is_hidden(&id).await? => moves.add(&snapshot).await,
-                    Some(_) | None => Ok(()),
+                    Some(_) if self.is_hidden(&id).await? || self.is_written_off(&id).await? => {
+                        Ok(())
+                    }
+                    Some(snapshot) => moves.add(&snapshot).await,
+                    None => Ok(()),
                 }
             };
             match read.await {

@@ -90,6 +90,31 @@ pub(crate) struct Footer {
 }
 
 impl Footer {
+    /// Compares the plain bytes of a block with the ids of its chunks.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub(crate) fn verify_chunks(
+        &self,
+        keys: &Keyring,
+        block: &BlockInfo,
+        plain: &[u8],
+    ) -> std::result::Result<(), String> {
+        let mut rest = plain;
+        for n in block.first_chunk..block.first_chunk + block.chunks {
+            let chunk = self
+                .chunks
+                .get(n as usize)
+                .and_then(|(id, length)| Some((id, rest.split_at_checked(length as usize)?)));
+            let (id, (chunk, behind)) = chunk.ok_or("its chunks do not fit its blocks")?;
+            rest = behind;
+            if keys.chunk_id(chunk) != id {
+                return Err(format!("chunk {n} is not the one that its id names"));
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { Err("its chunks do not fit its blocks".into()) }
+    }
+
     /// What it takes in memory, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.blocks.len() * size_of::<BlockInfo>()

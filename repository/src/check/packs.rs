@@ -89,7 +89,7 @@ impl Check<'_> {
 
     /// A pack is damaged if one is that has any of its blocks.
     fn look_at_homes(&mut self, n: usize) {
-        let mut homes = self.moves.of(&self.packs[n].entry).iter();
+        let mut homes = self.moves.of(&self.packs[n].entry);
         let damage = homes.find_map(|home| self.packs[self.index_of(&home.entry)?].damage.as_ref());
         let problem = damage.map(|damage| damage.problem);
         self.packs[n].damage =
@@ -180,7 +180,7 @@ impl Check<'_> {
         };
         if found.is_none() {
             let homes = self.moves.of(&self.packs[n].entry);
-            let moved = homes.iter().flat_map(Home::carried).collect::<BlockSet>();
+            let moved = homes.flat_map(Home::carried).collect::<BlockSet>();
             if !moved.is_empty() {
                 self.packs[n].moved = Some(moved);
                 return Ok(false);
@@ -296,21 +296,9 @@ fn verify_block(
 ) -> Result<()> {
     let mut plain = vec![0; info.plain as usize];
     decode_block(seal, number, info, frame, &mut plain)?;
-    let mut rest = &plain[..];
-    for n in info.first_chunk..info.first_chunk + info.chunks {
-        let chunk = footer
-            .chunks
-            .get(n as usize)
-            .and_then(|(id, length)| Some((id, rest.split_at_checked(length as usize)?)));
-        let (id, (chunk, behind)) =
-            chunk.ok_or_else(|| Error::damaged(seal.name(), "its chunks do not fit its blocks"))?;
-        rest = behind;
-        if inner.keys.chunk_id(chunk) != id {
-            let detail = format!("chunk {n} is not the one that its id names");
-            return Err(Error::damaged(seal.name(), detail));
-        }
-    }
-    Ok(())
+    footer
+        .verify_chunks(&inner.keys, info, &plain)
+        .map_err(|detail| Error::damaged(seal.name(), detail))
 }
 
 fn verify_padding(

@@ -14,7 +14,7 @@ use super::clock::StoreClock;
 use super::notes::{Note, note_name};
 use super::sessions::TRACES_STAY;
 use crate::block_set::BlockSet;
-use crate::envelope::Kind;
+use crate::envelope::{Kind, Tag};
 use crate::guards::{Guard, holds};
 use crate::head::{Head, HeadObject};
 use crate::moves::Move;
@@ -75,15 +75,26 @@ pub(super) struct Repacking {
     pub(super) moves: Vec<Move>,
 }
 
-/// How a pack is in use: about 120 bytes, 8 MB for a tebibyte of packs.
+/// A move, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved<'a> {
+    pub(super) by: &'a SnapshotId,
+    pub(super) moved: &'a Move,
+}
+
+/// How a pack is in use: about 140 bytes, 9 MB for a tebibyte of packs.
 #[derive(Clone, Debug)]
 pub(super) struct InUse {
+    /// The tag of its block table, by which moves name it; none where heads disagree.
+    pub(super) tag: Option<Tag>,
     /// The blocks that any head uses.
     pub(super) blocks: BlockSet,
     /// How many blocks it has.
     pub(super) of: u32,
     /// A head whose table has it.
     pub(super) named_by: Arc<SnapshotId>,
+    /// Whether the table of a head has it that was not let go.
+    pub(super) stays: bool,
 }
 
 /// What one object under `snapshots/` is.
@@ -98,7 +109,7 @@ struct Used {
     id: SnapshotId,
     digest: String,
     predecessor: Option<String>,
-    packs: Vec<(PartName, u32, BlockSet)>,
+    packs: Vec<(PartName, InUse)>,
     metas: Vec<PartName>,
     /// What it did, if it is a repacking, and whether that counts.
     repacking: Option<(Repacking, bool)>,
@@ -135,19 +146,39 @@ impl Marked {
         let mut newest_first: Vec<_> = self.repackings.iter().collect();
         newest_first.sort_by_key(|(id, repacking)| std::cmp::Reverse((repacking.sequence, *id)));
         for (id, repacking) in newest_first {
-            let moved_on = |moved: &Move| {
-                let here = later.get(&moved.pack);
-                self.in_use(&moved.pack)
-                    .is_none_or(|used| here.is_some_and(|here| here.has_all_of(&used.blocks)))
+            let moved_on = |moved: &Move| match self.in_use(&moved.pack) {
+                None => true,
+                // No head means the pack that it moved blocks of.
+                Some(used) if used.tag.is_some_and(|tag| tag != moved.tag) => true,
+                Some(used) => {
+                    later.get(&moved.pack).is_some_and(|here| here.has_all_of(&used.blocks))
+                }
             };
             if repacking.moves.iter().all(moved_on) {
                 superseded.insert(id.clone());
             }
-            for moved in &repacking.moves {
+            for moved in repacking.moves.iter().filter(|moved| self.wanted(moved).is_some()) {
                 later.entry(&moved.pack).or_default().add(&moved.carried);
             }
         }
         superseded
+    }
+
+    /// How the pack is in use that a move took blocks of: heads have to mean the same
+    /// pack, which its tag tells.
+    pub(super) fn wanted(&self, moved: &Move) -> Option<&InUse> {
+        self.in_use(&moved.pack).filter(|used| used.tag == Some(moved.tag))
+    }
+
+    /// The moves of blocks that are in use, by pack.
+    pub(super) fn moves_by_pack(&self) -> HashMap<&PartName, Vec<Moved<'_>>> {
+        let mut by_pack = HashMap::<_, Vec<_>>::new();
+        for (id, repacking) in &self.repackings {
+            for moved in repacking.moves.iter().filter(|moved| self.wanted(moved).is_some()) {
+                by_pack.entry(&moved.pack).or_default().push(Moved { by: id, moved });
+            }
+        }
+        by_pack
     }
 
     /// Whether a pack is of a repacking.
@@ -175,15 +206,15 @@ impl Marked {
     }
 
     fn add(&mut self, used: Used) {
-        let id = Arc::new(used.id.clone());
-        for (pack, of, blocks) in used.packs {
+        for (pack, used) in used.packs {
             let name = self.interned(pack);
             match self.packs.get_mut(&name) {
-                Some(known) => known.blocks.add(&blocks),
-                None => {
-                    let named_by = Arc::clone(&id);
-                    self.packs.insert(name, InUse { blocks, of, named_by });
+                Some(known) => {
+                    known.blocks.add(&used.blocks);
+                    known.tag = known.tag.filter(|tag| used.tag == Some(*tag));
+                    known.stays |= used.stays;
                 }
+                None => _ = self.packs.insert(name, used),
             }
         }
         if let Some((repacking, counts)) = used.repacking {
@@ -192,7 +223,6 @@ impl Marked {
                 self.held.insert(name);
             }
             if counts {
-                self.book(&repacking.moves);
                 self.repackings.insert(used.id.clone(), repacking);
             }
         }
@@ -204,11 +234,16 @@ impl Marked {
         self.heads.insert(used.id, used.digest);
     }
 
-    fn book(&mut self, moves: &[Move]) {
-        for moved in moves {
-            let name = self.interned(moved.pack.clone());
-            self.moved.entry(name).or_default().add(&moved.carried);
+    /// Counts what was moved, once it is known which packs heads mean.
+    fn count_moves(&mut self) {
+        let mut counted = HashMap::<PartName, BlockSet>::new();
+        for moved in self.repackings.values().flat_map(|repacking| &repacking.moves) {
+            if self.wanted(moved).is_some() {
+                counted.entry(moved.pack.clone()).or_default().add(&moved.carried);
+            }
         }
+        self.moved =
+            counted.into_iter().map(|(pack, moved)| (self.interned(pack), moved)).collect();
     }
 
     /// The same name, whose session is shared with all others of it: a mebibyte
@@ -256,8 +291,9 @@ impl Repository {
         if holds(Guard::ReadBlockers) {
             names.extend(named.iter().cloned());
         }
-        let mut found =
-            stream::iter(names).map(|id| self.look_at(id)).buffer_unordered(HEADS_AT_ONCE);
+        let mut found = stream::iter(names)
+            .map(|id| self.look_at(id, &decided))
+            .buffer_unordered(HEADS_AT_ONCE);
         let mut gone = Vec::new();
         while let Some(found) = found.try_next().await? {
             match found {
@@ -271,13 +307,14 @@ impl Repository {
             }
         }
         drop(found);
+        marked.count_moves();
         gone.extend(marked.predecessors.iter().filter(|id| !marked.knows(id)).cloned());
         gone.extend(self.gone_since_last_time(&marked).await?);
         self.alarm(gone).await?;
         Ok(marked)
     }
 
-    async fn look_at(&self, id: SnapshotId) -> Result<Found> {
+    async fn look_at(&self, id: SnapshotId, decided: &BTreeSet<SnapshotId>) -> Result<Found> {
         let found = match self.inner.head_object(&id).await {
             // Somebody has looked at it and said that it is lost.
             Err(Error::Damaged { .. }) if self.inner.is_written_off(&id).await? => None,
@@ -286,20 +323,31 @@ impl Repository {
         match found {
             None => Ok(Found::Gone(id)),
             Some((HeadObject::Tombstone, _)) => Ok(Found::Tombstone(id)),
-            Some((HeadObject::Head(head), digest)) => {
-                self.used_by(id, *head, digest).await.map(|used| Found::Head(Box::new(used)))
-            }
+            Some((HeadObject::Head(head), digest)) => self
+                .used_by(id, *head, digest, decided)
+                .await
+                .map(|used| Found::Head(Box::new(used))),
         }
     }
 
-    async fn used_by(&self, id: SnapshotId, head: Head, digest: String) -> Result<Used> {
+    async fn used_by(
+        &self,
+        id: SnapshotId,
+        head: Head,
+        digest: String,
+        decided: &BTreeSet<SnapshotId>,
+    ) -> Result<Used> {
         let predecessor = head.about.predecessor.as_ref().map(|before| before.id.clone());
         let metas = head.metas.iter().map(|meta| meta.name.clone()).collect();
         // One that is being let go moves nothing any more: its packs may be condemned
-        // as soon as its head is gone.
-        let counts = head.is_repacking() && !self.inner.is_forgotten(&id).await?;
+        // as soon as its head is gone. Nor does one that somebody has written off.
+        let counts = head.is_repacking()
+            && !self.inner.is_forgotten(&id).await?
+            && !self.inner.is_written_off(&id).await?;
         let made = head.is_repacking().then(|| (head.about.sequence, head.moves.clone()));
         let snapshot = Snapshot::new(self, id.clone(), head, digest.clone());
+        let named_by = Arc::new(id.clone());
+        let stays = !decided.contains(&id) || !self.inner.is_forgotten(&id).await?;
         let (mut packs, mut table) = (Vec::new(), Vec::new());
         snapshot
             .for_each_pack(|pack| {
@@ -307,7 +355,10 @@ impl Repository {
                 if made.is_some() {
                     table.push(name);
                 } else if pack.is_used() {
-                    packs.push((name, pack.entry.blocks, BlockSet::used(pack)));
+                    let tag = Some(pack.entry.block_table_tag);
+                    let (of, blocks) = (pack.entry.blocks, BlockSet::used(pack));
+                    let named_by = Arc::clone(&named_by);
+                    packs.push((name, InUse { tag, blocks, of, named_by, stays }));
                 }
             })
             .await?;

@@ -10,6 +10,7 @@ mod locks;
 mod mark;
 mod notes;
 mod parts;
+mod proof;
 mod repack;
 mod sessions;
 
@@ -24,10 +25,11 @@ use self::mark::Marked;
 pub(crate) use self::notes::Absent;
 use self::notes::{Blockers, Condemned, Parts, Verdict, note_name};
 use self::parts::Stored;
+use self::proof::Proof;
 use self::repack::Plan;
 pub use self::repack::RepackOptions;
 pub use self::sessions::Blocker;
-use self::sessions::Sessions;
+use self::sessions::{Sessions, TRACES_STAY};
 use crate::guards::{Guard, holds};
 use crate::head::HeadObject;
 use crate::keyring::sha256;
@@ -41,6 +43,8 @@ const COLLECTOR: u32 = 0;
 /// Listings may lag by so much, by assumption: S3, GCS and Azure list at once,
 /// NFS within its attribute cache of a minute.
 const LONGEST_LAG: Duration = Duration::from_secs(300);
+/// A collection that has come to a verdict within this time has not stood still.
+const PROMPT: Duration = Duration::from_secs(3600);
 const _: () = assert!(SHORTEST_GRACE.as_secs() >= 2 * LONGEST_LAG.as_secs());
 
 /// How far a collection may go.
@@ -150,6 +154,8 @@ struct Ripe {
     n: u32,
     condemned: Parts,
     blockers: BTreeSet<SnapshotId>,
+    /// What was decided before, by who did not come to carry it out.
+    verdict: Option<Verdict>,
 }
 
 impl Collection<'_> {
@@ -161,9 +167,7 @@ impl Collection<'_> {
         let mut ripe = Vec::new();
         let mut open = false;
         for n in inner.note_numbers(CONDEMNED).await? {
-            if let Some(verdict) = inner.read_note::<Verdict>(n).await? {
-                self.carry_out(n, &verdict.delete).await?;
-            } else if let Some(found) = self.ripen(n).await? {
+            if let Some(found) = self.ripen(n).await? {
                 ripe.push(found);
             } else {
                 open = true;
@@ -184,7 +188,7 @@ impl Collection<'_> {
             self.report.extended_locks = inner.extend_locks(&marked, self.clock).await?;
         }
         for ripe in &ripe {
-            self.judge(ripe, &marked, &mut stored).await?;
+            open |= !self.judge(ripe, &marked, &mut stored).await?;
         }
         let superseded = marked.superseded();
         if !self.options.dry_run {
@@ -243,6 +247,11 @@ impl Collection<'_> {
             Err(error) => return Err(error.into()),
         };
         let Some(condemned) = inner.read_note::<Condemned>(n).await? else { return Ok(None) };
+        if let Some(verdict) = inner.read_note::<Verdict>(n).await? {
+            let (condemned, blockers) = (condemned.parts, BTreeSet::new());
+            let found = Ripe { n, condemned, blockers, verdict: Some(verdict) };
+            return Ok((!self.options.dry_run).then_some(found));
+        }
         let grace = self.options.grace.max(SHORTEST_GRACE);
         let waits = holds(Guard::Grace) && self.clock.age(since) < grace;
         if self.options.dry_run || waits {
@@ -265,37 +274,55 @@ impl Collection<'_> {
             self.report.blockers.extend(waiting);
             return Ok(None);
         }
-        Ok(Some(Ripe { n, condemned: condemned.parts, blockers: named }))
+        Ok(Some(Ripe { n, condemned: condemned.parts, blockers: named, verdict: None }))
     }
 
     /// Gives the verdict, and carries it out; or the one that another has given.
-    async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &mut Stored) -> Result<()> {
-        let mut delete = Parts::default();
-        let mut keep = Parts::default();
-        for pack in &ripe.condemned.packs {
-            let used = PartName::parse(pack).is_none_or(|name| marked.uses_pack(&name));
-            let side = if used && holds(Guard::Verdict) { &mut keep } else { &mut delete };
-            side.packs.insert(pack.clone());
-        }
-        for meta in &ripe.condemned.metas {
-            let used = PartName::parse(meta).is_none_or(|name| marked.uses_meta(&name));
-            let side = if used && holds(Guard::Verdict) { &mut keep } else { &mut delete };
-            side.metas.insert(meta.clone());
-        }
+    /// Returns whether it was carried out.
+    async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &mut Stored) -> Result<bool> {
+        let of = |parts| Verdict::of(parts, marked, self.clock.now());
+        let delete = match &ripe.verdict {
+            // What was condemned may be another note of this number, by a late write.
+            Some(given) if of(&given.delete).keep.len() > 0 => {
+                self.doubt(ripe.n, &of(&given.delete).keep, marked).await?;
+                return Ok(false);
+            }
+            Some(given) => given.delete.clone(),
+            None => of(&ripe.condemned).delete,
+        };
         self.refuse_too_much(&delete, marked, stored)?;
-        let verdict = Verdict { delete, keep, time: self.clock.now() };
-        let verdict = self.inner().settle_note(ripe.n, verdict).await?;
-        let verdict = verdict.ok_or_else(|| Error::Missing(note_name::<Verdict>(ripe.n)))?;
-        self.report.deleted_bytes += stored.bytes_of(&verdict.delete, |_| true);
-        self.carry_out(ripe.n, &verdict.delete).await?;
-        stored.remove(&verdict.delete);
+        Proof::new(self.repository, marked).of_packs(&delete, stored).await?;
+        if ripe.verdict.is_none() {
+            let settled = self.inner().settle_note(ripe.n, of(&ripe.condemned)).await?;
+            let settled = settled.ok_or_else(|| Error::Missing(note_name::<Verdict>(ripe.n)))?;
+            // Another was quicker, by what it has read: the next collection carries it out.
+            if settled.delete != delete {
+                return Ok(false);
+            }
+        }
+        self.report.deleted_bytes += stored.bytes_of(&delete, |_| true);
+        self.carry_out(ripe.n, &delete).await?;
+        stored.remove(&delete);
+        Ok(true)
+    }
+
+    /// A verdict deletes what heads use that were read later. That is no collector's, unless
+    /// this one has stood still while it read heads, and saw some of them as they were before
+    /// and others as they were after something happened; or a head that was let go came back
+    /// by a late write. Then it waits for the next one.
+    async fn doubt(&self, n: u32, used: &Parts, marked: &Marked) -> Result<()> {
+        let name = note_name::<Verdict>(n);
+        let given = self.inner().store.head(&name).await.map_err(Error::needed)?.modified;
+        let packs = used.packs.iter().filter_map(|pack| PartName::parse(pack));
+        let stays = packs.filter_map(|pack| marked.in_use(&pack)).any(|used| used.stays);
+        if stays && self.clock.age_then(given) > TRACES_STAY && self.clock.elapsed() < PROMPT {
+            return Err(Error::damaged(name, "it deletes what snapshots use"));
+        }
+        tracing::warn!(verdict = name, "it deletes what snapshots use: not carried out");
         Ok(())
     }
 
     async fn carry_out(&mut self, n: u32, delete: &Parts) -> Result<()> {
-        if self.options.dry_run {
-            return Ok(());
-        }
         let inner = &*self.repository.inner;
         for pack in delete.packs.iter().filter_map(|name| PartName::parse(name)) {
             inner.store.delete(&pack.pack_object()).await?;
@@ -320,10 +347,12 @@ impl Collection<'_> {
         marked: &Marked,
         stored: &Stored,
     ) -> Result<()> {
+        let mut proof = Proof::new(self.repository, marked);
         for id in superseded {
             let Some(repacking) = marked.repackings.get(id) else { continue };
             let gone = repacking.moves.iter().all(|moved| stored.pack(&moved.pack).is_none());
             if gone && marked.settled.contains(id) || !holds(Guard::MovesStay) {
+                proof.of_repacking(id, repacking, |id| !superseded.contains(id)).await?;
                 let detail = "nothing is left of what it moved";
                 match self.repository.forget(id, ForgetReason::Superseded, detail).await {
                     // Another collector was quicker.

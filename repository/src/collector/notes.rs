@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::mark::Marked;
 use crate::block_set::BlockSet;
 use crate::envelope::Kind;
 use crate::guards::{Guard, holds};
@@ -61,6 +62,25 @@ pub(super) struct Verdict {
     pub(super) delete: Parts,
     pub(super) keep: Parts,
     pub(super) time: Timestamp,
+}
+
+impl Verdict {
+    /// What becomes of the condemned by what is in use.
+    pub(super) fn of(condemned: &Parts, marked: &Marked, time: Timestamp) -> Self {
+        let (mut delete, mut keep) = (Parts::default(), Parts::default());
+        let free = |used: bool| !(used && holds(Guard::Verdict));
+        for pack in &condemned.packs {
+            let used = PartName::parse(pack).is_none_or(|name| marked.uses_pack(&name));
+            let side = if free(used) { &mut delete } else { &mut keep };
+            side.packs.insert(pack.clone());
+        }
+        for meta in &condemned.metas {
+            let used = PartName::parse(meta).is_none_or(|name| marked.uses_meta(&name));
+            let side = if free(used) { &mut delete } else { &mut keep };
+            side.metas.insert(meta.clone());
+        }
+        Self { delete, keep, time }
+    }
 }
 
 /// A note of one number.
@@ -152,7 +172,7 @@ impl Absent {
 
     /// The packs that blocks of this one were moved to, and may be taken from.
     pub(crate) fn homes(&self, pack: &PackEntry) -> impl Iterator<Item = &Home> {
-        self.moves.of(pack).iter().filter(|home| !self.contains(&home.entry.name))
+        self.moves.of(pack).filter(|home| !self.contains(&home.entry.name))
     }
 
     /// The packs that hold what a snapshot uses of this one, and may be taken from:

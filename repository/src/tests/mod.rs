@@ -11,6 +11,7 @@ mod deduplication;
 mod finding;
 mod fixture;
 mod flooded;
+mod forged;
 mod golden;
 mod hostile;
 mod independent;

@@ -8,7 +8,7 @@ use super::collecting::{DAY, assert_restores, forget, packs};
 use super::fixture::*;
 use crate::{CheckLevel, CollectOptions, CollectReport, RepackOptions, Repository, SnapshotId};
 
-type Day = (SnapshotId, Contents);
+pub(super) type Day = (SnapshotId, Contents);
 
 /// Repacks whatever there is to gain.
 pub(super) fn eager() -> CollectOptions {

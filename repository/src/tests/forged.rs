@@ -1,0 +1,170 @@
+//! Repackings and verdicts that somebody who holds the key has forged: the collection
+//! stops before anything in use is deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dbbackup_storage::MemoryStore;
+use serde_json::json;
+
+use super::collecting::{DAY, assert_restores, forget, packs};
+use super::fixture::*;
+use super::repacking::{Day, collect_for_days, days, repacked};
+use crate::envelope::{Kind, ObjectSeal};
+use crate::head::Head;
+use crate::moves::{MOVES_SERIES, Move};
+use crate::names::PartName;
+use crate::pack::OpenPack;
+use crate::session::SessionKind;
+use crate::tables::{Usage, UsedPack, pack_usage};
+use crate::writer::inline_pack_pages;
+use crate::{CollectOptions, Error, Repository, SnapshotId};
+
+/// What a forged repacking says of the packs that it claims to have moved.
+#[derive(Clone, Copy, PartialEq)]
+enum Lie {
+    /// It means them, and holds something else in their place.
+    Content,
+    /// It means packs of their names that have another table.
+    Tag,
+}
+
+/// Claims to have moved all blocks of all packs that snapshots use.
+async fn forge(repository: &Repository, of: &[Day], lie: Lie) -> SnapshotId {
+    let mut claimed = BTreeMap::new();
+    for (id, _) in of {
+        let table = repository.find(id.as_str()).await.unwrap().packs().await.unwrap();
+        claimed.extend(table.iter().map(|used| (used.entry.name.clone(), used.entry.clone())));
+    }
+    let snapshot = repository.find(of[0].0.as_str()).await.unwrap();
+    let inner = &repository.inner;
+    let (id, run_id) = inner.begin_session(SessionKind::Writer).await.unwrap();
+    let name = PartName::new(Arc::from(id.as_str()), 0);
+    let object = name.pack_object();
+    let seal =
+        ObjectSeal::fresh(&inner.keys, &*inner.environment, Kind::Pack, object.clone()).unwrap();
+    let mut pack = OpenPack::new(&inner.keys, name.clone(), seal, Vec::new());
+    let mut moves = Vec::new();
+    let mut first = 0;
+    for entry in claimed.values() {
+        let blocks = inner.footers.blocks(inner, entry).await.unwrap();
+        for block in (0..entry.blocks).filter(|block| blocks.plain(*block).is_some()) {
+            let plain = vec![b'x'; blocks.plain(block).unwrap() as usize];
+            let chunk = (inner.keys.chunk_id(&plain), plain.len() as u32);
+            pack.push(&plain, false, &[chunk]).unwrap();
+        }
+        let mut tag = entry.block_table_tag;
+        tag[0] ^= u8::from(lie == Lie::Tag);
+        moves.push(Move {
+            pack: entry.name.clone(),
+            blocks: entry.blocks,
+            tag,
+            home: 0,
+            first,
+            carried: (0..entry.blocks).filter(|n| blocks.plain(*n).is_some()).collect(),
+        });
+        first += moves.last().map_or(0, |moved| moved.carried.len());
+    }
+    let pack = pack.finish(true).unwrap();
+    assert!(inner.create(&object, pack.object.into()).await.unwrap());
+    let usage = pack_usage((0..pack.entry.blocks as usize).map(|_| Usage::Whole));
+    let mut sessions = vec![Arc::from(id.as_str())];
+    let pack_pages =
+        inline_pack_pages(&[UsedPack { entry: pack.entry, usage }], &mut sessions).unwrap();
+    for session in claimed.keys().map(|name| &name.session) {
+        if !sessions.contains(session) {
+            sessions.push(Arc::clone(session));
+        }
+    }
+    let mut about = snapshot.about().clone();
+    about.session = id.to_string();
+    about.series = MOVES_SERIES.to_owned();
+    about.run_id = run_id;
+    about.sequence = 1_000_000;
+    about.predecessor = None;
+    let head = Head { sessions, pack_pages, moves, ..Head::of(about) };
+    inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
+    id
+}
+
+fn stopped(error: &Error, object: &str) {
+    assert_eq!(error.reason().as_str(), "RepositoryDamaged", "{error}");
+    assert_eq!(error.object(), Some(object), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repacking_that_holds_something_else_frees_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let repository = open(store.clone()).await.unwrap();
+    let days = days(&repository, 1..=3).await;
+    let forged = forge(&repository, &days[2..], Lie::Content).await;
+    let before = packs(&store);
+    let mut error = None;
+    for _ in 0..6 {
+        store.age(DAY);
+        error = error.or(repository.collect(&CollectOptions::default()).await.err());
+    }
+    stopped(&error.unwrap(), &forged.head_name());
+    assert_eq!(packs(&store), before);
+    assert_restores(&repository, &days).await;
+    // Once it is written off it counts for nothing, and maintenance goes on.
+    repository.write_off(&forged, "nobody knows where it comes from").await.unwrap();
+    forget(&repository, &days[0].0).await.unwrap();
+    let done = collect_for_days(&store, &repository).await;
+    assert!(done.deleted_bytes > 0, "{done:?}");
+    assert_restores(&open(store.clone()).await.unwrap(), &days[1..]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repacking_that_means_other_packs_counts_for_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, kept) = repacked(&store).await;
+    // Of packs that are there, and of those that are gone and live on elsewhere.
+    forge(&repository, &kept, Lie::Tag).await;
+    let before = packs(&store);
+    collect_for_days(&store, &repository).await;
+    assert_restores(&open(store.clone()).await.unwrap(), &kept).await;
+    // It is let go as one of which nothing is left, and so are its packs.
+    assert_eq!(packs(&store), before - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repacking_that_claims_what_another_has_moved_does_not_replace_it() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, kept) = repacked(&store).await;
+    let honest = store.objects();
+    let forged = forge(&repository, &kept, Lie::Content).await;
+    let mut error = None;
+    for _ in 0..6 {
+        store.age(DAY);
+        error = error.or(repository.collect(&CollectOptions::default()).await.err());
+    }
+    stopped(&error.unwrap(), &forged.head_name());
+    let objects = store.objects();
+    assert!(
+        honest.keys().filter(|name| !name.starts_with("marks/")).all(|n| objects.contains_key(n))
+    );
+    repository.write_off(&forged, "forged").await.unwrap();
+    assert_restores(&open(store.clone()).await.unwrap(), &kept).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_over_what_is_in_use_is_not_carried_out() {
+    let store = Arc::new(MemoryStore::new());
+    let repository = open(store.clone()).await.unwrap();
+    let days = days(&repository, 1..=2).await;
+    let snapshot = repository.find(days[1].0.as_str()).await.unwrap();
+    let packs_in_use = snapshot.packs().await.unwrap();
+    let names: Vec<_> = packs_in_use.iter().map(|used| used.entry.name.last_part()).collect();
+    repository.inner.condemn(3, names.clone()).await.unwrap();
+    let verdict = json!({"delete": {"packs": names}, "keep": {}, "time": day(1)}).to_string();
+    repository.inner.put(Kind::Verdict, "verdict/3", verdict.as_bytes()).await.unwrap();
+    let before = packs(&store);
+    // It might be that what uses them was let go, and came back by a late write.
+    repository.collect(&CollectOptions::default()).await.unwrap();
+    assert_eq!(packs(&store), before);
+    store.age(2 * DAY);
+    stopped(&repository.collect(&CollectOptions::default()).await.unwrap_err(), "verdict/3");
+    assert_eq!(packs(&store), before);
+    assert_restores(&repository, &days).await;
+}
