@@ -36,20 +36,20 @@ const SEEDS_TO_NOTICE: u64 = 5000;
 /// is simulated another one may: the test finds it, and prints it. [`Guard::Grace`] is
 /// not among them: no seed has shown yet that it alone is broken.
 const GUARDS: [(Guard, u64); 14] = [
-    (Guard::SessionFirst, 98),
-    (Guard::Inheritance, 2),
+    (Guard::SessionFirst, 248),
+    (Guard::Inheritance, 12),
     (Guard::Fence, 8),
     (Guard::Blockers, 7),
     (Guard::Verdict, 1),
-    (Guard::ReadBlockers, 82),
-    (Guard::ForgottenRun, 220),
-    (Guard::ForgottenHead, 56),
-    (Guard::DecidedOnce, 225),
+    (Guard::ReadBlockers, 16),
+    (Guard::ForgottenRun, 38),
+    (Guard::ForgottenHead, 35),
+    (Guard::DecidedOnce, 372),
     (Guard::Readers, 75),
-    (Guard::Alarm, 39),
+    (Guard::Alarm, 10),
     (Guard::MovedIsAbsent, 32),
     (Guard::MovedWhole, 1),
-    (Guard::MovesStay, 655),
+    (Guard::MovesStay, 2198),
 ];
 const DAY: u64 = 86_400;
 
