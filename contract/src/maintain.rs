@@ -80,6 +80,10 @@ pub struct CheckShare {
     pub read_percent: u8,
     /// Another number reads other packs; the day's, for instance.
     pub number: u64,
+    /// All packs are read besides that no snapshot needs which was committed before this, by
+    /// the storage's clock; none for that where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_since: Option<Timestamp>,
 }
 
 /// How maintenance ended. Each part is told whether or not the others succeeded.
@@ -159,6 +163,9 @@ pub struct CheckSummary {
     pub packs_read: u64,
     /// Bytes that were read.
     pub bytes_read: u64,
+    /// Every snapshot was looked at that was committed before this, by the storage's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// Things that are wrong.
     pub problems: u64,
     /// The first of them, in words.

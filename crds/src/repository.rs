@@ -148,7 +148,7 @@ impl Default for MaintenanceSpec {
     }
 }
 
-/// What is checked.
+/// What is checked. Besides, everything is looked for that the snapshots need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckSpec {
@@ -156,12 +156,19 @@ pub struct CheckSpec {
     #[serde(default = "one")]
     #[schemars(range(max = 100))]
     pub read_percent: u8,
+    /// Whether all data is read, decrypted and compared that snapshots have brought since the last check: so each backup's data is read back once, within a day, for as many bytes of traffic as it has written.
+    #[serde(default = "yes")]
+    pub read_new: bool,
 }
 
 impl Default for CheckSpec {
     fn default() -> Self {
-        Self { read_percent: one() }
+        Self { read_percent: one(), read_new: yes() }
     }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn utc() -> String {
@@ -340,6 +347,9 @@ pub struct LastCheck {
     pub outcome: CheckOutcome,
     /// The share of the data that it was to read, in percent.
     pub read_percent: u8,
+    /// It looked at every snapshot that was committed before this, by the storage's clock: the next check reads what has come since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// Bytes that it read.
     #[serde(default)]
     pub bytes_read: u64,

@@ -76,6 +76,7 @@ fn retention_waits_for_approval_then_lets_go_what_is_neither_kept_nor_pinned() {
     assert_eq!(intact["status"], "True", "{intact}");
     assert_eq!(intact["reason"], "CheckPassed", "{intact}");
     assert_eq!(maintained["status"]["lastCheck"]["outcome"], "Passed");
+    assert!(maintained["status"]["lastCheck"]["asOf"].is_string());
 }
 
 #[test]

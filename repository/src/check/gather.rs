@@ -39,16 +39,17 @@ impl Check<'_> {
                     }
                 }
             }
+            let is_new = self.options.new_since.is_some_and(|since| since <= object.modified);
             match self.inner.head_object(&id).await {
                 Ok(Some((HeadObject::Head(head), digest))) if head.is_repacking() => {
                     let snapshot = Snapshot::new(self.repository, id, *head, digest);
-                    self.gather_needs(&snapshot).await?;
+                    self.gather_needs(&snapshot, is_new).await?;
                 }
                 Ok(Some((HeadObject::Head(head), digest))) => {
                     predecessors.extend(head.about.predecessor.clone().map(|of| (id.clone(), of)));
                     self.snapshots.insert(id.clone(), digest.clone());
                     let snapshot = Snapshot::new(self.repository, id, *head, digest);
-                    self.gather_needs(&snapshot).await?;
+                    self.gather_needs(&snapshot, is_new).await?;
                 }
                 // A head that went since the listing is noticed by its successor.
                 Ok(Some((HeadObject::Tombstone, _)) | None) => {}
@@ -79,14 +80,14 @@ impl Check<'_> {
 
     /// The packs and meta objects of a snapshot. Whose tables cannot be read is
     /// reported when the recipes are walked.
-    async fn gather_needs(&mut self, snapshot: &Snapshot) -> Result<()> {
+    async fn gather_needs(&mut self, snapshot: &Snapshot, is_new: bool) -> Result<()> {
         for meta in snapshot.metas() {
             self.metas.insert(meta.name.clone());
         }
         match snapshot.packs().await {
             Ok(packs) => {
                 for pack in packs.iter().filter(|pack| pack.is_used()) {
-                    self.need(&pack.entry);
+                    self.need(&pack.entry, is_new);
                 }
                 Ok(())
             }
@@ -94,18 +95,21 @@ impl Check<'_> {
         }
     }
 
-    fn need(&mut self, entry: &PackEntry) {
+    fn need(&mut self, entry: &PackEntry, is_new: bool) {
         let known = self.by_name.entry(entry.name.clone()).or_default();
-        if known.iter().all(|n| self.packs[*n as usize].entry != *entry) {
-            known.push(self.packs.len() as u32);
-            self.packs.push(NeededPack {
-                entry: entry.clone(),
-                listed: None,
-                damage: None,
-                blocks: None,
-                moved: None,
-            });
+        if let Some(n) = known.iter().find(|n| self.packs[**n as usize].entry == *entry) {
+            self.packs[*n as usize].is_new &= is_new;
+            return;
         }
+        known.push(self.packs.len() as u32);
+        self.packs.push(NeededPack {
+            entry: entry.clone(),
+            is_new,
+            listed: None,
+            damage: None,
+            blocks: None,
+            moved: None,
+        });
     }
 
     /// The index of a pack that is needed.

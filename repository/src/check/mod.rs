@@ -42,6 +42,8 @@ use crate::{Error, Result, SnapshotId};
 #[derive(Debug)]
 struct NeededPack {
     entry: PackEntry,
+    /// Whether every snapshot that needs it has come since [`CheckOptions::new_since`].
+    is_new: bool,
     /// Its size by the listing.
     listed: Option<u64>,
     /// What is wrong with it.

@@ -58,8 +58,9 @@ impl Check<'_> {
                 moved.extend(self.packs[n].moved.is_some().then_some(n));
                 continue;
             }
-            let entry = &self.packs[n].entry;
+            let NeededPack { entry, is_new, .. } = &self.packs[n];
             let level = match self.options.level {
+                _ if *is_new => CheckLevel::Data,
                 CheckLevel::Data if !self.options.sample.takes(&entry.name.last_part()) => {
                     CheckLevel::Footers
                 }

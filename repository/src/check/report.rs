@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,9 @@ pub struct CheckOptions {
     pub level: CheckLevel,
     /// The packs whose data is read at the level `Data`; of the others, footers.
     pub sample: Sample,
+    /// At any level, the data is read of packs, too, that no snapshot needs which was
+    /// committed before this, by the store's clock.
+    pub new_since: Option<SystemTime>,
     /// What a stream belongs to, a database for instance, by the stream's name.
     pub owner: fn(&str) -> Option<String>,
     /// Is told how far the reading of packs is.
@@ -44,10 +48,11 @@ pub struct CheckOptions {
 
 impl fmt::Debug for CheckOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { level, sample, .. } = self;
+        let Self { level, sample, new_since, .. } = self;
         f.debug_struct("CheckOptions")
             .field("level", level)
             .field("sample", sample)
+            .field("new_since", new_since)
             .finish_non_exhaustive()
     }
 }
@@ -57,6 +62,7 @@ impl From<CheckLevel> for CheckOptions {
         Self {
             level,
             sample: Sample::all(),
+            new_since: None,
             owner: |_| None,
             progress: None,
             cancel: CancellationToken::new(),

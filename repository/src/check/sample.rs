@@ -26,7 +26,7 @@ impl Sample {
         Self { hundredths: WHOLE, start: 0 }
     }
 
-    /// A share of the packs, in hundredths of a percent (1 to 10,000), for the
+    /// A share of the packs, in hundredths of a percent (0 to 10,000), for the
     /// check of this number: a counter, or the day.
     #[must_use]
     pub fn share(hundredths: u16, number: u64) -> Self {

@@ -1,10 +1,11 @@
 //! What a check finds, names, and passes over.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dbbackup_contract::Reason;
-use dbbackup_storage::MemoryStore;
+use dbbackup_storage::{MemoryStore, Store as _};
 
 use super::fixture::*;
 use crate::{CheckLevel, CheckOptions, Error, Sample};
@@ -109,6 +110,29 @@ async fn a_share_of_the_packs_is_read_and_the_footers_of_the_rest() {
     // None, the first or the second pack, in the course of time.
     let numbers: Vec<u64> = read.iter().map(|(packs, _)| *packs).filter(|n| *n < 2).collect();
     assert_eq!(numbers, [0, 1, 1], "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_come_since_a_time_is_read_at_every_level_and_nothing_that_was_known_then() {
+    let (store, [_, second]) = two_days().await;
+    let repository = open(store.clone()).await.unwrap();
+    let read_since = async |new_since| {
+        let options = CheckOptions { new_since, ..CheckLevel::Structure.into() };
+        let report = repository.check(options).await.unwrap();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        report.packs_read
+    };
+    let packs = second.packs().await.unwrap();
+    let of_second = packs.iter().filter(|used| *used.entry.name.session == *second.id().as_str());
+    let (of_second, of_both) = (of_second.count() as u64, packs.len() as u64);
+    assert!(0 < of_second && of_second < of_both, "{of_second} of {of_both}");
+
+    let committed = store.head(&second.id().head_name()).await.unwrap().modified;
+    assert_eq!(read_since(None).await, 0);
+    assert_eq!(read_since(Some(committed + Duration::from_nanos(1))).await, 0);
+    // The first one's are in use by the second, too, and were known before.
+    assert_eq!(read_since(Some(committed)).await, of_second);
+    assert_eq!(read_since(Some(SystemTime::UNIX_EPOCH)).await, of_both);
 }
 
 #[tokio::test(flavor = "multi_thread")]

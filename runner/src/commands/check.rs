@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use dbbackup_contract::{ExitCode, Failure, ProgressPhase, listed};
-use dbbackup_repository::{CheckLevel, CheckReport, Problem, Sample, Touched};
+use dbbackup_repository::{CheckLevel, CheckOptions, CheckReport, Problem, Sample, Touched};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -22,11 +22,12 @@ pub(super) async fn check(
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
     let started = Instant::now();
-    let (level, sample) = asked_for(&args);
+    let options = asked_for(&args);
+    let level = options.level;
     let board = ProgressBoard::new(None);
     let repository = open(&args.repository, cancel).await?;
     board.phase(ProgressPhase::Verifying);
-    let report = work::checked(&repository, level, sample, &board, cancel).await;
+    let report = work::checked(&repository, options, &board, cancel).await;
     board.clear();
     let report = report?;
     if args.json {
@@ -77,16 +78,16 @@ fn exit_code(report: &CheckReport) -> ExitCode {
 }
 
 /// How far to go, and which packs to read.
-fn asked_for(args: &CheckArgs) -> (CheckLevel, Sample) {
+fn asked_for(args: &CheckArgs) -> CheckOptions {
     let level = match args.level {
         CheckLevelArg::Structure => CheckLevel::Structure,
         CheckLevelArg::Footers => CheckLevel::Footers,
         CheckLevelArg::Data => CheckLevel::Data,
     };
-    let Some(hundredths) = args.read_data else { return (level, Sample::all()) };
+    let Some(hundredths) = args.read_data else { return level.into() };
     let today = Timestamp::now().as_second() / SECONDS_OF_A_DAY;
     let number = args.check_number.unwrap_or_else(|| today.unsigned_abs());
-    (CheckLevel::Data, Sample::share(hundredths, number))
+    CheckOptions { sample: Sample::share(hundredths, number), ..CheckLevel::Data.into() }
 }
 
 fn print_problem(Problem { error, touched }: &Problem) {

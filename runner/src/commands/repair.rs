@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dbbackup_contract::{ExitCode, Failure, ProgressPhase, Reason};
-use dbbackup_repository::{CheckLevel, Repository, Sample, SnapshotId};
+use dbbackup_repository::{CheckLevel, Repository, SnapshotId};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -73,8 +73,7 @@ async fn lost_snapshots(
     board: &ProgressBoard<'_>,
     cancel: &CancellationToken,
 ) -> Result<Plan, Failure> {
-    let report =
-        work::checked(repository, CheckLevel::Structure, Sample::all(), board, cancel).await?;
+    let report = work::checked(repository, CheckLevel::Structure.into(), board, cancel).await?;
     let mut plan = Plan::new();
     for problem in report.problems {
         let reason = problem.error.reason();

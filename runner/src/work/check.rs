@@ -5,9 +5,7 @@ use std::sync::Arc;
 use dbbackup_contract::{Failure, Progress, ProgressPhase};
 use dbbackup_engine::ProgressSink as _;
 use dbbackup_postgres::database_of_stream;
-use dbbackup_repository::{
-    CheckLevel, CheckOptions, CheckProgress, CheckReport, Repository, Sample,
-};
+use dbbackup_repository::{CheckOptions, CheckProgress, CheckReport, Repository};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +19,7 @@ use crate::progress::ProgressBoard;
 /// What the store says; damage is reported.
 pub(crate) async fn checked(
     repository: &Repository,
-    level: CheckLevel,
-    sample: Sample,
+    options: CheckOptions,
     board: &ProgressBoard<'_>,
     cancel: &CancellationToken,
 ) -> Result<CheckReport, Failure> {
@@ -31,13 +28,12 @@ pub(crate) async fn checked(
     let session = unless_stopped(cancel, repository.begin_reading()).await.ok();
     let (tell, mut told) = watch::channel(CheckProgress::default());
     let options = CheckOptions {
-        sample,
         owner: database_of_stream,
         progress: Some(Arc::new(move |progress| {
             tell.send_replace(progress);
         })),
         cancel: cancel.child_token(),
-        ..level.into()
+        ..options
     };
     let checking = unless_stopped(cancel, repository.check(options));
     tokio::pin!(checking);

@@ -8,13 +8,15 @@
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use dbbackup_contract::{
     Failure, MAX_LET_GO, MaintainAction, MaintainReport, Outcome, ProgressPhase, Reason,
     SeriesRetention, UsageReport, listed,
 };
 use dbbackup_repository::{
-    CheckLevel, CollectOptions, Error, ForgetReason, RepackOptions, Repository, Sample, SnapshotId,
+    CheckLevel, CheckOptions, CollectOptions, Error, ForgetReason, RepackOptions, Repository,
+    Sample, SnapshotId,
 };
 use dbbackup_retention::RetentionPolicy;
 use jiff::Timestamp;
@@ -27,6 +29,9 @@ use super::{Order, checked};
 
 /// Most ids that a message names.
 const NAMED: usize = 5;
+/// What was committed so shortly before a check began may be missing in its listings, by a
+/// store that tells times in seconds or whose machines' clocks differ.
+const LISTINGS_ARE_BEHIND: Duration = Duration::from_secs(60);
 
 /// Maintains the repository, and tells what came of it.
 pub(crate) async fn maintain(order: &Order<'_>, action: &MaintainAction) -> MaintainReport {
@@ -214,7 +219,7 @@ impl Maintenance<'_> {
 
     async fn collect(&mut self, repository: &Repository) -> Result<(), Failure> {
         let options = CollectOptions {
-            grace: std::time::Duration::from_secs(self.action.grace_seconds),
+            grace: Duration::from_secs(self.action.grace_seconds),
             max_delete_percent: Some(self.action.max_delete_percent),
             approved_plan: self.action.approved_plan.clone(),
             dry_run: false,
@@ -253,15 +258,20 @@ impl Maintenance<'_> {
 
     async fn check(&mut self, repository: &Repository) -> Result<(), Failure> {
         let share = self.action.check;
-        let (level, sample) = match share.read_percent {
-            0 => (CheckLevel::Structure, Sample::all()),
+        let options = match share.read_percent {
+            0 => CheckLevel::Structure.into(),
             percent => {
                 let hundredths = u16::from(percent.min(100)) * 100;
-                (CheckLevel::Data, Sample::share(hundredths, share.number))
+                let sample = Sample::share(hundredths, share.number);
+                CheckOptions { sample, ..CheckLevel::Data.into() }
             }
         };
-        let found = checked(repository, level, sample, self.order.board, self.order.cancel).await?;
-        self.report.check = Some(checked_summary(&found));
+        let options = CheckOptions { new_since: share.new_since.map(SystemTime::from), ..options };
+        let now = self.order.step(repository.store_time()).await?;
+        let found = checked(repository, options, self.order.board, self.order.cancel).await?;
+        let as_of = Timestamp::try_from(now).ok();
+        let as_of = as_of.and_then(|now| now.checked_sub(LISTINGS_ARE_BEHIND).ok());
+        self.report.check = Some(checked_summary(&found, as_of));
         damage(&found).map_or(Ok(()), Err)
     }
 

@@ -88,6 +88,7 @@ fn last_check(check: &CheckSummary, time: Timestamp, read_percent: u8) -> LastCh
         time,
         outcome: if passed { CheckOutcome::Passed } else { CheckOutcome::Failed },
         read_percent,
+        as_of: check.as_of,
         bytes_read: check.bytes_read,
         problems: check.problems,
         damaged_snapshots: check.damaged_snapshots,

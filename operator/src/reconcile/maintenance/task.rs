@@ -1,7 +1,7 @@
 //! The Job of a maintenance.
 
 use dbbackup_contract::{Action, CheckShare, Failure, MaintainAction, Reason, SHORTEST_GRACE};
-use dbbackup_crds::BackupRepository;
+use dbbackup_crds::{BackupRepository, CheckSpec};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 
@@ -39,7 +39,6 @@ fn action(
         Failure::new(Reason::InvalidSpec, message).with_hint("Write 10m or more, such as 24h.")
     })?;
     let Asked { series, pin, unpin, erase, retain } = asked;
-    let day = (now.as_second() / SECONDS_OF_A_DAY).unsigned_abs();
     Ok(MaintainAction {
         series,
         pin,
@@ -49,6 +48,56 @@ fn action(
         grace_seconds,
         max_delete_percent: spec.max_delete_percent,
         approved_plan: spec.approved_plan.clone(),
-        check: CheckShare { read_percent: spec.check.read_percent, number: day },
+        check: share(repository, now),
     })
+}
+
+/// What is read: other packs each day, and what has come since the last check. Of a
+/// repository that was there before its object, the share alone reads what it held then.
+fn share(repository: &BackupRepository, now: Timestamp) -> CheckShare {
+    let CheckSpec { read_percent, read_new } = repository.spec.maintenance.check;
+    let last = repository.status.as_ref().and_then(|status| status.last_check.as_ref());
+    let created = repository.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let since = last.map(|last| last.as_of.unwrap_or(last.time)).or(created);
+    CheckShare {
+        read_percent,
+        number: (now.as_second() / SECONDS_OF_A_DAY).unsigned_abs(),
+        new_since: since.filter(|_| read_new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dbbackup_crds::{BackupRepositoryStatus, LastCheck};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+    use crate::reconcile::fixtures;
+
+    #[test]
+    fn what_has_come_since_the_last_check_or_since_the_object_is_read() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = at("2026-11-23T12:00:00Z");
+        let mut repository = fixtures::repository();
+        repository.metadata.creation_timestamp = Some(Time(at("2026-11-20T00:00:00Z")));
+        let since = |repository: &BackupRepository| share(repository, now).new_since;
+        assert_eq!(since(&repository), Some(at("2026-11-20T00:00:00Z")));
+
+        let last = json!({"time": "2026-11-22T05:09:00Z", "outcome": "Passed", "readPercent": 1});
+        let mut last: LastCheck = serde_json::from_value(last).unwrap();
+        let checked = |last: &LastCheck| BackupRepositoryStatus {
+            last_check: Some(last.clone()),
+            ..BackupRepositoryStatus::default()
+        };
+        repository.status = Some(checked(&last));
+        assert_eq!(since(&repository), Some(at("2026-11-22T05:09:00Z")));
+        last.as_of = Some(at("2026-11-22T05:01:00Z"));
+        repository.status = Some(checked(&last));
+        assert_eq!(since(&repository), Some(at("2026-11-22T05:01:00Z")));
+
+        repository.spec.maintenance.check.read_new = false;
+        assert_eq!(since(&repository), None);
+        assert_eq!(share(&repository, now).number, 20_780);
+    }
 }

@@ -5,6 +5,7 @@ use dbbackup_contract::{
     MAX_NAMED_SNAPSHOTS, Reason,
 };
 use dbbackup_repository::{CheckReport, CollectReport};
+use jiff::Timestamp;
 
 /// Longest text of the first problem, in bytes.
 const MAX_PROBLEM_BYTES: usize = 512;
@@ -20,7 +21,8 @@ pub(super) fn collected(report: &CollectReport) -> CollectedReport {
     }
 }
 
-pub(super) fn checked_summary(report: &CheckReport) -> CheckSummary {
+/// Of a check that looked at everything that was committed before `as_of`.
+pub(super) fn checked_summary(report: &CheckReport, as_of: Option<Timestamp>) -> CheckSummary {
     let damaged = report.losses.iter().take(MAX_NAMED_SNAPSHOTS).map(|(id, loss)| {
         let owners = loss.owners.iter().filter(|_| !loss.all).take(MAX_NAMED_OWNERS);
         DamagedSnapshot { id: id.to_string(), databases: owners.cloned().collect() }
@@ -34,6 +36,7 @@ pub(super) fn checked_summary(report: &CheckReport) -> CheckSummary {
         packs: report.packs,
         packs_read: report.packs_read,
         bytes_read: report.bytes_read,
+        as_of,
         problems: report.problems.len() as u64,
         first_problem,
         damaged_snapshots: report.losses.len() as u64,

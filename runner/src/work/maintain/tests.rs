@@ -67,7 +67,7 @@ fn keep_last(count: Option<u32>) -> MaintainAction {
         series: vec![SeriesRetention { series: SERIES.into(), retention, time_zone }],
         grace_seconds: 600,
         max_delete_percent: 50,
-        check: CheckShare { read_percent: 100, number: 1 },
+        check: CheckShare { read_percent: 100, number: 1, new_since: None },
         ..MaintainAction::default()
     }
 }
@@ -195,6 +195,16 @@ async fn damage_is_told_beside_what_was_done() {
 
     let mut structure = keep_last(Some(1));
     structure.check.read_percent = 0;
+    let before = Timestamp::now();
+    let report = place.maintain(&structure).await;
+    assert_eq!(report.error, None);
+    // What was committed within the last minute is looked at once more the next time.
+    let as_of = report.check.unwrap().as_of.unwrap();
+    assert!((40..=61).contains(&before.duration_since(as_of).as_secs()), "{as_of}");
+    structure.check.new_since = Some(as_of);
+    let report = place.maintain(&structure).await;
+    assert_eq!(reason(&report), Some(Reason::RepositoryDamaged));
+    structure.check.new_since = Some(before + Duration::from_secs(3600));
     assert_eq!(place.maintain(&structure).await.error, None);
 }
 
