@@ -177,7 +177,7 @@ reasons! {
     /// the storage may not be written or read by this user
     StoragePermissionDenied: Fatal, Denied, JOBS, "Give the Job's user (fsGroup) read and write access to the volume; for a bucket, the keys or the role the rights that docs/storage.md lists.";
     /// the storage cannot keep the promises that a repository needs
-    StorageUnsuitable: Fatal, Incompatible, JOBS, "Use a file system with hard links or rename without replacement; for a bucket, a server that takes single objects of 32 MiB.";
+    StorageUnsuitable: Fatal, Incompatible, JOBS, "Use a file system with hard links or rename without replacement; for a bucket, a server that obeys conditional writes and takes single objects of 32 MiB (docs/storage.md).";
 
     // Reaching the server.
     /// the host's name is not known

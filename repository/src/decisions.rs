@@ -200,6 +200,10 @@ impl Inner {
         detail: &str,
     ) -> Result<()> {
         self.may_write()?;
+        // A repacking is nobody's snapshot: the collector alone knows when nothing needs it.
+        if self.is_repacking(id) && reason != Some(ForgetReason::Superseded) {
+            return Err(Error::SnapshotNotFound(id.to_string()));
+        }
         let mut again = false;
         loop {
             let (next, last) = self.last_decision(id).await?;

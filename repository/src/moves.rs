@@ -82,6 +82,9 @@ pub(crate) fn parse_moves(
         if carried.iter().any(|block| block >= blocks) {
             return Err(Malformed("a block was moved that the pack did not have"));
         }
+        if u64::from(first) + u64::from(carried.len()) > MAX_BLOCKS as u64 {
+            return Err(Malformed("blocks were moved to where no pack has any"));
+        }
         moves.push(Move { pack, blocks, tag, home, first, carried });
     }
     reader.end()?;

@@ -210,7 +210,15 @@ impl Inner {
         let Some(object) = self.find(&name).await? else { return Ok(None) };
         let content = open_object(&self.keys, Kind::Snapshot, &name, &object)?;
         let digest = crate::envelope::object_digest(&object);
-        Ok(Some((HeadObject::parse(&name, &content)?, digest)))
+        let found = HeadObject::parse(&name, &content)?;
+        // Whether it is a repacking is told by the name to who lists, and by the series to
+        // who reads.
+        if let HeadObject::Head(head) = &found
+            && !id.is_of(&self.keys, &head.about.series)
+        {
+            return Err(Error::damaged(name, "its series is not that of its name"));
+        }
+        Ok(Some((found, digest)))
     }
 
     /// Gives an attempt up. Returns what stands in its place then: the tombstone,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dbbackup_storage::MemoryStore;
+use dbbackup_storage::{MemoryStore, Store as _};
 use serde_json::json;
 
 use super::collecting::{DAY, assert_restores, forget, packs};
@@ -13,12 +13,12 @@ use super::repacking::{Day, collect_for_days, days, repacked};
 use crate::envelope::{Kind, ObjectSeal};
 use crate::head::Head;
 use crate::moves::{MOVES_SERIES, Move};
-use crate::names::PartName;
+use crate::names::{PartName, series_prefix};
 use crate::pack::OpenPack;
 use crate::session::SessionKind;
 use crate::tables::{Usage, UsedPack, pack_usage};
 use crate::writer::inline_pack_pages;
-use crate::{CollectOptions, Error, Repository, SnapshotId};
+use crate::{CollectOptions, Error, ForgetReason, Repository, SnapshotId};
 
 /// What a forged repacking says of the packs that it claims to have moved.
 #[derive(Clone, Copy, PartialEq)]
@@ -31,6 +31,12 @@ enum Lie {
 
 /// Claims to have moved all blocks of all packs that snapshots use.
 async fn forge(repository: &Repository, of: &[Day], lie: Lie) -> SnapshotId {
+    let (id, head) = forged(repository, of, lie).await;
+    repository.inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
+    id
+}
+
+async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, Head) {
     let mut claimed = BTreeMap::new();
     for (id, _) in of {
         let table = repository.find(id.as_str()).await.unwrap().packs().await.unwrap();
@@ -83,8 +89,7 @@ async fn forge(repository: &Repository, of: &[Day], lie: Lie) -> SnapshotId {
     about.sequence = 1_000_000;
     about.predecessor = None;
     let head = Head { sessions, pack_pages, moves, ..Head::of(about) };
-    inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
-    id
+    (id, head)
 }
 
 fn stopped(error: &Error, object: &str) {
@@ -113,6 +118,40 @@ async fn a_repacking_that_holds_something_else_frees_nothing() {
     let done = collect_for_days(&store, &repository).await;
     assert!(done.deleted_bytes > 0, "{done:?}");
     assert_restores(&open(store.clone()).await.unwrap(), &days[1..]).await;
+}
+
+/// Who lists tells a repacking by the name of its head, who reads by its series.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repacking_under_another_name_is_none() {
+    let store = Arc::new(MemoryStore::new());
+    let repository = open(store.clone()).await.unwrap();
+    let days = days(&repository, 1..=2).await;
+    let (_, head) = forged(&repository, &days, Lie::Content).await;
+    let (id, _) = repository.inner.begin_session(SessionKind::Reader).await.unwrap();
+    repository.inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
+    let before = packs(&store);
+    let refused = repository.collect(&CollectOptions::default()).await.unwrap_err();
+    stopped(&refused, &id.head_name());
+    assert_eq!(packs(&store), before);
+    store.delete(&id.head_name()).await.unwrap();
+    assert_restores(&repository, &days).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_the_collector_lets_a_repacking_go() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, kept) = repacked(&store).await;
+    let series = series_prefix(&repository.inner.keys, MOVES_SERIES);
+    let objects = store.objects();
+    let heads = objects.keys().filter_map(|name| name.strip_prefix("snapshots/"));
+    let heads: Vec<_> = heads.filter(|id| id.starts_with(&series)).collect();
+    assert!(!heads.is_empty());
+    for id in heads {
+        let id = SnapshotId::parse(id).unwrap();
+        let refused = repository.forget(&id, ForgetReason::Erase, "").await.unwrap_err();
+        assert_eq!(refused.reason().as_str(), "SnapshotNotFound");
+    }
+    assert_restores(&repository, &kept).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

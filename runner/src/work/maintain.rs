@@ -29,9 +29,9 @@ use super::{Order, checked};
 
 /// Most ids that a message names.
 const NAMED: usize = 5;
-/// What was committed so shortly before a check began may be missing in its listings, by a
-/// store that tells times in seconds or whose machines' clocks differ.
-const LISTINGS_ARE_BEHIND: Duration = Duration::from_secs(60);
+/// What was committed so shortly before a check began may be missing in its listings: they
+/// may lag, and a volume's times are those of before a file was put in place.
+const LISTINGS_ARE_BEHIND: Duration = Duration::from_secs(600);
 
 /// Maintains the repository, and tells what came of it.
 pub(crate) async fn maintain(order: &Order<'_>, action: &MaintainAction) -> MaintainReport {
@@ -267,9 +267,10 @@ impl Maintenance<'_> {
             }
         };
         let options = CheckOptions { new_since: share.new_since.map(SystemTime::from), ..options };
-        let now = self.order.step(repository.store_time()).await?;
+        // On a full store it cannot be told, and the check is done all the same.
+        let now = self.order.step(as_is(repository.store_time())).await?.ok();
         let found = checked(repository, options, self.order.board, self.order.cancel).await?;
-        let as_of = Timestamp::try_from(now).ok();
+        let as_of = now.and_then(|now| Timestamp::try_from(now).ok());
         let as_of = as_of.and_then(|now| now.checked_sub(LISTINGS_ARE_BEHIND).ok());
         self.report.check = Some(checked_summary(&found, as_of));
         damage(&found).map_or(Ok(()), Err)

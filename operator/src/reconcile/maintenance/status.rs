@@ -36,8 +36,16 @@ pub fn ended(
         }
         status = with_intact(status, report, generation, now);
         if let Some(check) = &report.check {
-            let percent = repository.spec.maintenance.check.read_percent;
-            status.last_check = Some(last_check(check, report.completion_time, percent));
+            let spec = &repository.spec.maintenance.check;
+            let before = status.last_check.as_ref().and_then(|last| last.as_of);
+            let mut last = last_check(check, report.completion_time, spec.read_percent);
+            // What is damaged is new until it is whole: a check that leaves it to its share
+            // would find everything well the next day. And where nothing new was read, all
+            // that has come is yet to be.
+            if check.problems > 0 || !spec.read_new {
+                last.as_of = before;
+            }
+            status.last_check = Some(last);
         }
     }
     status.display = Some(column(&status));

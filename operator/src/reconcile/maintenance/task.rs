@@ -2,7 +2,7 @@
 
 use dbbackup_contract::{Action, CheckShare, Failure, MaintainAction, Reason, SHORTEST_GRACE};
 use dbbackup_crds::{BackupRepository, CheckSpec};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 
 use super::gather::{Asked, seconds};
@@ -11,6 +11,8 @@ use crate::names::Purpose;
 use crate::reconcile::repository::repository_job;
 
 const SECONDS_OF_A_DAY: i64 = 86_400;
+/// How far the clocks of cluster and storage may be apart, and how long a check takes.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
 
 /// The Job that carries out what is asked.
 pub(super) fn maintain_job(
@@ -58,7 +60,12 @@ fn share(repository: &BackupRepository, now: Timestamp) -> CheckShare {
     let CheckSpec { read_percent, read_new } = repository.spec.maintenance.check;
     let last = repository.status.as_ref().and_then(|status| status.last_check.as_ref());
     let created = repository.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let since = last.map(|last| last.as_of.unwrap_or(last.time)).or(created);
+    // Of a check before this was written down: it began within a day before its end.
+    let since = match last.map(|last| (last.as_of, last.time)) {
+        Some((Some(as_of), _)) => Some(as_of),
+        Some((None, ended)) => ended.checked_sub(CLOCKS_DIFFER).ok(),
+        None => created.and_then(|created| created.checked_sub(CLOCKS_DIFFER).ok()),
+    };
     CheckShare {
         read_percent,
         number: (now.as_second() / SECONDS_OF_A_DAY).unsigned_abs(),
@@ -82,7 +89,7 @@ mod tests {
         let mut repository = fixtures::repository();
         repository.metadata.creation_timestamp = Some(Time(at("2026-11-20T00:00:00Z")));
         let since = |repository: &BackupRepository| share(repository, now).new_since;
-        assert_eq!(since(&repository), Some(at("2026-11-20T00:00:00Z")));
+        assert_eq!(since(&repository), Some(at("2026-11-19T00:00:00Z")));
 
         let last = json!({"time": "2026-11-22T05:09:00Z", "outcome": "Passed", "readPercent": 1});
         let mut last: LastCheck = serde_json::from_value(last).unwrap();
@@ -91,7 +98,7 @@ mod tests {
             ..BackupRepositoryStatus::default()
         };
         repository.status = Some(checked(&last));
-        assert_eq!(since(&repository), Some(at("2026-11-22T05:09:00Z")));
+        assert_eq!(since(&repository), Some(at("2026-11-21T05:09:00Z")));
         last.as_of = Some(at("2026-11-22T05:01:00Z"));
         repository.status = Some(checked(&last));
         assert_eq!(since(&repository), Some(at("2026-11-22T05:01:00Z")));

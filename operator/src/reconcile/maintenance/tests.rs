@@ -49,7 +49,7 @@ fn done() -> MaintainReport {
         let_go: vec!["a".into()],
         let_go_count: 1,
         collected: Some(CollectedReport { deleted_bytes: 184_000_000, ..Default::default() }),
-        check: Some(CheckSummary { bytes_read: 5, ..CheckSummary::default() }),
+        check: Some(CheckSummary { bytes_read: 5, as_of: Some(now()), ..CheckSummary::default() }),
         usage: Some(UsageReport {
             snapshot_count: 412,
             logical_bytes: 9_200_000_000_000,
@@ -119,10 +119,27 @@ fn a_maintenance_tells_what_it_did_and_how_the_repository_stands() {
     assert_eq!(told(&status, "Maintained"), ("True", "Succeeded", words));
     assert_eq!(told(&status, "Intact").1, "CheckPassed");
     assert_eq!(told(&status, "Ready").0, "True");
-    let last = status.last_maintenance.unwrap();
+    let last = status.last_maintenance.clone().unwrap();
     assert_eq!((last.deleted_snapshots, last.deleted_bytes), (1, 184_000_000));
-    let check = status.last_check.unwrap();
+    let check = status.last_check.clone().unwrap();
     assert_eq!((check.outcome, check.read_percent), (CheckOutcome::Passed, 1));
+    assert_eq!(check.as_of, done().check.unwrap().as_of);
+
+    // Where damage was found, or nothing new was read, it is looked at once more.
+    let with = |status: &BackupRepositoryStatus, problems, read_new| {
+        let mut report = done();
+        let later = now().checked_add(jiff::SignedDuration::from_hours(24)).unwrap();
+        let check = CheckSummary { problems, as_of: Some(later), ..CheckSummary::default() };
+        report.check = Some(check);
+        let mut repository = fixtures::repository();
+        repository.spec.maintenance.check.read_new = read_new;
+        let run = running().maintenance;
+        let status = BackupRepositoryStatus { maintenance: run, ..status.clone() };
+        ended(status, Ok(&report), &repository, later).last_check.unwrap().as_of
+    };
+    assert_eq!(with(&status, 1, true), Some(now()));
+    assert_eq!(with(&status, 0, false), Some(now()));
+    assert!(with(&status, 0, true) > Some(now()));
 }
 
 #[test]

@@ -198,9 +198,9 @@ async fn damage_is_told_beside_what_was_done() {
     let before = Timestamp::now();
     let report = place.maintain(&structure).await;
     assert_eq!(report.error, None);
-    // What was committed within the last minute is looked at once more the next time.
+    // What was committed within the last minutes is looked at once more the next time.
     let as_of = report.check.unwrap().as_of.unwrap();
-    assert!((40..=61).contains(&before.duration_since(as_of).as_secs()), "{as_of}");
+    assert!((540..=601).contains(&before.duration_since(as_of).as_secs()), "{as_of}");
     structure.check.new_since = Some(as_of);
     let report = place.maintain(&structure).await;
     assert_eq!(reason(&report), Some(Reason::RepositoryDamaged));
