@@ -19,17 +19,6 @@ pub fn name_of(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Waits until a runner of the object runs, and gives its pod's name.
-///
-/// # Panics
-/// When that takes too long.
-pub fn wait_for_runner(scenario: &Scenario, subject: &str) -> String {
-    scenario.wait_until(&format!("a runner of {subject} runs"), || {
-        let pods = pods_of(scenario, subject);
-        pods.iter().find(|pod| pod["status"]["phase"] == "Running").map(name_of)
-    })
-}
-
 /// Waits until some bytes of the object's run have moved.
 ///
 /// # Panics

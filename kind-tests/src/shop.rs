@@ -88,6 +88,19 @@ impl<'a> Server<'a> {
         self.wait_for_row("a session waits for the lock", "postgres", waits);
     }
 
+    /// Begins a backup of the database `shop` by a schedule, whose runner waits for a
+    /// table: until the lock is dropped, it has read nothing and committed nothing.
+    ///
+    /// # Panics
+    /// When it does not come to wait.
+    #[must_use]
+    pub fn begin_held(&self, name: &str, schedule: &str) -> TableLock {
+        let lock = self.lock_table("shop", "items");
+        self.scenario.apply(&backup(name, schedule));
+        self.wait_for_waiter();
+        lock
+    }
+
     /// Makes every restore of a database take its time, and only restores: each
     /// row of a new table of 1500 waits for a hundredth of a second elsewhere.
     ///

@@ -243,9 +243,7 @@ fn a_server_that_stalls_is_given_up_and_tried_again() {
     let server = with_server(&scenario, 1000);
     scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{stallTimeout: 8s}"));
     // The sessions of the run stop in the middle, before they wait for too long.
-    let lock = server.lock_table("shop", "items");
-    scenario.apply(&backup("stuck", "nightly"));
-    server.wait_for_waiter();
+    let lock = server.begin_held("stuck", "nightly");
     let sessions = server.sql(
         "postgres",
         "select string_agg(pid::text, ' ') from pg_stat_activity
@@ -309,9 +307,7 @@ fn a_namespace_that_is_deleted_while_a_backup_runs_goes_quietly() {
     let scenario = Scenario::begin("going");
     let server = with_server(&scenario, 100);
     scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
-    let _lock = server.lock_table("shop", "items");
-    scenario.apply(&backup("running", "nightly"));
-    server.wait_for_waiter();
+    let _lock = server.begin_held("running", "nightly");
     let since = kubectl(&[
         "get",
         "backup/running",

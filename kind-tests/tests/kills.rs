@@ -5,10 +5,10 @@
 
 use dbbackup_kind_tests::runner::{name_of, pods_of, snapshots, wait_for_bytes, wait_for_log};
 use dbbackup_kind_tests::{
-    Operator, Scenario, Server, TableLock, backup, create_repository, restore, schedule,
+    Operator, Scenario, Server, backup, create_repository, restore, schedule,
 };
 
-/// A server with a database large enough that its backup takes a while on a tenth of a core.
+/// A server with a database of so many rows, and a schedule whose Jobs have so much of a core.
 fn prepare<'a>(scenario: &'a Scenario, rows: u32, cpu: &str) -> Server<'a> {
     let server = Server::start(scenario);
     server.create_database("shop", rows);
@@ -19,19 +19,11 @@ fn prepare<'a>(scenario: &'a Scenario, rows: u32, cpu: &str) -> Server<'a> {
     server
 }
 
-/// Begins a backup whose runner waits for a table: until the lock is dropped, it
-/// has read nothing and committed nothing, however long the operator takes to go.
-fn begin_held(scenario: &Scenario, server: &Server<'_>, name: &str) -> TableLock {
-    let lock = server.lock_table("shop", "items");
-    scenario.apply(&backup(name, "nightly"));
-    server.wait_for_waiter();
-    lock
-}
-
 #[test]
 fn a_runner_killed_in_the_middle_is_tried_again_and_succeeds() {
     let scenario = Scenario::begin("killed");
     let _operator = Operator::alone();
+    // Large enough that its backup takes a while on a tenth of a core.
     prepare(&scenario, 400_000, "100m");
     scenario.apply(&backup("tough", "nightly"));
     wait_for_bytes(&scenario, "backup/tough");
@@ -54,7 +46,7 @@ fn a_pod_deleted_between_commit_and_report_is_a_success_with_one_snapshot() {
     let scenario = Scenario::begin("unreported");
     let operator = Operator::alone();
     let server = prepare(&scenario, 20_000, "1");
-    let lock = begin_held(&scenario, &server, "quiet");
+    let lock = server.begin_held("quiet", "nightly");
     // The report cannot arrive: nobody listens.
     operator.stop();
     drop(lock);
@@ -74,7 +66,7 @@ fn a_job_deleted_after_the_commit_is_looked_up_in_the_repository() {
     let scenario = Scenario::begin("jobless");
     let operator = Operator::alone();
     let server = prepare(&scenario, 20_000, "1");
-    let lock = begin_held(&scenario, &server, "lost");
+    let lock = server.begin_held("lost", "nightly");
     operator.stop();
     drop(lock);
     wait_for_log(&scenario, "lost", "snapshot committed");
@@ -98,7 +90,7 @@ fn a_job_deleted_before_the_commit_is_never_read_as_success() {
     let scenario = Scenario::begin("undone");
     let operator = Operator::alone();
     let server = prepare(&scenario, 20_000, "1");
-    let lock = begin_held(&scenario, &server, "undone");
+    let lock = server.begin_held("undone", "nightly");
     operator.stop();
     scenario.kubectl(&["delete", "jobs", "--all", "--cascade=foreground"]);
     drop(lock);

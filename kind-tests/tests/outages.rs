@@ -16,10 +16,7 @@ fn running_backup(scenario: &Scenario) -> TableLock {
     server.create_database("shop", 1000);
     create_repository(scenario);
     scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
-    let lock = server.lock_table("shop", "items");
-    scenario.apply(&backup("running", "nightly"));
-    server.wait_for_waiter();
-    lock
+    server.begin_held("running", "nightly")
 }
 
 /// The backup has succeeded in its first attempt, with one snapshot.

@@ -129,9 +129,7 @@ fn an_upgrade_brings_new_definitions_and_loses_neither_values_nor_a_running_back
     let scenario = Scenario::begin("upgrade");
     let server = prepare(&scenario, 1000);
     back_up(&scenario, "before");
-    let lock = server.lock_table("shop", "items");
-    scenario.apply(&backup("running", "whole"));
-    server.wait_for_waiter();
+    let lock = server.begin_held("running", "whole");
     let runs = runs_of(&scenario, "running");
     assert_eq!((runs.0.len(), runs.1), (1, 1));
     let known = identities(&scenario);
