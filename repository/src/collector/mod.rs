@@ -280,20 +280,18 @@ impl Collection<'_> {
     /// Gives the verdict, and carries it out; or the one that another has given.
     /// Returns whether it was carried out.
     async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &mut Stored) -> Result<bool> {
-        let of = |parts| Verdict::of(parts, marked, self.clock.now());
-        let delete = match &ripe.verdict {
-            // What was condemned may be another note of this number, by a late write.
-            Some(given) if of(&given.delete).keep.len() > 0 => {
-                self.doubt(ripe.n, &of(&given.delete).keep, marked).await?;
-                return Ok(false);
-            }
-            Some(given) => given.delete.clone(),
-            None => of(&ripe.condemned).delete,
-        };
+        // What was condemned may be another note of this number, by a late write.
+        let parts = ripe.verdict.as_ref().map_or(&ripe.condemned, |given| &given.delete);
+        let verdict = Verdict::of(parts, marked, self.clock.now());
+        if ripe.verdict.is_some() && verdict.keep.len() > 0 {
+            self.doubt(ripe.n, &verdict.keep, marked).await?;
+            return Ok(false);
+        }
+        let delete = verdict.delete.clone();
         self.refuse_too_much(&delete, marked, stored)?;
         Proof::new(self.repository, marked).of_packs(&delete, stored).await?;
         if ripe.verdict.is_none() {
-            let settled = self.inner().settle_note(ripe.n, of(&ripe.condemned)).await?;
+            let settled = self.inner().settle_note(ripe.n, verdict).await?;
             let settled = settled.ok_or_else(|| Error::Missing(note_name::<Verdict>(ripe.n)))?;
             // Another was quicker, by what it has read: the next collection carries it out.
             if settled.delete != delete {

@@ -92,6 +92,16 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
     (id, head)
 }
 
+/// Collects whatever is wrong; gives what was wrong first.
+async fn collect_for_six_days(store: &MemoryStore, repository: &Repository) -> Option<Error> {
+    let mut error = None;
+    for _ in 0..6 {
+        store.age(DAY);
+        error = error.or(repository.collect(&CollectOptions::default()).await.err());
+    }
+    error
+}
+
 fn stopped(error: &Error, object: &str) {
     assert_eq!(error.reason().as_str(), "RepositoryDamaged", "{error}");
     assert_eq!(error.object(), Some(object), "{error}");
@@ -104,11 +114,7 @@ async fn a_repacking_that_holds_something_else_frees_nothing() {
     let days = days(&repository, 1..=3).await;
     let forged = forge(&repository, &days[2..], Lie::Content).await;
     let before = packs(&store);
-    let mut error = None;
-    for _ in 0..6 {
-        store.age(DAY);
-        error = error.or(repository.collect(&CollectOptions::default()).await.err());
-    }
+    let error = collect_for_six_days(&store, &repository).await;
     stopped(&error.unwrap(), &forged.head_name());
     assert_eq!(packs(&store), before);
     assert_restores(&repository, &days).await;
@@ -173,11 +179,7 @@ async fn a_repacking_that_claims_what_another_has_moved_does_not_replace_it() {
     let (repository, kept) = repacked(&store).await;
     let honest = store.objects();
     let forged = forge(&repository, &kept, Lie::Content).await;
-    let mut error = None;
-    for _ in 0..6 {
-        store.age(DAY);
-        error = error.or(repository.collect(&CollectOptions::default()).await.err());
-    }
+    let error = collect_for_six_days(&store, &repository).await;
     stopped(&error.unwrap(), &forged.head_name());
     let objects = store.objects();
     assert!(

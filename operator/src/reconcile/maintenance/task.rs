@@ -61,11 +61,9 @@ fn share(repository: &BackupRepository, now: Timestamp) -> CheckShare {
     let last = repository.status.as_ref().and_then(|status| status.last_check.as_ref());
     let created = repository.metadata.creation_timestamp.as_ref().map(|time| time.0);
     // Of a check before this was written down: it began within a day before its end.
-    let since = match last.map(|last| (last.as_of, last.time)) {
-        Some((Some(as_of), _)) => Some(as_of),
-        Some((None, ended)) => ended.checked_sub(CLOCKS_DIFFER).ok(),
-        None => created.and_then(|created| created.checked_sub(CLOCKS_DIFFER).ok()),
-    };
+    let known = last.map(|last| last.time).or(created);
+    let since = last.and_then(|last| last.as_of);
+    let since = since.or_else(|| known?.checked_sub(CLOCKS_DIFFER).ok());
     CheckShare {
         read_percent,
         number: (now.as_second() / SECONDS_OF_A_DAY).unsigned_abs(),
