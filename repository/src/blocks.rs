@@ -141,6 +141,17 @@ async fn read_located(
     buffers: &Buffers,
 ) -> Result<Bytes> {
     let located = inner.footers.blocks(inner, entry).await?;
+    read_from(inner, entry, &located, blocks, buffers).await
+}
+
+/// The same, of a pack whose blocks are `located`.
+pub(crate) async fn read_from(
+    inner: &Inner,
+    entry: &PackEntry,
+    located: &PackBlocks,
+    blocks: &[u32],
+    buffers: &Buffers,
+) -> Result<Bytes> {
     let gone = || Error::damaged(entry.name.pack_object(), "a block that is used is gone");
     let stretches = located.ranges(blocks).ok_or_else(gone)?;
     let length = stretches.iter().map(Stretch::plain).sum::<usize>();

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use crate::blocks::PackBlocks;
-use crate::moves::Moves;
+use crate::moves::{Home, Moves};
 use crate::names::PartName;
 use crate::pack::{Footer, PackEntry};
 use crate::repository::Inner;
@@ -42,14 +42,7 @@ impl Footers {
     /// Blocks and chunks of a pack: one range read, unless they are known.
     pub(crate) async fn whole(&self, inner: &Inner, entry: &PackEntry) -> Result<Arc<Footer>> {
         let weigh = |footer: &Arc<Footer>| footer.weight() + ENTRY_BYTES;
-        let load = || async {
-            let start = u64::from(entry.block_table_at);
-            let bytes = u64::from(entry.block_table_bytes) + u64::from(entry.chunk_table_bytes);
-            let name = entry.name.pack_object();
-            let footer =
-                inner.store.get_range(&name, start..start + bytes).await.map_err(Error::needed)?;
-            entry.open_footer(&inner.keys, &footer).map(Arc::new)
-        };
+        let load = || async { read_footer(inner, entry).await.map(Arc::new) };
         self.whole.get(&entry.name, weigh, load).await
     }
 
@@ -76,16 +69,30 @@ async fn locate(inner: &Arc<Inner>, entry: &PackEntry) -> Result<Arc<PackBlocks>
         Err(error @ (Error::Missing(_) | Error::Damaged { .. })) => error,
         located => return located,
     };
-    match moved(inner, entry, &inner.moves.get()).await {
+    let homes = Homes::open(inner, entry, &inner.moves.get()).await?;
+    let moved_on = homes.located.is_empty() || matches!(homes.failed, Some(Error::Missing(_)));
+    let homes = match moved_on {
+        false => homes,
         // It may have been moved, or moved again, since that was read.
-        Ok(None) | Err(Error::Missing(_)) => {
-            moved(inner, entry, &*inner.read_moves().await?).await?.ok_or(gone)
-        }
-        located => located?.ok_or(gone),
+        true => Homes::open(inner, entry, &*inner.read_moves().await?).await?,
+    };
+    if homes.located.is_empty() {
+        return Err(homes.failed.unwrap_or(gone));
     }
+    Ok(Arc::new(PackBlocks::moved(entry.blocks, &homes.located)))
 }
 
-async fn own(inner: &Inner, entry: &PackEntry) -> Result<Arc<PackBlocks>> {
+/// Blocks and chunks of the pack that just this entry means, read afresh.
+pub(crate) async fn read_footer(inner: &Inner, entry: &PackEntry) -> Result<Footer> {
+    let start = u64::from(entry.block_table_at);
+    let bytes = u64::from(entry.block_table_bytes) + u64::from(entry.chunk_table_bytes);
+    let name = entry.name.pack_object();
+    let footer = inner.store.get_range(&name, start..start + bytes).await.map_err(Error::needed)?;
+    entry.open_footer(&inner.keys, &footer)
+}
+
+/// Where the blocks are in the pack that just this entry means, read afresh.
+pub(crate) async fn own(inner: &Inner, entry: &PackEntry) -> Result<Arc<PackBlocks>> {
     let start = u64::from(entry.block_table_at);
     let end = start + u64::from(entry.block_table_bytes);
     let name = entry.name.pack_object();
@@ -94,15 +101,27 @@ async fn own(inner: &Inner, entry: &PackEntry) -> Result<Arc<PackBlocks>> {
     Ok(Arc::new(PackBlocks::own(entry, &blocks)))
 }
 
-async fn moved(inner: &Inner, entry: &PackEntry, moves: &Moves) -> Result<Option<Arc<PackBlocks>>> {
-    let mut located = Vec::new();
-    for home in moves.of(entry) {
-        located.push((home.clone(), own(inner, &home.entry).await?));
+/// The packs that a pack's blocks were moved to.
+struct Homes {
+    located: Vec<(Home, Arc<PackBlocks>)>,
+    /// Why one of them does not open: others may have the same blocks.
+    failed: Option<Error>,
+}
+
+impl Homes {
+    async fn open(inner: &Inner, entry: &PackEntry, moves: &Moves) -> Result<Self> {
+        let mut homes = Self { located: Vec::new(), failed: None };
+        for home in moves.of(entry) {
+            match own(inner, &home.entry).await {
+                Ok(blocks) => homes.located.push((home.clone(), blocks)),
+                Err(error @ (Error::Missing(_) | Error::Damaged { .. })) => {
+                    homes.failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(homes)
     }
-    if located.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(PackBlocks::moved(entry.blocks, &located))))
 }
 
 /// Values that are loaded once, the longest unused ones forgotten first.

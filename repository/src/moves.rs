@@ -95,6 +95,9 @@ pub(crate) fn parse_moves(
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     pub(crate) entry: Arc<PackEntry>,
+    /// Whether the repacking was neither let go nor written off. One that was is read from
+    /// where nothing else is left, as long as its head is there.
+    pub(crate) counts: bool,
     tag: Tag,
     first: u32,
     carried: BlockSet,
@@ -119,10 +122,14 @@ pub(crate) struct Moves {
 }
 
 impl Moves {
-    /// Where blocks of this pack are besides in itself; empty for most.
+    /// Where blocks of this pack are besides in itself, what counts first; empty for most.
     pub(crate) fn of<'a>(&'a self, pack: &PackEntry) -> impl Iterator<Item = &'a Home> + use<'a> {
         let (homes, tag) = (self.homes.get(&pack.name), pack.block_table_tag);
-        homes.into_iter().flatten().filter(move |home| home.tag == tag)
+        let of = move |counts| {
+            let homes = homes.into_iter().flatten();
+            homes.filter(move |home| home.tag == tag && home.counts == counts)
+        };
+        of(true).chain(of(false))
     }
 
     pub(crate) fn contains(&self, pack: &PartName) -> bool {
@@ -135,7 +142,7 @@ impl Moves {
         self.homes.len()
     }
 
-    async fn add(&mut self, snapshot: &Snapshot) -> Result<()> {
+    async fn add(&mut self, snapshot: &Snapshot, counts: bool) -> Result<()> {
         let table = snapshot.packs().await?;
         let entries: Vec<_> = table.iter().map(|used| Arc::new(used.entry.clone())).collect();
         for moved in snapshot.moves() {
@@ -144,6 +151,7 @@ impl Moves {
             })?;
             let home = Home {
                 entry: Arc::clone(entry),
+                counts,
                 tag: moved.tag,
                 first: moved.first,
                 carried: moved.carried.clone(),
@@ -165,7 +173,7 @@ impl KnownMoves {
 }
 
 impl Inner {
-    /// Reads every repacking that counts: one listing, and a head for each. One that
+    /// Reads every repacking that is there: one listing, and a head for each. One that
     /// cannot be read hides what it moved, and no more.
     pub(crate) async fn read_moves(self: &Arc<Self>) -> Result<Arc<Moves>> {
         let repository = Repository { inner: Arc::clone(self) };
@@ -175,13 +183,9 @@ impl Inner {
             let name = object.name.strip_prefix(SNAPSHOTS).unwrap_or_default();
             let Ok(id) = SnapshotId::parse(name) else { continue };
             let read = async {
-                match repository.head_at(&id).await? {
-                    Some(_) if self.is_hidden(&id).await? || self.is_written_off(&id).await? => {
-                        Ok(())
-                    }
-                    Some(snapshot) => moves.add(&snapshot).await,
-                    None => Ok(()),
-                }
+                let Some(snapshot) = repository.head_at(&id).await? else { return Ok(()) };
+                let off = self.is_hidden(&id).await? || self.is_written_off(&id).await?;
+                moves.add(&snapshot, !off).await
             };
             match read.await {
                 Ok(()) => {}

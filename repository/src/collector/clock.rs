@@ -28,16 +28,6 @@ impl StoreClock {
         self.then.checked_add(self.read.elapsed()).unwrap_or(Timestamp::MAX)
     }
 
-    /// How long ago the clock was read.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.read.elapsed()
-    }
-
-    /// How old something of `time` was when the clock was read.
-    pub(crate) fn age_then(&self, time: SystemTime) -> Duration {
-        age_at(self.then, time)
-    }
-
     /// How long ago `time` was; nothing, if it lies in the future.
     pub(crate) fn age(&self, time: SystemTime) -> Duration {
         age_at(self.now(), time)

@@ -25,7 +25,7 @@ use self::mark::Marked;
 pub(crate) use self::notes::Absent;
 use self::notes::{Blockers, Condemned, Parts, Verdict, note_name};
 use self::parts::Stored;
-use self::proof::Proof;
+use self::proof::{Proof, Shown};
 use self::repack::Plan;
 pub use self::repack::RepackOptions;
 pub use self::sessions::Blocker;
@@ -43,8 +43,6 @@ const COLLECTOR: u32 = 0;
 /// Listings may lag by so much, by assumption: S3, GCS and Azure list at once,
 /// NFS within its attribute cache of a minute.
 const LONGEST_LAG: Duration = Duration::from_secs(300);
-/// A collection that has come to a verdict within this time has not stood still.
-const PROMPT: Duration = Duration::from_secs(3600);
 const _: () = assert!(SHORTEST_GRACE.as_secs() >= 2 * LONGEST_LAG.as_secs());
 
 /// How far a collection may go.
@@ -133,12 +131,13 @@ impl Repository {
             Error::Missing(_) => Error::Fenced(session.to_string()),
             error => error,
         })?;
-        let collection =
-            Collection { repository: self, options, clock, report: CollectReport::default() };
+        let report = CollectReport::default();
+        let mut collection = Collection { repository: self, options, clock, report, wrong: None };
         let done = collection.run().await;
         // One that dies leaves it; it counts for nothing, and goes a day later.
         inner.store.delete(&name).await?;
-        done
+        done?;
+        collection.wrong.map_or(Ok(collection.report), Err)
     }
 }
 
@@ -147,6 +146,8 @@ struct Collection<'a> {
     options: &'a CollectOptions,
     clock: StoreClock,
     report: CollectReport,
+    /// What is wrong with a repacking. All that does not rely upon it goes on.
+    wrong: Option<Error>,
 }
 
 /// A condemnation of which nothing is left to wait for.
@@ -159,10 +160,10 @@ struct Ripe {
 }
 
 impl Collection<'_> {
-    async fn run(mut self) -> Result<CollectReport> {
+    async fn run(&mut self) -> Result<()> {
         let inner = &*self.repository.inner;
         if !self.options.dry_run {
-            self.remove_heads().await?;
+            self.remove_heads(|id| !inner.is_repacking(id)).await?;
         }
         let mut ripe = Vec::new();
         let mut open = false;
@@ -192,10 +193,12 @@ impl Collection<'_> {
         }
         let superseded = marked.superseded();
         if !self.options.dry_run {
+            let unneeded = |id: &_| superseded.contains(id) || !holds(Guard::MovesStay);
+            self.remove_heads(|id| inner.is_repacking(id) && unneeded(id)).await?;
             self.let_moves_go(&superseded, &marked, &stored).await?;
         }
         if open {
-            return Ok(self.report);
+            return Ok(());
         }
         let unresolved = self.unresolved(&marked, &stored).await?;
         self.condemn(&marked, &stored, &unresolved).await?;
@@ -209,7 +212,7 @@ impl Collection<'_> {
                 self.report.repacked_bytes = self.repository.repack(&plan, &marked).await?;
             }
         }
-        Ok(self.report)
+        Ok(())
     }
 
     fn inner(&self) -> &Inner {
@@ -217,14 +220,21 @@ impl Collection<'_> {
     }
 
     /// Removes the heads of snapshots that were let go and that nobody reads any
-    /// more. Until then they count as in use.
-    async fn remove_heads(&self) -> Result<()> {
+    /// more. Until then they count as in use. One of a repacking goes only where it is
+    /// seen that nothing needs it, whoever has let it go.
+    async fn remove_heads(&self, may_go: impl Fn(&SnapshotId) -> bool) -> Result<()> {
         let inner = self.inner();
-        let decided = inner.decided_without_doubt().await?;
+        let mut decided = inner.decided_without_doubt().await?;
+        decided.retain(may_go);
+        if decided.is_empty() {
+            return Ok(());
+        }
         let there = inner.listed_heads().await?;
         let sessions = Sessions::list(inner, self.clock).await?;
         let reader = sessions.oldest_reader(inner).await?;
-        for (id, _) in there.into_iter().filter(|(id, _)| decided.contains(id)) {
+        let mut ids: Vec<_> = there.into_iter().map(|(id, _)| id).collect();
+        ids.retain(|id| decided.contains(id));
+        for id in ids {
             if let Some(since) = inner.forgotten_since(&id).await?
                 && sessions.is_unread(since, reader)
                 && matches!(inner.head_object(&id).await?, Some((HeadObject::Head(_), _)))
@@ -247,11 +257,6 @@ impl Collection<'_> {
             Err(error) => return Err(error.into()),
         };
         let Some(condemned) = inner.read_note::<Condemned>(n).await? else { return Ok(None) };
-        if let Some(verdict) = inner.read_note::<Verdict>(n).await? {
-            let (condemned, blockers) = (condemned.parts, BTreeSet::new());
-            let found = Ripe { n, condemned, blockers, verdict: Some(verdict) };
-            return Ok((!self.options.dry_run).then_some(found));
-        }
         let grace = self.options.grace.max(SHORTEST_GRACE);
         let waits = holds(Guard::Grace) && self.clock.age(since) < grace;
         if self.options.dry_run || waits {
@@ -274,22 +279,27 @@ impl Collection<'_> {
             self.report.blockers.extend(waiting);
             return Ok(None);
         }
-        Ok(Some(Ripe { n, condemned: condemned.parts, blockers: named, verdict: None }))
+        let verdict = inner.read_note::<Verdict>(n).await?;
+        Ok(Some(Ripe { n, condemned: condemned.parts, blockers: named, verdict }))
     }
 
-    /// Gives the verdict, and carries it out; or the one that another has given.
-    /// Returns whether it was carried out.
+    /// Gives the verdict, and carries it out; of one that another has given, what this
+    /// collection would say as well. Returns whether nothing is left to do.
     async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &mut Stored) -> Result<bool> {
-        // What was condemned may be another note of this number, by a late write.
-        let parts = ripe.verdict.as_ref().map_or(&ripe.condemned, |given| &given.delete);
-        let verdict = Verdict::of(parts, marked, self.clock.now());
-        if ripe.verdict.is_some() && verdict.keep.len() > 0 {
-            self.doubt(ripe.n, &verdict.keep, marked).await?;
-            return Ok(false);
+        let mut verdict = Verdict::of(&ripe.condemned, marked, self.clock.now());
+        if let Some(given) = &ripe.verdict {
+            let given = given.delete.both(&ripe.condemned);
+            verdict.delete = verdict.delete.both(&given);
+            if verdict.delete != given && self.may_be_torn(ripe.n).await? {
+                return Ok(false);
+            }
         }
+        let unproven =
+            Proof::new(self.repository, marked).of_packs(&verdict.delete, stored).await?;
+        unproven.packs.iter().for_each(|pack| verdict.spare(pack));
+        self.wrong = self.wrong.take().or(unproven.wrong);
         let delete = verdict.delete.clone();
         self.refuse_too_much(&delete, marked, stored)?;
-        Proof::new(self.repository, marked).of_packs(&delete, stored).await?;
         if ripe.verdict.is_none() {
             let settled = self.inner().settle_note(ripe.n, verdict).await?;
             let settled = settled.ok_or_else(|| Error::Missing(note_name::<Verdict>(ripe.n)))?;
@@ -307,17 +317,13 @@ impl Collection<'_> {
     /// A verdict deletes what heads use that were read later. That is no collector's, unless
     /// this one has stood still while it read heads, and saw some of them as they were before
     /// and others as they were after something happened; or a head that was let go came back
-    /// by a late write. Then it waits for the next one.
-    async fn doubt(&self, n: u32, used: &Parts, marked: &Marked) -> Result<()> {
+    /// by a late write. For a day it waits for a collection that says the same. Then what
+    /// is in use stays, and the rest goes.
+    async fn may_be_torn(&self, n: u32) -> Result<bool> {
         let name = note_name::<Verdict>(n);
         let given = self.inner().store.head(&name).await.map_err(Error::needed)?.modified;
-        let packs = used.packs.iter().filter_map(|pack| PartName::parse(pack));
-        let stays = packs.filter_map(|pack| marked.in_use(&pack)).any(|used| used.stays);
-        if stays && self.clock.age_then(given) > TRACES_STAY && self.clock.elapsed() < PROMPT {
-            return Err(Error::damaged(name, "it deletes what snapshots use"));
-        }
-        tracing::warn!(verdict = name, "it deletes what snapshots use: not carried out");
-        Ok(())
+        tracing::warn!(verdict = name, "it deletes what snapshots use: that stays");
+        Ok(self.clock.age(given) <= TRACES_STAY)
     }
 
     async fn carry_out(&mut self, n: u32, delete: &Parts) -> Result<()> {
@@ -340,17 +346,25 @@ impl Collection<'_> {
     /// comes to name an old pack after its verdict: it was absent for every session
     /// that began later, and the heads of the others are among those that were read.
     async fn let_moves_go(
-        &self,
+        &mut self,
         superseded: &BTreeSet<SnapshotId>,
         marked: &Marked,
         stored: &Stored,
     ) -> Result<()> {
-        let mut proof = Proof::new(self.repository, marked);
+        let proof = Proof::new(self.repository, marked);
         for id in superseded {
-            let Some(repacking) = marked.repackings.get(id) else { continue };
+            let repacking = marked.repackings.get(id).filter(|repacking| !repacking.let_go);
+            let Some(repacking) = repacking else { continue };
             let gone = repacking.moves.iter().all(|moved| stored.pack(&moved.pack).is_none());
             if gone && marked.settled.contains(id) || !holds(Guard::MovesStay) {
-                proof.of_repacking(id, repacking, |id| !superseded.contains(id)).await?;
+                match proof.of_repacking(repacking, |id| !superseded.contains(id)).await? {
+                    Shown::Well => {}
+                    Shown::Not => continue,
+                    Shown::Wrong(error) => {
+                        self.wrong.get_or_insert(error);
+                        continue;
+                    }
+                }
                 let detail = "nothing is left of what it moved";
                 match self.repository.forget(id, ForgetReason::Superseded, detail).await {
                     // Another collector was quicker.

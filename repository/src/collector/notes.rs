@@ -39,6 +39,12 @@ impl Parts {
     pub(super) fn len(&self) -> usize {
         self.packs.len() + self.metas.len()
     }
+
+    /// What is in both.
+    pub(super) fn both(&self, other: &Self) -> Self {
+        let both = |one: &BTreeSet<_>, other| one.intersection(other).cloned().collect();
+        Self { packs: both(&self.packs, &other.packs), metas: both(&self.metas, &other.metas) }
+    }
 }
 
 /// What is about to be deleted.
@@ -65,6 +71,11 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
+    /// Keeps a pack that was to be deleted.
+    pub(super) fn spare(&mut self, pack: &str) {
+        self.keep.packs.extend(self.delete.packs.take(pack));
+    }
+
     /// What becomes of the condemned by what is in use.
     pub(super) fn of(condemned: &Parts, marked: &Marked, time: Timestamp) -> Self {
         let (mut delete, mut keep) = (Parts::default(), Parts::default());
@@ -172,7 +183,8 @@ impl Absent {
 
     /// The packs that blocks of this one were moved to, and may be taken from.
     pub(crate) fn homes(&self, pack: &PackEntry) -> impl Iterator<Item = &Home> {
-        self.moves.of(pack).filter(|home| !self.contains(&home.entry.name))
+        let may_be = |home: &&Home| home.counts && !self.contains(&home.entry.name);
+        self.moves.of(pack).filter(may_be)
     }
 
     /// The packs that hold what a snapshot uses of this one, and may be taken from:

@@ -1,19 +1,23 @@
 //! Before the place goes where blocks were, what stands in their new one is read once
 //! and compared with the ids of their chunks: whether a repacking tells the truth is
-//! seen before it is relied upon.
+//! seen before it is relied upon. What cannot be shown stays.
 //!
-//! Memory: a footer, [`GROUP_BYTES`] and a block of plain bytes, and the tables of one
-//! backup and of the repackings in question.
+//! Everything is read by the very entries of the heads, from no cache and by no other
+//! repacking: as somebody reads it when the old place is gone.
+//!
+//! Memory: two footers, [`GROUP_BYTES`] and a block of plain bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::mark::{Marked, Moved, Repacking};
 use super::notes::Parts;
 use super::parts::Stored;
 use crate::block_set::BlockSet;
-use crate::blocks::{GROUP_BYTES, read_blocks};
+use crate::blocks::{GROUP_BYTES, PackBlocks, read_from};
 use crate::buffers::Buffers;
+use crate::footers::{own, read_footer};
+use crate::head::HeadObject;
 use crate::moves::Move;
 use crate::names::{PartName, SnapshotId};
 use crate::pack::{Footer, PackEntry};
@@ -28,89 +32,120 @@ pub(super) struct Proof<'a> {
     repository: &'a Repository,
     marked: &'a Marked,
     moves: HashMap<&'a PartName, Vec<Moved<'a>>>,
-    /// Tables of repackings that were looked into.
-    tables: HashMap<SnapshotId, Arc<Vec<PackEntry>>>,
+}
+
+/// What cannot be shown to stand elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Unproven {
+    /// The packs that have to stay, by the last parts of their names.
+    pub(super) packs: Vec<String>,
+    /// Why, where something is wrong: the first reason. It names the head of the repacking
+    /// that holds something else, or a damaged pack.
+    pub(super) wrong: Option<Error>,
 }
 
 impl<'a> Proof<'a> {
     pub(super) fn new(repository: &'a Repository, marked: &'a Marked) -> Self {
-        Self { repository, marked, moves: marked.moves_by_pack(), tables: HashMap::new() }
+        Self { repository, marked, moves: marked.moves_by_pack() }
     }
 
     /// Compares what was moved out of packs that are about to go, as far as it is in use.
     ///
     /// # Errors
-    /// `RepositoryDamaged` names the head of a repacking that holds something else;
-    /// `ObjectMissing`; what the store says.
-    pub(super) async fn of_packs(&mut self, parts: &Parts, stored: &Stored) -> Result<()> {
-        let mut by_head = BTreeMap::<_, Vec<_>>::new();
+    /// What the store says.
+    pub(super) async fn of_packs(&self, parts: &Parts, stored: &Stored) -> Result<Unproven> {
+        let mut unproven = Unproven::default();
         for pack in parts.packs.iter().filter_map(|name| PartName::parse(name)) {
-            if let Some(used) = self.marked.in_use(&pack)
-                && stored.pack(&pack).is_some()
-            {
-                by_head.entry(Arc::clone(&used.named_by)).or_default().push(pack);
+            let Some(used) = self.marked.in_use(&pack) else { continue };
+            if stored.pack(&pack).is_none() {
+                continue;
+            }
+            let shown = match &used.entry {
+                Some(entry) => self.of_pack(entry).await?,
+                None => Shown::Not,
+            };
+            if let Shown::Wrong(_) | Shown::Not = shown {
+                unproven.packs.push(pack.last_part());
+            }
+            if let Shown::Wrong(error) = shown {
+                unproven.wrong.get_or_insert(error);
             }
         }
-        for (id, packs) in by_head {
-            let table = self.entries(&id).await?;
-            let entries: HashMap<_, _> = table.iter().map(|entry| (&entry.name, entry)).collect();
-            for pack in packs {
-                let entry = entries.get(&pack).ok_or_else(|| Error::Missing(id.head_name()))?;
-                self.of_pack(entry).await?;
-            }
-        }
-        Ok(())
+        Ok(unproven)
     }
 
-    async fn of_pack(&mut self, entry: &PackEntry) -> Result<()> {
-        let inner = &self.repository.inner;
-        let footer = match inner.footers.whole(inner, entry).await {
-            // Another collector was quicker; or a late write has brought back another pack
-            // of this name. Nothing is lost with it.
-            Err(Error::Missing(_) | Error::Damaged { .. }) => return Ok(()),
-            footer => footer?,
+    async fn of_pack(&self, entry: &PackEntry) -> Result<Shown> {
+        let Some(footer) = (match self.footer(entry).await? {
+            Ok(footer) => footer,
+            Err(error) => return Ok(Shown::Wrong(error)),
+        }) else {
+            return Ok(Shown::Well);
         };
-        for to in self.moves.get(&entry.name).cloned().unwrap_or_default() {
+        for to in self.moves.get(&entry.name).into_iter().flatten() {
             let pairs = self.pairs(to.moved, Some);
-            self.compare(&footer, &entry.name, to, &pairs).await?;
+            match self.compare(&footer, &entry.name, to, &pairs).await? {
+                Shown::Well => {}
+                shown => return Ok(shown),
+            }
         }
-        Ok(())
+        Ok(Shown::Well)
     }
 
     /// Compares what a repacking has moved with where later ones have moved it on, as
     /// far as it is in use: before it is let go.
     ///
     /// # Errors
-    /// As of [`Proof::of_packs`].
+    /// What the store says.
     pub(super) async fn of_repacking(
-        &mut self,
-        id: &SnapshotId,
+        &self,
         repacking: &Repacking,
         is_later: impl Fn(&SnapshotId) -> bool,
-    ) -> Result<()> {
-        let inner = &self.repository.inner;
+    ) -> Result<Shown> {
         for from in &repacking.moves {
+            let Some(home) = repacking.table.get(from.home as usize) else { continue };
             if self.marked.wanted(from).is_none() {
                 continue;
             }
-            let later = self.moves.get(&from.pack).cloned().unwrap_or_default();
-            let later: Vec<_> = later.into_iter().filter(|to| is_later(to.by)).collect();
+            let later = self.moves.get(&from.pack).into_iter().flatten();
+            let later: Vec<_> = later.filter(|to| is_later(to.by)).collect();
             if later.is_empty() {
                 continue;
             }
-            let home = self.home(id, from).await?;
-            let footer = match inner.footers.whole(inner, &home).await {
-                // Nothing is lost with it.
-                Err(Error::Missing(_) | Error::Damaged { .. }) => continue,
-                footer => footer?,
+            let footer = match self.footer(home).await? {
+                Ok(Some(footer)) => footer,
+                Ok(None) => continue,
+                Err(error) => return Ok(Shown::Wrong(error)),
             };
             for to in later {
                 let place = |block| from.carried.contains(block).then(|| from.place(block));
                 let pairs = self.pairs(to.moved, place);
-                self.compare(&footer, &home.name, to, &pairs).await?;
+                match self.compare(&footer, &home.name, to, &pairs).await? {
+                    Shown::Well => {}
+                    shown => return Ok(shown),
+                }
             }
         }
-        Ok(())
+        Ok(Shown::Well)
+    }
+
+    /// What the old place has; none where nothing can be read from it any more, so that
+    /// nothing is lost with it. Blocks may be read though nobody can tell what they
+    /// should be: such a pack is damaged, and stays.
+    async fn footer(
+        &self,
+        entry: &PackEntry,
+    ) -> Result<std::result::Result<Option<Footer>, Error>> {
+        let inner = &self.repository.inner;
+        match read_footer(inner, entry).await {
+            Ok(footer) => Ok(Ok(Some(footer))),
+            Err(Error::Missing(_)) => Ok(Ok(None)),
+            Err(error @ Error::Damaged { .. }) => match own(inner, entry).await {
+                Ok(_) => Ok(Err(error)),
+                Err(Error::Missing(_) | Error::Damaged { .. }) => Ok(Ok(None)),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// The blocks of a move that are in use; `from` says where each was.
@@ -123,18 +158,37 @@ impl<'a> Proof<'a> {
 
     /// Compares blocks with a footer of the pack `was` in which they were.
     async fn compare(
-        &mut self,
+        &self,
         footer: &Footer,
         was: &PartName,
-        to: Moved<'_>,
+        to: &Moved<'_>,
         pairs: &[Pair],
-    ) -> Result<()> {
-        let wrong = || {
-            let detail = format!("it says of blocks of pack {} what is not so", was.last_part());
-            Error::damaged(to.by.head_name(), detail)
-        };
-        let home = self.home(to.by, to.moved).await?;
+    ) -> Result<Shown> {
+        match self.read_and_compare(footer, to.home, pairs).await {
+            Ok(true) => return Ok(Shown::Well),
+            Err(error @ (Error::Storage(_) | Error::System(_) | Error::Cancelled)) => {
+                return Err(error);
+            }
+            Ok(false) | Err(_) => {}
+        }
+        let inner = &self.repository.inner;
+        // Another collector may have let it go since it was read: another day.
+        let stands = matches!(inner.head_object(to.by).await?, Some((HeadObject::Head(_), _)));
+        if !stands || inner.is_forgotten(to.by).await? {
+            return Ok(Shown::Not);
+        }
+        let detail = format!("it says of blocks of pack {} what is not so", was.last_part());
+        Ok(Shown::Wrong(Error::damaged(to.by.head_name(), detail)))
+    }
+
+    async fn read_and_compare(
+        &self,
+        footer: &Footer,
+        home: &PackEntry,
+        pairs: &[Pair],
+    ) -> Result<bool> {
         let (inner, buffers) = (&self.repository.inner, Buffers::new(0));
+        let located: Arc<PackBlocks> = own(inner, home).await?;
         let mut rest = pairs;
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -146,41 +200,33 @@ impl<'a> Proof<'a> {
             let (group, behind) = rest.split_at(rest.iter().take_while(fits).count());
             rest = behind;
             let places: Vec<_> = group.iter().map(|(_, place)| *place).collect();
-            let plain = read_blocks(inner, &home, &places, &buffers).await?;
+            let plain = read_from(inner, home, &located, &places, &buffers).await?;
             let mut plain = &plain[..];
             for (old, _) in group {
-                let block = footer.blocks.get(*old as usize).ok_or_else(wrong)?;
-                let (content, behind) =
-                    plain.split_at_checked(block.plain as usize).ok_or_else(wrong)?;
-                footer.verify_chunks(&inner.keys, block, content).map_err(|_| wrong())?;
+                let Some(block) = footer.blocks.get(*old as usize) else { return Ok(false) };
+                let Some((content, behind)) = plain.split_at_checked(block.plain as usize) else {
+                    return Ok(false);
+                };
+                if footer.verify_chunks(&inner.keys, block, content).is_err() {
+                    return Ok(false);
+                }
                 plain = behind;
             }
             if !plain.is_empty() {
-                return Err(wrong());
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
+}
 
-    /// The pack that blocks were moved to.
-    async fn home(&mut self, by: &SnapshotId, moved: &Move) -> Result<PackEntry> {
-        let table = match self.tables.get(by) {
-            Some(table) => Arc::clone(table),
-            None => {
-                let table = Arc::new(self.entries(by).await?);
-                self.tables.insert(by.clone(), Arc::clone(&table));
-                table
-            }
-        };
-        table
-            .get(moved.home as usize)
-            .cloned()
-            .ok_or_else(|| Error::damaged(by.head_name(), "it moves blocks to a pack that is none"))
-    }
-
-    async fn entries(&self, id: &SnapshotId) -> Result<Vec<PackEntry>> {
-        let head = self.repository.head_at(id).await?;
-        let snapshot = head.ok_or_else(|| Error::Missing(id.head_name()))?;
-        Ok(snapshot.packs().await?.iter().map(|used| used.entry.clone()).collect())
-    }
+/// Whether something was shown to stand elsewhere.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// It does, or nothing of it is wanted.
+    Well,
+    /// It does not, and this is why.
+    Wrong(Error),
+    /// Nobody can tell now.
+    Not,
 }

@@ -5,7 +5,7 @@
 //! Memory: a pack that is filled and one that is written (21 MiB each),
 //! [`GROUP_BYTES`] of blocks, a footer, and the plan: about 150 bytes a pack.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,12 +61,10 @@ impl Default for RepackOptions {
 /// A pack that is taken apart.
 #[derive(Debug)]
 struct Source {
-    name: PartName,
+    entry: PackEntry,
     /// The blocks that are copied.
     blocks: BlockSet,
     size: u64,
-    /// A head whose table has it.
-    named_by: SnapshotId,
 }
 
 /// What a repacking is going to do.
@@ -90,14 +88,9 @@ impl Plan {
         let mut small = Vec::new();
         for (name, used) in marked.packs() {
             let Some(size) = stored.pack(name).filter(|_| is_ripe(name, marked)) else { continue };
-            let of = u64::from(used.of.max(1));
-            let unused = 100 - u64::from(used.blocks.len()) * 100 / of;
-            let source = || Source {
-                name: name.clone(),
-                blocks: used.blocks.clone(),
-                size,
-                named_by: (*used.named_by).clone(),
-            };
+            let Some(entry) = &used.entry else { continue };
+            let unused = 100 - u64::from(used.blocks.len()) * 100 / u64::from(entry.blocks.max(1));
+            let source = || Source { entry: entry.clone(), blocks: used.blocks.clone(), size };
             if unused >= u64::from(options.unused_percent) {
                 plan.take(vec![source()], &mut left);
             } else if size < options.small_bytes {
@@ -107,12 +100,12 @@ impl Plan {
         plan.again(options, marked, superseded, stored, &mut left);
         if small.len() >= options.merge_from {
             // Names of a series stand together, and what is restored together.
-            small.sort_by(|one, other| one.name.cmp(&other.name));
+            small.sort_by(|one, other| one.entry.name.cmp(&other.entry.name));
             for source in small {
                 plan.take(vec![source], &mut left);
             }
         }
-        plan.sources.sort_by(|one, other| one.name.cmp(&other.name));
+        plan.sources.sort_by(|one, other| one.entry.name.cmp(&other.entry.name));
         plan
     }
 
@@ -136,7 +129,7 @@ impl Plan {
         left: &mut u64,
     ) {
         for (id, repacking) in &marked.repackings {
-            if !marked.settled.contains(id) || superseded.contains(id) {
+            if !marked.settled.contains(id) || superseded.contains(id) || repacking.let_go {
                 continue;
             }
             // The same block may have been moved for several packs.
@@ -144,6 +137,7 @@ impl Plan {
             let mut needed = HashMap::<&PartName, BlockSet>::new();
             for moved in &repacking.moves {
                 let Some(home) = repacking.table.get(moved.home as usize) else { continue };
+                let home = &home.name;
                 let places = |used: Option<&BlockSet>| -> BlockSet {
                     let carried = moved.carried.iter();
                     let used =
@@ -155,9 +149,9 @@ impl Plan {
                     needed.entry(home).or_default().add(&places(Some(&used.blocks)));
                 }
             }
-            for home in &repacking.table {
-                if let Some(used) = marked.in_use(home) {
-                    needed.entry(home).or_default().add(&used.blocks);
+            for PackEntry { name, .. } in &repacking.table {
+                if let Some(used) = marked.in_use(name) {
+                    needed.entry(name).or_default().add(&used.blocks);
                 }
             }
             let count = |sets: &HashMap<_, BlockSet>| -> u64 {
@@ -168,8 +162,8 @@ impl Plan {
                 continue;
             }
             let source = |(name, blocks): (&PartName, BlockSet)| {
-                let size = stored.pack(name)?;
-                Some(Source { name: name.clone(), blocks, size, named_by: id.clone() })
+                let entry = repacking.table.iter().find(|entry| entry.name == *name)?.clone();
+                Some(Source { entry, blocks, size: stored.pack(name)? })
             };
             let sources: Option<Vec<_>> = needed.into_iter().map(source).collect();
             self.take(sources.unwrap_or_default(), left);
@@ -217,26 +211,16 @@ impl Repository {
     }
 
     async fn copy(&self, plan: &Plan, marked: &Marked, copier: &mut Copier<'_>) -> Result<u64> {
-        let mut by_head = BTreeMap::<_, Vec<_>>::new();
-        for source in &plan.sources {
-            by_head.entry(&source.named_by).or_default().push(source);
-        }
         let mut bytes = 0;
-        for (id, sources) in by_head {
-            let Some(snapshot) = self.head_at(id).await? else { continue };
-            let table = snapshot.packs().await?;
-            let entries: HashMap<_, _> = table.iter().map(|u| (&u.entry.name, &u.entry)).collect();
-            for source in sources {
-                let Some(entry) = entries.get(&source.name) else { continue };
-                match copier.copy(entry, &source.blocks).await {
-                    Ok(pieces) => {
-                        copier.book(entry, &pieces, marked);
-                        bytes += source.size;
-                    }
-                    Err(error @ (Error::Storage(_) | Error::System(_))) => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(%error, pack = %source.name.last_part(), "stays as it is");
-                    }
+        for Source { entry, blocks, size } in &plan.sources {
+            match copier.copy(entry, blocks).await {
+                Ok(pieces) => {
+                    copier.book(entry, &pieces, marked);
+                    bytes += size;
+                }
+                Err(error @ (Error::Storage(_) | Error::System(_))) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, pack = %entry.name.last_part(), "stays as it is");
                 }
             }
         }

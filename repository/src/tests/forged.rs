@@ -1,8 +1,9 @@
-//! Repackings and verdicts that somebody who holds the key has forged: the collection
-//! stops before anything in use is deleted.
+//! Repackings, verdicts and decisions that somebody who holds the key has forged: nothing
+//! that is in use is deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dbbackup_storage::{MemoryStore, Store as _};
 use serde_json::json;
@@ -13,7 +14,7 @@ use super::repacking::{Day, collect_for_days, days, repacked};
 use crate::envelope::{Kind, ObjectSeal};
 use crate::head::Head;
 use crate::moves::{MOVES_SERIES, Move};
-use crate::names::{PartName, series_prefix};
+use crate::names::{PartName, RunName, series_prefix};
 use crate::pack::OpenPack;
 use crate::session::SessionKind;
 use crate::tables::{Usage, UsedPack, pack_usage};
@@ -27,6 +28,8 @@ enum Lie {
     Content,
     /// It means packs of their names that have another table.
     Tag,
+    /// It means them, and its own pack is nowhere.
+    Nowhere,
 }
 
 /// Claims to have moved all blocks of all packs that snapshots use.
@@ -72,7 +75,9 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
         first += moves.last().map_or(0, |moved| moved.carried.len());
     }
     let pack = pack.finish(true).unwrap();
-    assert!(inner.create(&object, pack.object.into()).await.unwrap());
+    if lie != Lie::Nowhere {
+        assert!(inner.create(&object, pack.object.into()).await.unwrap());
+    }
     let usage = pack_usage((0..pack.entry.blocks as usize).map(|_| Usage::Whole));
     let mut sessions = vec![Arc::from(id.as_str())];
     let pack_pages =
@@ -92,10 +97,10 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
     (id, head)
 }
 
-/// Collects whatever is wrong; gives what was wrong first.
-async fn collect_for_six_days(store: &MemoryStore, repository: &Repository) -> Option<Error> {
+/// Collects for a week, whatever is wrong; gives what was wrong first.
+async fn collect_for_a_week(store: &MemoryStore, repository: &Repository) -> Option<Error> {
     let mut error = None;
-    for _ in 0..6 {
+    for _ in 0..7 {
         store.age(DAY);
         error = error.or(repository.collect(&CollectOptions::default()).await.err());
     }
@@ -108,22 +113,24 @@ fn stopped(error: &Error, object: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repacking_that_holds_something_else_frees_nothing() {
-    let store = Arc::new(MemoryStore::new());
-    let repository = open(store.clone()).await.unwrap();
-    let days = days(&repository, 1..=3).await;
-    let forged = forge(&repository, &days[2..], Lie::Content).await;
-    let before = packs(&store);
-    let error = collect_for_six_days(&store, &repository).await;
-    stopped(&error.unwrap(), &forged.head_name());
-    assert_eq!(packs(&store), before);
-    assert_restores(&repository, &days).await;
-    // Once it is written off it counts for nothing, and maintenance goes on.
-    repository.write_off(&forged, "nobody knows where it comes from").await.unwrap();
-    forget(&repository, &days[0].0).await.unwrap();
-    let done = collect_for_days(&store, &repository).await;
-    assert!(done.deleted_bytes > 0, "{done:?}");
-    assert_restores(&open(store.clone()).await.unwrap(), &days[1..]).await;
+async fn a_repacking_that_holds_something_else_frees_nothing_of_what_it_means() {
+    for lie in [Lie::Content, Lie::Nowhere] {
+        let store = Arc::new(MemoryStore::new());
+        let repository = open(store.clone()).await.unwrap();
+        let days = days(&repository, 1..=3).await;
+        let forged = forge(&repository, &days[2..], lie).await;
+        let before = packs(&store);
+        let error = collect_for_a_week(&store, &repository).await;
+        stopped(&error.unwrap(), &forged.head_name());
+        assert_eq!(packs(&store), before);
+        assert_restores(&repository, &days).await;
+        // Once it is written off it counts for nothing, and maintenance goes on.
+        repository.write_off(&forged, "nobody knows where it comes from").await.unwrap();
+        forget(&repository, &days[0].0).await.unwrap();
+        let done = collect_for_days(&store, &repository).await;
+        assert!(done.deleted_bytes > 0, "{done:?}");
+        assert_restores(&open(store.clone()).await.unwrap(), &days[1..]).await;
+    }
 }
 
 /// Who lists tells a repacking by the name of its head, who reads by its series.
@@ -136,28 +143,38 @@ async fn a_repacking_under_another_name_is_none() {
     let (id, _) = repository.inner.begin_session(SessionKind::Reader).await.unwrap();
     repository.inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
     let before = packs(&store);
-    let refused = repository.collect(&CollectOptions::default()).await.unwrap_err();
-    stopped(&refused, &id.head_name());
+    let error = collect_for_a_week(&store, &repository).await;
+    stopped(&error.unwrap(), &id.head_name());
     assert_eq!(packs(&store), before);
     store.delete(&id.head_name()).await.unwrap();
     assert_restores(&repository, &days).await;
 }
 
+/// So that nothing in the old place tells what the new one should hold.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_but_the_collector_lets_a_repacking_go() {
+async fn a_head_that_says_otherwise_of_a_pack_makes_moves_of_it_count_for_nothing() {
     let store = Arc::new(MemoryStore::new());
-    let (repository, kept) = repacked(&store).await;
-    let series = series_prefix(&repository.inner.keys, MOVES_SERIES);
-    let objects = store.objects();
-    let heads = objects.keys().filter_map(|name| name.strip_prefix("snapshots/"));
-    let heads: Vec<_> = heads.filter(|id| id.starts_with(&series)).collect();
-    assert!(!heads.is_empty());
-    for id in heads {
-        let id = SnapshotId::parse(id).unwrap();
-        let refused = repository.forget(&id, ForgetReason::Erase, "").await.unwrap_err();
-        assert_eq!(refused.reason().as_str(), "SnapshotNotFound");
-    }
-    assert_restores(&repository, &kept).await;
+    let repository = open(store.clone()).await.unwrap();
+    let days = days(&repository, 1..=2).await;
+    forge(&repository, &days, Lie::Content).await;
+    let snapshot = repository.find(days[1].0.as_str()).await.unwrap();
+    let mut table = (*snapshot.packs().await.unwrap()).clone();
+    table.iter_mut().for_each(|used| used.entry.chunk_table_tag[0] ^= 1);
+    let name = RunName::new(&repository.inner.keys, "forged", day(1), "run").unwrap();
+    let id = SnapshotId::of_attempt(&name, 0);
+    let mut about = snapshot.about().clone();
+    about.session = id.to_string();
+    about.series = "forged".to_owned();
+    about.predecessor = None;
+    let mut sessions = vec![Arc::from(id.as_str())];
+    let pack_pages = inline_pack_pages(&table, &mut sessions).unwrap();
+    let head = Head { sessions, pack_pages, ..Head::of(about) };
+    repository.inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
+    let before = packs(&store);
+    assert!(collect_for_a_week(&store, &repository).await.is_none());
+    assert_eq!(packs(&store), before);
+    store.delete(&id.head_name()).await.unwrap();
+    assert_restores(&repository, &days).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +196,7 @@ async fn a_repacking_that_claims_what_another_has_moved_does_not_replace_it() {
     let (repository, kept) = repacked(&store).await;
     let honest = store.objects();
     let forged = forge(&repository, &kept, Lie::Content).await;
-    let error = collect_for_six_days(&store, &repository).await;
+    let error = collect_for_a_week(&store, &repository).await;
     stopped(&error.unwrap(), &forged.head_name());
     let objects = store.objects();
     assert!(
@@ -204,8 +221,67 @@ async fn a_verdict_over_what_is_in_use_is_not_carried_out() {
     // It might be that what uses them was let go, and came back by a late write.
     repository.collect(&CollectOptions::default()).await.unwrap();
     assert_eq!(packs(&store), before);
-    store.age(2 * DAY);
-    stopped(&repository.collect(&CollectOptions::default()).await.unwrap_err(), "verdict/3");
+    let open = |store: &MemoryStore| store.objects().contains_key("condemned/3");
+    assert!(open(&store));
+    // Then it is over, and nothing that is in use has gone.
+    assert!(collect_for_a_week(&store, &repository).await.is_none());
+    assert!(!open(&store));
     assert_eq!(packs(&store), before);
     assert_restores(&repository, &days).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_comes_with_what_it_condemns_waits_for_runs_as_any_does() {
+    let store = Arc::new(MemoryStore::new());
+    let repository = open(store.clone()).await.unwrap();
+    let writer = begin(&repository, 1).await.unwrap();
+    let content = noise(1, 40 << 20);
+    write(&writer, "a", &content).await.unwrap();
+    let names: Vec<_> = store
+        .objects()
+        .keys()
+        .filter_map(|name| name.strip_prefix("packs/"))
+        .map(|name| name.split_once('/').unwrap().1.to_owned())
+        .collect();
+    assert!(!names.is_empty());
+    repository.inner.condemn(3, names.clone()).await.unwrap();
+    let verdict = json!({"delete": {"packs": names}, "keep": {}, "time": day(1)}).to_string();
+    repository.inner.put(Kind::Verdict, "verdict/3", verdict.as_bytes()).await.unwrap();
+    repository.collect(&CollectOptions::default()).await.unwrap();
+    // Older than the grace period, and the run is still there.
+    store.age(Duration::from_secs(1200));
+    let report = repository.collect(&CollectOptions::default()).await.unwrap();
+    assert_eq!((report.deleted_objects, report.blockers.len()), (0, 1), "{report:?}");
+    let snapshot = writer.commit(commit_info()).await.unwrap();
+    assert_eq!(read_stream(&snapshot, "a").await.unwrap(), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repacking_is_let_go_by_the_collector_alone_and_is_read_as_long_as_it_is_there() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, kept) = repacked(&store).await;
+    let prefix = format!("snapshots/{}", series_prefix(&repository.inner.keys, MOVES_SERIES));
+    let heads: Vec<_> = store
+        .objects()
+        .keys()
+        .filter_map(|name| name.strip_prefix("snapshots/"))
+        .filter(|id| format!("snapshots/{id}").starts_with(&prefix))
+        .map(|id| SnapshotId::parse(id).unwrap())
+        .collect();
+    assert!(!heads.is_empty());
+    let before = packs(&store);
+    for id in &heads {
+        let refused = repository.forget(id, ForgetReason::Erase, "").await.unwrap_err();
+        assert_eq!(refused.reason().as_str(), "SnapshotNotFound");
+        // As somebody writes it who holds the key.
+        repository.forget(id, ForgetReason::Superseded, "forged").await.unwrap();
+    }
+    assert!(collect_for_a_week(&store, &repository).await.is_none());
+    assert_eq!(packs(&store), before);
+    assert_restores(&open(store.clone()).await.unwrap(), &kept).await;
+    for id in &heads {
+        repository.write_off(id, "by mistake").await.unwrap();
+    }
+    assert!(collect_for_a_week(&store, &repository).await.is_none());
+    assert_restores(&open(store.clone()).await.unwrap(), &kept).await;
 }

@@ -361,8 +361,7 @@ async fn collect_once(
             });
             Ok(())
         }
-        // A collector that stood still may find gone what it wants to look into.
-        Err(Error::Storage(_) | Error::Fenced(_) | Error::Missing(_)) | Ok(_) => Ok(()),
+        Err(Error::Storage(_) | Error::Fenced(_)) | Ok(_) => Ok(()),
         Err(error) => {
             process.world.truth(|truth| truth.violated(format!("a collection failed: {error}")));
             Err(error)
