@@ -57,8 +57,8 @@ pub use retention::RetentionSpec;
 pub use s3::{ObjectLock, ObjectLockMode, S3Access, S3CredentialFiles};
 pub use secret::SecretString;
 pub use task::{
-    Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, GlobalsPolicy, InitAction,
-    Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint,
+    AccessMode, Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, GlobalsPolicy,
+    InitAction, Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint,
     RepositoryAccess, RestoreAction, RestoreDatabase, RestoreStrategy, Source, StorageAccess,
     Subject, SubjectKind, TASK_VERSION, Task, TaskError,
 };

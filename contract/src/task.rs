@@ -126,9 +126,31 @@ pub struct RepositoryAccess {
     /// The id that was pinned; absent before it was opened for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_id: Option<String>,
+    /// What may be done with it.
+    #[serde(default, skip_serializing_if = "AccessMode::may_write")]
+    pub mode: AccessMode,
     /// How fast it may be used.
     #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
     pub bandwidth: Bandwidth,
+}
+
+/// What may be done with a repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum AccessMode {
+    /// Everything.
+    #[default]
+    ReadWrite,
+    /// Nothing is written: no backup, no maintenance, no mark of a restore that reads.
+    ReadOnly,
+}
+
+impl AccessMode {
+    /// Whether anything may be written.
+    #[must_use]
+    pub const fn may_write(&self) -> bool {
+        matches!(self, Self::ReadWrite)
+    }
 }
 
 /// Bytes a second that may be sent and received; no limit where absent.
@@ -415,6 +437,7 @@ mod tests {
                 storage: StorageAccess::Volume { path: "/repository".into() },
                 encryption: EncryptionAccess::None {},
                 expected_id: None,
+                mode: AccessMode::ReadWrite,
                 bandwidth: Bandwidth::default(),
             },
             action: Action::Init(InitAction {

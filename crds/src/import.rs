@@ -52,6 +52,9 @@ pub struct ImportOccasion {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub maintenance_job_name: Option<String>,
+    /// The slot that comes next, where the repository is only read: a slot that passes is an occasion there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_slot_time: Option<Timestamp>,
 }
 
 /// A look for backups to import that has ended.

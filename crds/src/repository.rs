@@ -1,6 +1,6 @@
 //! `BackupRepository`: where backups are kept.
 
-use dbbackup_contract::{DamagedSnapshot, Failure, Initialize, Outcome};
+use dbbackup_contract::{AccessMode, DamagedSnapshot, Failure, Initialize, Outcome};
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -41,6 +41,9 @@ pub struct BackupRepositorySpec {
     /// IfEmpty: an empty place becomes a repository. Never: what is not a repository yet is refused.
     #[serde(default)]
     pub initialize: Initialize,
+    /// ReadWrite: everything. ReadOnly: restores, and backups that are imported; nothing is written, so the credentials need no right to, and there is no maintenance. For a second cluster that looks at another one's backups.
+    #[serde(default)]
+    pub access: AccessMode,
     /// How fast each Job may send to the repository and read from it. Left out, as fast as it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<BandwidthSpec>,
@@ -225,7 +228,7 @@ pub struct BackupRepositoryStatus {
     /// What the last check found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_check: Option<LastCheck>,
-    /// When the next maintenance begins.
+    /// When the next maintenance begins; of a repository that is only read, when somebody looks for what is to be imported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_maintenance_time: Option<Timestamp>,
     /// What the runner of the maintenance said last, until it is worked in.

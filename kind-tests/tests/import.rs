@@ -142,3 +142,47 @@ fn a_backup_by_hand_stands_for_a_snapshot_and_none_is_imported_where_none_is_wan
     let repository = scenario.object("backuprepository/main");
     assert_eq!(repository["status"]["lastImport"], Value::Null);
 }
+
+#[test]
+fn a_repository_that_is_only_read_is_restored_from_and_takes_no_backup() {
+    let scenario = Scenario::begin("read-only");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 2000);
+    scenario.apply(CLAIM);
+    scenario.apply(&repository(FOLDER, "  import: None\n"));
+    let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    let snapshot = back_up(&scenario, "first");
+    let digest = server.digest_of_items("shop");
+    for what in ["backupschedule/nightly", "backup/first", "backuprepository/main"] {
+        scenario.kubectl(&["delete", what, "--timeout=60s"]);
+    }
+
+    scenario.apply(&repository(FOLDER, "  access: ReadOnly\n"));
+    let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
+    let imported = wait_for_imported(&scenario, 1);
+    assert_eq!(imported[0]["status"]["snapshotId"], snapshot.as_str());
+    let name = text(&imported[0]["metadata"]["name"]);
+    scenario.apply(&(restore("back", &name, "shop", "shop_back") + TARGET));
+    let restored = scenario.wait_for_condition("restorerequest/back", "Complete");
+    assert_eq!(restored["status"]["phase"], "Succeeded");
+    assert_eq!(server.digest_of_items("shop_back"), digest);
+    // The kernel itself keeps each of its Jobs from writing.
+    let pods = scenario.objects("pods", "app.kubernetes.io/name=dbbackup-runner");
+    let of_now =
+        pods.iter().filter(|pod| pod["metadata"]["annotations"]["dbbackup.dev/subject"] == "back");
+    let mounts = of_now.flat_map(|pod| pod["spec"]["containers"][0]["volumeMounts"].as_array());
+    let repository_mount =
+        mounts.flatten().find(|mount| mount["mountPath"] == "/repository").unwrap().clone();
+    assert_eq!(repository_mount["readOnly"], true, "{repository_mount}");
+
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    let told = scenario.wait_until("the schedule tells that the repository is only read", || {
+        let schedule = scenario.object("backupschedule/nightly");
+        let conditions = schedule["status"]["conditions"].as_array()?.clone();
+        conditions.into_iter().find(|condition| condition["reason"] == "RepositoryReadOnly")
+    });
+    assert_eq!((&told["type"], &told["status"]), (&"Ready".into(), &"False".into()), "{told}");
+    let repository = scenario.object("backuprepository/main");
+    assert_eq!(repository["status"]["lastMaintenance"], Value::Null);
+}

@@ -24,6 +24,9 @@ pub enum Error {
     /// The format, or a feature of it, is unknown to this release.
     #[error("{0}")]
     VersionUnsupported(String),
+    /// Something was to be written to a repository that is opened for reading only.
+    #[error("the repository is opened for reading only")]
+    ReadOnly,
     /// No key that was given opens the repository.
     #[error("no key that was given opens the repository ({0} tried)")]
     WrongKey(usize),
@@ -167,6 +170,7 @@ impl Error {
             Self::RepositoryNotFound => Reason::RepositoryNotFound,
             Self::RepositoryNotEmpty(_) => Reason::RepositoryNotEmpty,
             Self::VersionUnsupported(_) => Reason::RepositoryVersionUnsupported,
+            Self::ReadOnly => Reason::RepositoryReadOnly,
             Self::WrongKey(_) | Self::KeyInvalid { .. } => Reason::WrongKey,
             Self::KeySlotDamaged(_) => Reason::KeySlotDamaged,
             Self::TooManyKeySlots { .. } => Reason::TooManyKeySlots,

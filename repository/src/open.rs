@@ -15,7 +15,7 @@ use crate::key_slot::{SlotId, build_slot};
 use crate::keyring::{KEY_BYTES, Keyring, RepositoryId};
 use crate::moves::KnownMoves;
 use crate::names::{CONFIG, KEYS, is_ours};
-use crate::repository::{Inner, Repository};
+use crate::repository::{Inner, ReadOnly, Repository};
 use crate::slot_listing::off_thread;
 use crate::stretching::Kdf;
 use crate::unlock::{Unlocked, find_configs, unlock};
@@ -26,6 +26,9 @@ use crate::{Error, Result};
 pub struct OpenOptions {
     /// Whether it may be created.
     pub initialize: Initialize,
+    /// Nothing is written, not even a session: it is not created, and whoever reads is not
+    /// waited for when what is let go meanwhile is deleted. The store needs no right to write.
+    pub read_only: bool,
     /// How often a store that is unavailable is tried again.
     pub retry: RetryPolicy,
     /// How passphrases are stretched, where it is created.
@@ -38,6 +41,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             initialize: Initialize::Never,
+            read_only: false,
             retry: RetryPolicy::default(),
             kdf: Kdf::default(),
             environment: Arc::new(SystemEnvironment),
@@ -103,7 +107,8 @@ impl Repository {
         let mut created = false;
         let mut found = find_configs(&*store).await?;
         if found.is_empty() {
-            may_create(&*store, options.initialize).await?;
+            let initialize = if options.read_only { Initialize::Never } else { options.initialize };
+            may_create(&*store, initialize).await?;
             created = create(&*store, encryption, &options).await?;
             found = find_configs(&*store).await?;
         }
@@ -114,7 +119,11 @@ impl Repository {
             environment: options.environment,
             footers: Footers::new(),
             moves: KnownMoves::default(),
-            read_only: config.read_only,
+            read_only: match (config.read_only, options.read_only) {
+                (true, _) => Some(ReadOnly::NewerRelease),
+                (false, true) => Some(ReadOnly::AsAsked),
+                (false, false) => None,
+            },
             min_collector: config.min_collector,
         };
         Ok(Opened { repository: Self { inner: Arc::new(inner) }, created, opened_slots })

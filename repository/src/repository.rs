@@ -22,6 +22,15 @@ pub struct Repository {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// Why nothing may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadOnly {
+    /// A feature that this release does not know forbids it.
+    NewerRelease,
+    /// It was opened so.
+    AsAsked,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
@@ -29,8 +38,8 @@ pub(crate) struct Inner {
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) footers: Footers,
     pub(crate) moves: KnownMoves,
-    /// A feature that this release does not know forbids writing.
-    pub(crate) read_only: bool,
+    /// Why nothing is written, where nothing may be.
+    pub(crate) read_only: Option<ReadOnly>,
     /// The oldest collector that may delete here.
     pub(crate) min_collector: u32,
 }

@@ -104,7 +104,7 @@ impl Repository {
         kdf: Kdf,
     ) -> Result<Rotation> {
         let unchanged = || Ok(Rotation { slots: opened.to_vec(), ..Rotation::default() });
-        if self.inner.read_only {
+        if self.inner.read_only.is_some() {
             return unchanged();
         }
         let inner = self.may_change_keys()?;

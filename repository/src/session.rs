@@ -17,7 +17,7 @@ use crate::head::{HeadObject, Tombstone, TombstoneReason, encode_tombstone};
 use crate::keyring::Keyring;
 use crate::moves::MOVES_SERIES;
 use crate::names::{RunName, SnapshotId, parse_number};
-use crate::repository::{Inner, Repository};
+use crate::repository::{Inner, ReadOnly, Repository};
 use crate::snapshot::Snapshot;
 use crate::writer::Predecessors;
 use crate::{Error, Result};
@@ -252,13 +252,17 @@ impl Inner {
         })
     }
 
-    /// Refuses to write where a feature forbids it.
+    /// Refuses to write where nothing may be written.
     pub(crate) fn may_write(&self) -> Result<()> {
-        if self.read_only {
-            let detail = "a newer release has written this repository; this one may only read it";
-            return Err(Error::VersionUnsupported(detail.into()));
+        match self.read_only {
+            None => Ok(()),
+            Some(ReadOnly::AsAsked) => Err(Error::ReadOnly),
+            Some(ReadOnly::NewerRelease) => {
+                let detail =
+                    "a newer release has written this repository; this one may only read it";
+                Err(Error::VersionUnsupported(detail.into()))
+            }
         }
-        Ok(())
     }
 
     /// Creates the session of `id`; false if somebody else began this attempt.
@@ -328,12 +332,12 @@ impl Heart {
 }
 
 /// A reader's session: while it is open, the collector deletes nothing that was
-/// there when it began.
+/// there when it began. Where nothing may be written, it is none, and the collector's
+/// grace period alone stands between a reader and what is let go while it reads.
 #[derive(Debug)]
 pub struct ReadSession {
     inner: Arc<Inner>,
-    id: SnapshotId,
-    heart: Heart,
+    written: Option<(SnapshotId, Heart)>,
 }
 
 impl Repository {
@@ -344,9 +348,12 @@ impl Repository {
     /// What the store says.
     pub async fn begin_reading(&self) -> Result<ReadSession> {
         let inner = Arc::clone(&self.inner);
+        if inner.read_only.is_some() {
+            return Ok(ReadSession { inner, written: None });
+        }
         let (id, _) = inner.begin_session(SessionKind::Reader).await?;
         let heart = Heart::start(Arc::clone(&inner), id.clone(), None);
-        Ok(ReadSession { inner, id, heart })
+        Ok(ReadSession { inner, written: Some((id, heart)) })
     }
 }
 
@@ -385,7 +392,8 @@ impl ReadSession {
     /// # Errors
     /// What the store says; nothing is lost by it.
     pub async fn end(self) -> Result<()> {
-        let n = self.heart.beats.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        self.inner.beat(&self.id, n, true).await
+        let Some((id, heart)) = self.written else { return Ok(()) };
+        let n = heart.beats.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.inner.beat(&id, n, true).await
     }
 }

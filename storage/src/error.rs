@@ -97,6 +97,12 @@ impl Error {
         Self { kind, operation, name, detail, retry_after: None, source: None }
     }
 
+    /// A store that was opened for reading only changes nothing.
+    #[must_use]
+    pub fn read_only(operation: Operation, name: &str) -> Self {
+        Self::new(ErrorKind::PermissionDenied, operation, name, "it was opened for reading only")
+    }
+
     /// The same failure of a store that asks for a pause.
     #[must_use]
     pub fn retry_after(mut self, pause: Option<Duration>) -> Self {

@@ -74,6 +74,7 @@ fn access_below(
         storage,
         encryption,
         expected_id: expected_id.map(str::to_owned),
+        mode: spec.access,
         bandwidth: bandwidth(spec.bandwidth.as_ref()),
     })
 }

@@ -280,8 +280,10 @@ fn volumes(request: &JobRequest<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
     ];
     if let Some(claim) = &request.claim {
         volumes.push(claimed("repository", claim));
-        // A restore writes too: its session keeps the collector away from what it reads.
-        mounts.push(mount("repository", REPOSITORY_DIR, false));
+        // A restore writes too, where it may: its session keeps the collector away from what
+        // it reads.
+        let read_only = !request.task.repository.mode.may_write();
+        mounts.push(mount("repository", REPOSITORY_DIR, read_only));
     }
     if let Some(claim) = &request.destination_claim {
         // A pod that has two volumes of one claim may wait for the second one for ever.

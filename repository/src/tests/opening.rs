@@ -7,7 +7,10 @@ use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
 
 use super::fixture::*;
 use crate::keyring::{Keyring, sha256};
-use crate::{CheckLevel, Encryption, Kdf, KeySource, Repository};
+use crate::{
+    CheckLevel, CollectOptions, Encryption, ForgetReason, Kdf, KeySource, OpenOptions,
+    RepackOptions, Repository,
+};
 
 async fn reason(store: &Arc<MemoryStore>, encryption: &Encryption) -> Reason {
     opened(store.clone(), encryption).await.map(|_| ()).unwrap_err().reason()
@@ -142,4 +145,43 @@ async fn an_initialisation_survives_a_crash_at_every_write() {
             assert_eq!(keys_of(&again), ["main"]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_reads_gets_everything_back_and_writes_nothing() {
+    let read_only = |store: &Arc<MemoryStore>| {
+        let initialize = Initialize::IfEmpty;
+        let options = OpenOptions { initialize, read_only: true, ..options() };
+        Repository::open_with(store.clone(), &encrypted(), options)
+    };
+    let store = Arc::new(MemoryStore::new());
+    let nothing = read_only(&store).await.unwrap_err();
+    assert_eq!(nothing.reason(), Reason::RepositoryNotFound);
+
+    let writer = open(store.clone()).await.unwrap();
+    let written = contents(1);
+    let id = back_up(&writer, 1, &written).await.unwrap().id().clone();
+    let before = store.objects();
+    let repository = read_only(&store).await.unwrap().repository;
+    let session = repository.begin_reading().await.unwrap();
+    let snapshot = repository.find(id.as_str()).await.unwrap();
+    assert_same(&restore(&snapshot).await.unwrap(), &written);
+    let report = repository.check(CheckLevel::Data).await.unwrap();
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    session.end().await.unwrap();
+
+    let refused = [
+        back_up(&repository, 2, &written).await.map(drop),
+        repository.pin(&id, "").await,
+        repository.forget(&id, ForgetReason::Erase, "").await,
+        repository.write_off(&id, "lost").await.map(drop),
+        repository.collect(&CollectOptions::default()).await.map(drop),
+        repository.repack(&RepackOptions::default()).await.map(drop),
+        repository.add_key(&KeySource::raw("new", &[9; 32]).unwrap(), Kdf::Pbkdf2).await.map(drop),
+        repository.store_time().await.map(drop),
+    ];
+    for (n, refused) in refused.into_iter().enumerate() {
+        assert_eq!(refused.unwrap_err().reason(), Reason::RepositoryReadOnly, "{n}");
+    }
+    assert_eq!(store.objects(), before);
 }

@@ -23,6 +23,10 @@ pub(crate) struct RepositoryArgs {
     pub(crate) azure: AzureArgs,
     #[command(flatten)]
     pub(crate) gcs: GcsArgs,
+    /// Write nothing, and need no right to: whoever deletes meanwhile does not wait for this
+    /// command, but for the grace period alone.
+    #[arg(long)]
+    pub(crate) read_only: bool,
     /// Send no more to the repository, in bytes a second: 20M, 20MiB.
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) upload_limit: Option<u64>,
@@ -40,7 +44,7 @@ impl RepositoryArgs {
         Duration::from_secs(self.stall_timeout.unsigned_abs())
     }
 
-    /// Another repository, with the same limits.
+    /// Another repository, which is written to, with the same limits.
     pub(super) fn beside(
         &self,
         repository: RepositoryUri,
@@ -48,7 +52,18 @@ impl RepositoryArgs {
         (s3, azure, gcs): (S3Args, AzureArgs, GcsArgs),
     ) -> Self {
         let Self { upload_limit, download_limit, stall_timeout, .. } = *self;
-        Self { repository, key, s3, azure, gcs, upload_limit, download_limit, stall_timeout }
+        let read_only = false;
+        Self {
+            repository,
+            key,
+            s3,
+            azure,
+            gcs,
+            read_only,
+            upload_limit,
+            download_limit,
+            stall_timeout,
+        }
     }
 }
 

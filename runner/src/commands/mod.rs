@@ -24,8 +24,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use dbbackup_contract::{
-    Bandwidth, CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess, KeyKind,
-    PostgresqlAccess, Reason, RepositoryAccess, SecretFile, TlsAccess, UserName,
+    AccessMode, Bandwidth, CredentialFiles, EncryptionAccess, ExitCode, Failure, KeyAccess,
+    KeyKind, PostgresqlAccess, Reason, RepositoryAccess, SecretFile, TlsAccess, UserName,
 };
 use dbbackup_repository::Repository;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +96,7 @@ fn repository_access(args: &RepositoryArgs) -> Result<RepositoryAccess, Failure>
         storage: storage::access(args)?,
         encryption: encryption_access(&args.key)?,
         expected_id: None,
+        mode: if args.read_only { AccessMode::ReadOnly } else { AccessMode::ReadWrite },
         bandwidth: Bandwidth { upload: args.upload_limit, download: args.download_limit },
     })
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dbbackup_contract::{
-    Bandwidth, EncryptionAccess, Initialize, KeyAccess, KeyKind, MadeBy, RepositoryAccess,
-    SecretFile, StorageAccess,
+    AccessMode, Bandwidth, EncryptionAccess, Initialize, KeyAccess, KeyKind, MadeBy,
+    RepositoryAccess, SecretFile, StorageAccess,
 };
 use dbbackup_repository::{
     Begun, CommitInfo, Cutting, Encryption, KeySource, Repository, SessionOptions, Snapshot,
@@ -46,6 +46,7 @@ async fn repository(folder: &Path, name: &str) -> (Repository, RepositoryAccess)
         storage: StorageAccess::Volume { path: path.display().to_string() },
         encryption: access,
         expected_id: None,
+        mode: AccessMode::ReadWrite,
         bandwidth: Bandwidth::default(),
     };
     (opening.unwrap().repository, access)

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbbackup_contract::{Bandwidth, EncryptionAccess, Initialize, RepositoryAccess, StorageAccess};
+use dbbackup_contract::{
+    AccessMode, Bandwidth, EncryptionAccess, Initialize, RepositoryAccess, StorageAccess,
+};
 use dbbackup_repository::{Begun, Encryption, Repository, SessionOptions, SnapshotWriter};
 use dbbackup_storage::{VolumeOptions, VolumeStore};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +54,7 @@ impl Place {
             storage: StorageAccess::Volume { path: self.path().display().to_string() },
             encryption: EncryptionAccess::None {},
             expected_id: None,
+            mode: AccessMode::ReadWrite,
             bandwidth: Bandwidth::default(),
         };
         let (board, cancel) = (ProgressBoard::new(None), CancellationToken::new());

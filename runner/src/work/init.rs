@@ -43,7 +43,8 @@ async fn try_init(order: &Order<'_>, action: &InitAction, kdf: Kdf) -> Result<In
     };
     let Opened { repository, created, opened_slots } = order
         .step(async {
-            let options = OpenOptions { initialize, kdf, ..OpenOptions::default() };
+            let read_only = !order.repository.mode.may_write();
+            let options = OpenOptions { initialize, read_only, kdf, ..OpenOptions::default() };
             let opening = Repository::open_with(store, &encryption, options);
             opening.await.map_err(|error| open::refused(error, order.repository))
         })

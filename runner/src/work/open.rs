@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use dbbackup_contract::{EncryptionAccess, Failure, KeyAccess, KeyKind, Reason, RepositoryAccess};
-use dbbackup_repository::{Encryption, Error, KeySource, Opened, ReadSession, Repository};
+use dbbackup_repository::{
+    Encryption, Error, KeySource, OpenOptions, Opened, ReadSession, Repository,
+};
 
 use super::storage::store;
 use crate::patience::briefly;
@@ -30,7 +32,8 @@ pub(crate) async fn open_with_keys(
 ) -> Result<(Opened, Vec<KeySource>), Failure> {
     let encryption = encryption(&access.encryption).await?;
     let store = store(access, stall_timeout).await?;
-    let opened = Repository::open(store, &encryption).await;
+    let options = OpenOptions { read_only: !access.mode.may_write(), ..OpenOptions::default() };
+    let opened = Repository::open_with(store, &encryption, options).await;
     let opened = opened.map_err(|error| refused(error, access))?;
     pinned(access, &opened.repository)?;
     let keys = match encryption {
@@ -113,6 +116,7 @@ pub(crate) fn named(failure: Failure, repository: &str) -> Failure {
         | Reason::RepositoryNotFound
         | Reason::RepositoryNotEmpty
         | Reason::RepositoryDamaged
+        | Reason::RepositoryReadOnly
         | Reason::ObjectMissing
         | Reason::KeySlotDamaged
         | Reason::TooManyKeySlots

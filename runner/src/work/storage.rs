@@ -25,7 +25,7 @@ pub(super) async fn store(
     access: &RepositoryAccess,
     stall_timeout: Duration,
 ) -> Result<Arc<dyn Store>, Failure> {
-    let store = place(&access.storage, stall_timeout).await?;
+    let store = place(&access.storage, access.mode.may_write(), stall_timeout).await?;
     if access.bandwidth.is_unlimited() {
         return Ok(store);
     }
@@ -34,23 +34,30 @@ pub(super) async fn store(
 
 /// Where the repository is. No answer for `stall_timeout` is a failure that
 /// names it: from here on nothing of a repository waits for ever.
-async fn place(access: &StorageAccess, stall_timeout: Duration) -> Result<Arc<dyn Store>, Failure> {
+async fn place(
+    access: &StorageAccess,
+    writable: bool,
+    stall_timeout: Duration,
+) -> Result<Arc<dyn Store>, Failure> {
     match access {
         StorageAccess::Volume { path } => {
-            let opening = VolumeStore::open(path, VolumeOptions::default());
+            let options = VolumeOptions { writable, ..VolumeOptions::default() };
+            let opening = VolumeStore::open(path, options);
             let shown = format!("the volume {path}");
             Ok(Arc::new(TimedStore::open(shown, stall_timeout, opening).await?))
         }
-        StorageAccess::S3(access) => bucket(access, stall_timeout).await,
+        StorageAccess::S3(access) => bucket(access, writable, stall_timeout).await,
         StorageAccess::AzureBlob(access) => {
             let owned = access.clone();
             let options = off_thread(move || azure(&owned)).await?;
+            let options = CloudOptions { writable, ..options };
             let whose = "account, container, endpoint, CA or credentials: in storage.azureBlob";
             cloud(options, stall_timeout, whose, "--azure-…").await
         }
         StorageAccess::Gcs(access) => {
             let owned = access.clone();
             let options = off_thread(move || gcs(&owned)).await?;
+            let options = CloudOptions { writable, ..options };
             let whose = "bucket, endpoint, CA or credentials: in storage.gcs";
             cloud(options, stall_timeout, whose, "--gcs-…").await
         }
@@ -128,9 +135,14 @@ fn pem(ca: Option<&SecretFile>) -> Result<Option<Vec<u8>>, Failure> {
     ca.map(|file| read_secret(file).map(|pem| pem.to_vec())).transpose()
 }
 
-async fn bucket(access: &S3Access, stall_timeout: Duration) -> Result<Arc<dyn Store>, Failure> {
+async fn bucket(
+    access: &S3Access,
+    writable: bool,
+    stall_timeout: Duration,
+) -> Result<Arc<dyn Store>, Failure> {
     let owned = access.clone();
     let options = off_thread(move || options(&owned)).await?;
+    let options = S3Options { writable, ..options };
     let shown = format!("the bucket {}", options.shown());
     let opened = TimedStore::open(shown.clone(), stall_timeout, S3Store::open(options)).await;
     let store = opened.map_err(|error| match error.kind {
@@ -142,7 +154,7 @@ async fn bucket(access: &S3Access, stall_timeout: Duration) -> Result<Arc<dyn St
     })?;
     // Two runs would believe that the same object is theirs, and the first `init` of two
     // would lose its key.
-    if store.capabilities().create_if_absent != CreateIfAbsent::Obeyed {
+    if writable && store.capabilities().create_if_absent != CreateIfAbsent::Obeyed {
         let message = format!(
             "{shown}: the server replaces what exists, though it is asked not to (If-None-Match)"
         );

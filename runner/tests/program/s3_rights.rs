@@ -26,11 +26,11 @@ fn write_keys(folder: &Path, keys: &[(&str, &str)]) {
     }
 }
 
-/// The policy of the documentation for servers that know no condition of headers.
-fn documented_policy() -> String {
+/// A policy of the documentation, which is marked there.
+fn documented_policy(mark: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/storage.md");
     let page = std::fs::read_to_string(path).unwrap();
-    let (_, after) = page.split_once("<!-- the policy that a test uses -->").unwrap();
+    let (_, after) = page.split_once(&format!("<!-- {mark} -->")).unwrap();
     let (_, after) = after.split_once("```json\n").unwrap();
     after.split_once("```").unwrap().0.to_owned()
 }
@@ -86,6 +86,27 @@ fn make_bucket(server: &Server) {
     panic!("no bucket can be made: {}", server.log());
 }
 
+/// Writes keys into a folder that have no more rights than the policy gives.
+fn write_keys_with_rights(server: &Server, folder: &Path, policy: &str) {
+    let form = format!(
+        "Action=AssumeRole&Version=2011-06-15&DurationSeconds=3600&Policy={}",
+        utf8_percent_encode(policy, NON_ALPHANUMERIC)
+    );
+    let answer = ask(server, "sts", ("POST", "/"), &form);
+    let given = |name: &str| {
+        let (_, after) = answer.split_once(&format!("<{name}>")).unwrap();
+        after.split_once('<').unwrap().0.to_owned()
+    };
+    write_keys(
+        folder,
+        &[
+            ("accessKeyId", &given("AccessKeyId")),
+            ("secretAccessKey", &given("SecretAccessKey")),
+            ("sessionToken", &given("SessionToken")),
+        ],
+    );
+}
+
 fn command(place: &Place, endpoint: &str, keys: &str, arguments: &[&str]) -> Ended {
     let mut command: Command = place.command(arguments);
     command.args(["--s3-endpoint", endpoint, "--s3-path-style"]);
@@ -96,25 +117,9 @@ fn command(place: &Place, endpoint: &str, keys: &str, arguments: &[&str]) -> End
 fn a_writer_with_the_documented_rights_stores_and_cannot_delete() {
     let server = Server::start(Kind::Minio);
     make_bucket(&server);
-    let policy = documented_policy();
-    let form = format!(
-        "Action=AssumeRole&Version=2011-06-15&DurationSeconds=3600&Policy={}",
-        utf8_percent_encode(&policy, NON_ALPHANUMERIC)
-    );
-    let answer = ask(&server, "sts", ("POST", "/"), &form);
-    let given = |name: &str| {
-        let (_, after) = answer.split_once(&format!("<{name}>")).unwrap();
-        after.split_once('<').unwrap().0.to_owned()
-    };
     let place = Place::at_address(tempfile::tempdir().unwrap(), REPOSITORY.to_owned());
-    write_keys(
-        &place.path("writer"),
-        &[
-            ("accessKeyId", &given("AccessKeyId")),
-            ("secretAccessKey", &given("SecretAccessKey")),
-            ("sessionToken", &given("SessionToken")),
-        ],
-    );
+    let policy = documented_policy("the policy that a test uses");
+    write_keys_with_rights(&server, &place.path("writer"), &policy);
     let owner = [("accessKeyId", ACCESS_KEY), ("secretAccessKey", SECRET_KEY)];
     write_keys(&place.path("owner"), &owner);
     let call =
@@ -136,6 +141,44 @@ fn a_writer_with_the_documented_rights_stores_and_cannot_delete() {
     assert_eq!(ended.code, Some(67), "{}{}", ended.text(), ended.err);
     assert!(ended.err.contains("(StoragePermissionDenied)"), "{}", ended.err);
     call("owner", &["prune"]).well();
+}
+
+#[test]
+fn a_reader_with_the_documented_rights_gets_everything_back_and_writes_nothing() {
+    let server = Server::start(Kind::Minio);
+    make_bucket(&server);
+    let place = Place::at_address(tempfile::tempdir().unwrap(), REPOSITORY.to_owned());
+    let policy = documented_policy("the reader's policy that a test uses");
+    write_keys_with_rights(&server, &place.path("reader"), &policy);
+    write_keys(
+        &place.path("owner"),
+        &[("accessKeyId", ACCESS_KEY), ("secretAccessKey", SECRET_KEY)],
+    );
+    let call =
+        |keys: &str, arguments: &[&str]| command(&place, &server.endpoint(), keys, arguments);
+    let content = noise(1, 1 << 20);
+    std::fs::write(place.path("content"), &content).unwrap();
+    let path = place.path("content");
+    let path = path.to_str().unwrap();
+    call("owner", &["init"]).well();
+    let stored = call("owner", &["store", "name", "--path", path, "--json"]).well();
+    let stored: serde_json::Value = serde_json::from_str(stored.text()).unwrap();
+    let id = stored["id"].as_str().unwrap();
+
+    call("reader", &["check", "--level", "data", "--read-only"]).well();
+    let target = place.path("target");
+    call("reader", &["fetch", id, "--read-only", "--target", target.to_str().unwrap()]).well();
+    assert_eq!(std::fs::read(target.join("content")).unwrap(), content);
+    for arguments in [
+        &["store", "name", "--path", path, "--read-only"][..],
+        &["forget", "--snapshot", id, "--read-only"],
+        &["prune", "--read-only"],
+    ] {
+        let ended = call("reader", arguments);
+        assert!(ended.err.contains("(RepositoryReadOnly)\nhint: "), "{}", ended.err);
+    }
+    let ended = call("reader", &["fetch", id, "--target", target.to_str().unwrap()]);
+    assert!(ended.err.contains("(StoragePermissionDenied)"), "{}", ended.err);
 }
 
 /// moto, which checks no signature: a request may lose a header that was signed.

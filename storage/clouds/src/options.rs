@@ -20,6 +20,9 @@ pub struct CloudOptions {
     /// The only authorities (PEM) that may sign the server's certificate; the
     /// system's where absent.
     pub ca_pem: Option<Vec<u8>>,
+    /// Whether anything may be written. A store that may not is not probed either, and
+    /// needs no more than the rights to list and read.
+    pub writable: bool,
     /// How long an answer may take.
     pub limits: Limits,
     /// How opening and the pages of a listing are repeated.
@@ -64,6 +67,7 @@ impl CloudOptions {
             prefix: prefix.into(),
             endpoint: None,
             ca_pem: None,
+            writable: true,
             limits: Limits::default(),
             retry: RetryPolicy::default(),
         }

@@ -38,12 +38,13 @@ pub struct CloudStore {
     /// What every key begins with; it ends with a slash, or is empty.
     prefix: String,
     shown: String,
+    writable: bool,
     repeater: Repeater,
 }
 
 impl CloudStore {
     /// Opens a bucket, which has to exist, and makes sure that it creates only what
-    /// does not exist.
+    /// does not exist. For reading only, the listing is tried instead.
     ///
     /// # Errors
     /// `Misconfigured` where the options are wrong; `PermissionDenied`;
@@ -66,8 +67,12 @@ impl CloudStore {
             prefix => prefix + "/",
         };
         let repeater = Repeater::scattered(options.retry);
-        let store = Self { service, http, prefix, shown, repeater };
-        store.repeater.repeat(|_| store.probe()).await?;
+        let store = Self { service, http, prefix, shown, writable: options.writable, repeater };
+        if store.writable {
+            store.repeater.repeat(|_| store.probe()).await?;
+        } else {
+            store.objects("", None).await?;
+        }
         Ok(store)
     }
 
@@ -83,6 +88,10 @@ impl CloudStore {
         }
         let detail = "it replaces what exists, though it is asked not to";
         Err(Error::new(ErrorKind::Unsuitable, Operation::Open, &self.shown, detail))
+    }
+
+    fn may_write(&self, operation: Operation, name: &str) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(Error::read_only(operation, name)) }
     }
 
     fn key(&self, name: &str) -> String {
@@ -199,6 +208,7 @@ impl Store for CloudStore {
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Creation> {
         validate_name(Operation::Create, name)?;
         validate_size(name, &bytes)?;
+        self.may_write(Operation::Create, name)?;
         let created = self.put(name, &bytes).await;
         created.map_err(|failed| self.failure(failed, Operation::Create, name))
     }
@@ -257,6 +267,7 @@ impl Store for CloudStore {
 
     async fn delete(&self, name: &str) -> Result<()> {
         validate_name(Operation::Delete, name)?;
+        self.may_write(Operation::Delete, name)?;
         let answered = self.send(self.service.delete(&self.key(name))).await;
         let done = match answered {
             Ok(answer) => self.http.body(answer, MAX_WORDS).await.map(drop),

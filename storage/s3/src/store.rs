@@ -60,6 +60,10 @@ impl S3Store {
         Ok(Self { bucket, repeater, writable, capabilities })
     }
 
+    fn may_write(&self, operation: Operation, name: &str) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(Error::read_only(operation, name)) }
+    }
+
     /// Whether the driver has to look before it creates.
     fn looks_first(&self) -> bool {
         self.capabilities.create_if_absent != CreateIfAbsent::Obeyed
@@ -90,11 +94,7 @@ impl Store for S3Store {
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Creation> {
         validate_name(Operation::Create, name)?;
         validate_size(name, &bytes)?;
-        if !self.writable {
-            let detail = "the bucket was opened for reading only";
-            let kind = ErrorKind::PermissionDenied;
-            return Err(Error::new(kind, Operation::Create, name, detail));
-        }
+        self.may_write(Operation::Create, name)?;
         if self.looks_first() {
             match self.head(name).await {
                 Ok(_) => return Ok(Creation::Exists),
@@ -170,6 +170,7 @@ impl Store for S3Store {
 
     async fn delete(&self, name: &str) -> Result<()> {
         validate_name(Operation::Delete, name)?;
+        self.may_write(Operation::Delete, name)?;
         let bucket = &self.bucket;
         let request = bucket.client.delete_object().bucket(&bucket.name).key(bucket.key(name));
         match bucket.answer(0, request.send()).await {
@@ -181,6 +182,7 @@ impl Store for S3Store {
 
     async fn keep(&self, name: &str) -> Result<bool> {
         validate_name(Operation::Keep, name)?;
+        self.may_write(Operation::Keep, name)?;
         match self.bucket.object_lock {
             Some(lock) => object_lock::keep(&self.bucket, lock, name).await,
             None => Ok(false),

@@ -108,9 +108,7 @@ impl Root {
             error => error,
         };
         let Some(writing) = &self.writing else {
-            let detail = "the volume was opened for reading only";
-            let kind = ErrorKind::PermissionDenied;
-            return Err(Error::new(kind, Operation::Create, name, detail));
+            return Err(Error::read_only(Operation::Create, name));
         };
         let (folder, file) = self.parent(name, true).map_err(fail)?;
         if exists(&folder, file).map_err(fail)? {

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 pub use gather::Gathered;
-pub(crate) use plan::repository_trouble as repository_trouble_of;
 pub use plan::{Step, plan};
+pub(crate) use plan::{repository_trouble, writing_trouble};
 
 use crate::context::{Context, ReconcileError};
 

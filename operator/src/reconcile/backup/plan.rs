@@ -87,8 +87,7 @@ pub fn plan(seen: &Gathered, now: Timestamp) -> Step {
 }
 
 fn plan_unbegun(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) -> Step {
-    if let Some(failure) =
-        repository_trouble(&resolved.repository_ref.name, seen.repository.as_ref())
+    if let Some(failure) = writing_trouble(&resolved.repository_ref.name, seen.repository.as_ref())
     {
         return Step::Wait(failure);
     }
@@ -264,6 +263,20 @@ pub(crate) fn repository_trouble(
         format!("the BackupRepository {name} is not ready{why}"),
     );
     Some(failure.with_hint(format!("See: kubectl describe backuprepository {name}.")))
+}
+
+/// Why nothing can be written to a repository now. That it is only read comes first: waiting
+/// does not help.
+#[must_use]
+pub(crate) fn writing_trouble(
+    name: &str,
+    repository: Option<&BackupRepository>,
+) -> Option<Failure> {
+    if repository.is_some_and(|repository| !repository.spec.access.may_write()) {
+        let message = format!("the BackupRepository {name} is only read: spec.access is ReadOnly");
+        return Some(Failure::new(Reason::RepositoryReadOnly, message));
+    }
+    repository_trouble(name, repository)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use dbbackup_contract::{ByteCounts, DatabaseCount, InspectReport};
+use dbbackup_contract::{AccessMode, ByteCounts, DatabaseCount, InspectReport};
 use dbbackup_crds::{Backup, BackupPhase, BackupSpec, BackupStatus, JobSpec, LocalRef, SourceSpec};
 use serde_json::json;
 
@@ -107,10 +107,15 @@ fn a_backup_waits_for_what_it_refers_to() {
     if let Some(repository) = &mut old_generation.repository {
         repository.metadata.generation = Some(3);
     }
+    let mut only_read = fresh();
+    if let Some(repository) = &mut only_read.repository {
+        repository.spec.access = AccessMode::ReadOnly;
+    }
     for (seen, reason) in [
         (no_schedule, Reason::ReferenceNotFound),
         (no_repository, Reason::ReferenceNotFound),
         (old_generation, Reason::ReferenceNotReady),
+        (only_read, Reason::RepositoryReadOnly),
     ] {
         let Step::Wait(failure) = plan(&seen, now()) else { panic!("{reason}") };
         assert_eq!(failure.reason, reason);

@@ -19,7 +19,7 @@ use crate::cluster::{
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
 use crate::reasons;
-use crate::reconcile::backup::repository_trouble_of;
+use crate::reconcile::backup::{repository_trouble, writing_trouble};
 use crate::reconcile::one_shot::{until, while_starting};
 use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
 use crate::run::RunView;
@@ -142,9 +142,9 @@ impl Round<'_> {
             source = find::<BackupRepository>(self.context, namespace, &from).await?;
             destination = find(self.context, namespace, &place.repository).await?;
         }
-        let trouble = |name: &str, found: &Option<_>| repository_trouble_of(name, found.as_ref());
-        let troubles = (trouble(&from, &source), trouble(&place.repository, &destination));
-        let step = plan_due(copy, turn, troubles.0, troubles.1);
+        let from = repository_trouble(&from, source.as_ref());
+        let to = writing_trouble(&place.repository, destination.as_ref());
+        let step = plan_due(copy, turn, from, to);
         tracing::debug!(copy = copy.name, ?step, "planned");
         match (step, source, destination) {
             (Step::Begin(attempt), Some(source), Some(destination)) => {

@@ -98,6 +98,10 @@ pub(super) fn occasion(
     ImportOccasion {
         generation: repository.metadata.generation,
         maintenance_job_name: maintenance_job(status),
+        // Where there is no maintenance, a slot that passes is the occasion.
+        next_slot_time: status
+            .next_maintenance_time
+            .filter(|_| !repository.spec.access.may_write()),
     }
 }
 

@@ -1,6 +1,6 @@
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, FoundSnapshot, Outcome, Reason,
-    Report, copy_run_id,
+    AccessMode, BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, FoundSnapshot,
+    Outcome, Reason, Report, copy_run_id,
 };
 use dbbackup_crds::{
     BackupPhase, BackupStatus, ImportPolicy, LastMaintenance, RepositoryStatusRef,
@@ -102,6 +102,30 @@ fn a_repository_is_looked_through_once_it_is_open_and_after_each_maintenance() {
     unwanted.spec.import = ImportPolicy::None;
     assert!(!goes_first(&unwanted, &done, false, now()));
     assert!(!goes_first(&unwanted, &opened("2026-11-23T11:59:00Z"), false, now()));
+}
+
+#[test]
+fn a_repository_that_is_only_read_is_looked_through_at_the_slots_of_its_maintenance() {
+    let mut repository = fixtures::repository();
+    repository.spec.access = AccessMode::ReadOnly;
+    let looked = |mut status: BackupRepositoryStatus| {
+        let occasion = occasion(&repository, &status);
+        status.import = Some(ImportRun { number: 7, job_name: "j".into(), occasion });
+        let taken = Taken { found: 0, imported: 0, refused: None };
+        ended(status, Ok((&ImportReport::default(), taken)), now())
+    };
+    let is_due = |status: &BackupRepositoryStatus| goes_first(&repository, status, false, now());
+    let mut status = opened("2026-11-23T11:59:00Z");
+    status.next_maintenance_time = Some(at("2026-11-24T05:00:00Z"));
+    assert!(is_due(&status));
+    let mut done = looked(status);
+    assert!(!is_due(&done));
+    // The slot has passed: the next one is written down.
+    done.next_maintenance_time = Some(at("2026-11-25T05:00:00Z"));
+    assert!(is_due(&done));
+    assert!(!is_due(&looked(done.clone())));
+    // One that is written to is looked through after its maintenance, and not before.
+    assert!(!goes_first(&fixtures::repository(), &looked(done), false, now()));
 }
 
 #[test]

@@ -56,6 +56,10 @@ pub fn plan(
     if status.maintenance.is_some() {
         return plan_begun(run);
     }
+    // At its slots others look for what is to be imported.
+    if !repository.spec.access.may_write() {
+        return if let Err(failure) = slots { Step::Refuse(failure) } else { Step::Rest };
+    }
     if let Some(time) = approved(repository, status) {
         return Step::Begin(time);
     }

@@ -1,6 +1,6 @@
 use dbbackup_contract::{
-    CheckSummary, CollectedReport, DamagedSnapshot, Failure, MAX_CHANGED_SNAPSHOTS, MaintainReport,
-    Outcome, Reason, Report, RetainChange, SeriesRetention, UsageReport,
+    AccessMode, CheckSummary, CollectedReport, DamagedSnapshot, Failure, MAX_CHANGED_SNAPSHOTS,
+    MaintainReport, Outcome, Reason, Report, RetainChange, SeriesRetention, UsageReport,
 };
 use dbbackup_crds::{
     Backup, BackupPhase, BackupRepository, BackupRepositoryStatus, BackupSchedule, BackupStatus,
@@ -89,6 +89,28 @@ fn a_repository_is_maintained_at_its_slot_once_and_at_the_next_after_a_failure()
     assert_eq!(told(&failed, "Maintained").1, "JobGone");
     assert_eq!(told(&failed, "Ready").0, "True", "backups go on");
     assert_eq!(step(&repository, &failed, None), Step::Rest);
+}
+
+#[test]
+fn a_repository_that_is_only_read_is_never_maintained() {
+    let mut repository = fixtures::repository();
+    repository.spec.access = AccessMode::ReadOnly;
+    assert_eq!(step(&repository, &planned("2026-11-20T05:00:00Z"), None), Step::Rest);
+    // What was approved before is not carried out either.
+    let mut status = planned("2026-11-24T05:00:00Z");
+    let refused = MaintainReport {
+        waiting_plan: Some("sha256:0a".to_owned()),
+        ..MaintainReport::begun(now())
+    };
+    status.maintenance = running().maintenance;
+    status = ended(status, Ok(&refused), &repository, now());
+    repository.spec.maintenance.approved_plan = Some("sha256:0a".to_owned());
+    assert_eq!(step(&repository, &status, None), Step::Rest);
+    repository.spec.access = AccessMode::ReadWrite;
+    assert!(matches!(step(&repository, &status, None), Step::Begin(_)));
+    // A Job that runs when access changes is watched to its end.
+    repository.spec.access = AccessMode::ReadOnly;
+    assert_eq!(step(&repository, &running(), None), Step::Watch(None));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use dbbackup_contract::{ErrorClass, Failure, FindReport, Reason, Report, Restore
 use dbbackup_crds::{ResolvedRestore, RestoreDatabaseSpec};
 
 use super::gather::{Gathered, Resolution};
-use crate::reconcile::backup::repository_trouble_of;
+use crate::reconcile::backup::repository_trouble;
 use crate::reconcile::one_shot::another_action;
 use crate::run::{RunView, Waiting};
 
@@ -59,12 +59,10 @@ pub fn plan(seen: &Gathered) -> Step {
         Resolution::Impossible(failure) => return Step::Fail(failure.clone(), 0),
     };
     match &seen.run {
-        None => {
-            match repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref()) {
-                Some(failure) => Step::Wait(failure),
-                None => next_job(resolved, None),
-            }
-        }
+        None => match repository_trouble(&resolved.repository_ref.name, seen.repository.as_ref()) {
+            Some(failure) => Step::Wait(failure),
+            None => next_job(resolved, None),
+        },
         Some(RunView::Waiting(waiting)) => Step::Start(waiting.clone()),
         Some(RunView::Running { attempts, last_failure }) => {
             Step::Run { attempts: *attempts, last_failure: last_failure.clone() }
@@ -113,7 +111,7 @@ fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts:
     if !may_be_done {
         return Step::Fail(cause.clone(), attempts);
     }
-    let trouble = repository_trouble_of(&resolved.repository_ref.name, seen.repository.as_ref());
+    let trouble = repository_trouble(&resolved.repository_ref.name, seen.repository.as_ref());
     if seen.status.jobs.unwrap_or(0) < MAX_JOBS {
         return match trouble {
             Some(failure) => Step::Wait(failure),

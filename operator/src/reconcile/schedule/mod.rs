@@ -107,7 +107,7 @@ pub async fn reconcile(
         next: decision.next,
         zone: slots.zone(),
         held: if let Step::Hold(slot) = step { Some(slot) } else { None },
-        repository_trouble: super::backup::repository_trouble_of(
+        repository_trouble: super::backup::writing_trouble(
             &schedule.spec.repository_ref.name,
             repository.as_ref(),
         ),

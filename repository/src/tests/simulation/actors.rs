@@ -50,6 +50,7 @@ impl Environment for Surroundings {
 pub(super) async fn open(process: &Arc<Process>) -> Result<Repository> {
     let skew = process.world.dice(|dice| dice.seconds(0..7200));
     let options = OpenOptions {
+        read_only: false,
         initialize: Initialize::IfEmpty,
         retry: RetryPolicy { tries: 4, ..RetryPolicy::default() },
         kdf: crate::Kdf::default(),

@@ -193,3 +193,27 @@ async fn a_server_must_prove_its_name_by_the_authority_that_was_said() {
     let error = refused(CloudOptions { endpoint, ..plain.options("x") }).await;
     assert_refused(&error, ErrorKind::Misconfigured, "does not speak TLS");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_reads_needs_the_rights_to_read_and_writes_nothing() {
+    let place = Place::on(Kind::Azurite);
+    place.write("accountKey", ACCOUNT_KEY);
+    let writer = CloudStore::open(place.options("x")).await.unwrap();
+    assert_eq!(writer.create("a/b", Bytes::from_static(b"c")).await.unwrap(), Creation::Created);
+
+    place.write("sasToken", &sas("rl"));
+    let error = refused(place.options("x")).await;
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    let options = CloudOptions { writable: false, ..place.options("x") };
+    let reader = CloudStore::open(options).await.unwrap();
+    assert_eq!(reader.get("a/b").await.unwrap(), "c");
+    let refused = [
+        (Operation::Create, reader.create("a/c", Bytes::new()).await.map(drop)),
+        (Operation::Delete, reader.delete("a/b").await),
+    ];
+    for (operation, refused) in refused {
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind, error.operation), (ErrorKind::PermissionDenied, operation));
+        assert!(error.to_string().contains("opened for reading only"), "{error}");
+    }
+}
