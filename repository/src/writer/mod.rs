@@ -29,6 +29,7 @@ mod recipe_builder;
 mod segments;
 mod shared;
 mod stream;
+mod stream_digest;
 mod taken_over;
 #[cfg(test)]
 mod tebibyte;

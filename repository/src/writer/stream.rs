@@ -14,7 +14,8 @@ use super::hook_search::Hooked;
 use super::recipe_builder::{RecipeBuilder, Source};
 use super::segments::{Chunk, Known, LookedUp, Pending, SEGMENTS_HELD};
 use super::shared::Shared;
-use super::workers::{Job, SEAL_JOB_BYTES, identified};
+use super::stream_digest::StreamDigest;
+use super::workers::{HashJob, Job, SEAL_JOB_BYTES};
 use crate::Result;
 use crate::chunker::Cutting;
 use crate::keyring::ChunkId;
@@ -59,7 +60,9 @@ pub struct StreamWriter {
     closed: Vec<OpenBlock>,
     pub(super) builder: RecipeBuilder,
     pub(super) segments: Vec<Segment>,
-    pub(super) hasher: Box<blake3::Hasher>,
+    pub(super) digesting: Arc<StreamDigest>,
+    /// Segments that were cut.
+    pub(super) cut_segments: u64,
     pub(super) length: u64,
     new: u64,
     rewritten: u64,
@@ -73,7 +76,7 @@ impl StreamWriter {
     pub(super) async fn open(shared: Arc<Shared>, name: String, cutting: Cutting) -> Self {
         let old = shared.predecessors.stream(&shared, &name).await;
         let finder = old.map(|old| Finder::new(old, &shared));
-        let hasher = Box::new(shared.stream_hasher());
+        let digesting = Arc::new(StreamDigest::new(shared.stream_hasher()));
         Self {
             shared,
             name,
@@ -86,7 +89,8 @@ impl StreamWriter {
             closed: Vec::new(),
             builder: RecipeBuilder::default(),
             segments: Vec::new(),
-            hasher,
+            digesting,
+            cut_segments: 0,
             length: 0,
             new: 0,
             rewritten: 0,
@@ -101,7 +105,6 @@ impl StreamWriter {
     /// When they cannot be kept; the whole backup has failed then.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.shared.check()?;
-        self.hasher.update(&bytes);
         self.length += bytes.len() as u64;
         self.shared.totals.add_read(bytes.len() as u64);
         let largest = self.cutting.largest();
@@ -207,11 +210,21 @@ impl StreamWriter {
         self.identify(segment, lengths).await
     }
 
-    /// Lets the chunks of a segment be identified.
+    /// Lets the chunks of a segment be identified, and the segment be digested.
     async fn identify(&mut self, segment: Bytes, lengths: Vec<u32>) -> Result<()> {
         let (reply, ids) = oneshot::channel();
+        let number = self.cut_segments;
+        self.cut_segments += 1;
+        let digesting = Arc::clone(&self.digesting);
+        let job = HashJob {
+            segment: segment.clone(),
+            lengths: lengths.clone(),
+            number,
+            digesting,
+            reply,
+        };
         if segment.len() <= INLINE_BYTES {
-            let _ = reply.send(identified(&self.shared, &segment, &lengths));
+            job.run(&self.shared);
             self.pending.push_back(Pending { segment, lengths, ids, permit: None });
             return self.place_beyond_depth().await;
         }
@@ -225,8 +238,7 @@ impl StreamWriter {
                 Err(_) => break None,
             }
         };
-        let job = Job::Hash { segment: segment.clone(), lengths: lengths.clone(), reply };
-        self.shared.submit(job).await?;
+        self.shared.submit(Job::Hash(job)).await?;
         self.pending.push_back(Pending { segment, lengths, ids, permit });
         self.place_beyond_depth().await
     }

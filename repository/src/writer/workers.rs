@@ -11,6 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::block::OpenBlock;
 use super::packer::PackableBlock;
 use super::shared::Shared;
+use super::stream_digest::StreamDigest;
 use crate::keyring::ChunkId;
 use crate::{Error, Result};
 
@@ -22,12 +23,32 @@ pub(super) const SEAL_JOB_BYTES: usize = 448 * 1024;
 /// Work for a thread.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Identify the chunks of a segment.
-    Hash { segment: Bytes, lengths: Vec<u32>, reply: oneshot::Sender<Vec<ChunkId>> },
+    Hash(HashJob),
     /// Compress blocks and put them into a pack.
     Seal(Vec<OpenBlock>, TaskTrackerToken),
     /// Close the last pack.
     Finish(oneshot::Sender<()>),
+}
+
+/// Identify the chunks of a segment, and digest it.
+#[derive(Debug)]
+pub(super) struct HashJob {
+    pub(super) segment: Bytes,
+    pub(super) lengths: Vec<u32>,
+    /// Which segment of its stream it is.
+    pub(super) number: u64,
+    pub(super) digesting: Arc<StreamDigest>,
+    pub(super) reply: oneshot::Sender<Vec<ChunkId>>,
+}
+
+impl HashJob {
+    pub(super) fn run(self, shared: &Shared) {
+        let ids = identified(shared, &self.segment, &self.lengths);
+        self.digesting.add(self.number, self.segment);
+        // Last: whoever has all answers of a stream has its digest. A stream that was
+        // dropped needs none.
+        let _ = self.reply.send(ids);
+    }
 }
 
 /// Starts `count` threads. They end when the writer is stopped, or when its
@@ -59,12 +80,7 @@ fn work(shared: &Arc<Shared>, jobs: &Mutex<mpsc::Receiver<Job>>, runtime: &Handl
             runtime.block_on(shared.unless_stopped(async { jobs.lock().await.recv().await }));
         let Ok(Some(job)) = next else { return };
         match job {
-            Job::Hash { segment, lengths, reply } => {
-                let ids = identified(shared, &segment, &lengths);
-                drop(segment);
-                // A stream that was dropped needs no answer.
-                let _ = reply.send(ids);
-            }
+            Job::Hash(job) => job.run(shared),
             Job::Seal(blocks, _under_way) => {
                 let packed = compressor
                     .compress_all(blocks)
@@ -84,7 +100,7 @@ fn work(shared: &Arc<Shared>, jobs: &Mutex<mpsc::Receiver<Job>>, runtime: &Handl
 }
 
 /// The ids of a segment's chunks.
-pub(super) fn identified(shared: &Shared, segment: &[u8], lengths: &[u32]) -> Vec<ChunkId> {
+fn identified(shared: &Shared, segment: &[u8], lengths: &[u32]) -> Vec<ChunkId> {
     let mut rest = segment;
     let identify = |length: &u32| {
         let (chunk, behind) = rest.split_at(*length as usize);
