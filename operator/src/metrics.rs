@@ -374,4 +374,17 @@ mod tests {
         let text = shown(backup("b", late, BackupPhase::Succeeded, None));
         assert!(!text.contains("dbbackup_backup_last_failure{"), "{text}");
     }
+
+    /// Every name in this file stands in the page that people read.
+    #[test]
+    fn every_metric_is_documented() {
+        let page = include_str!("../../docs/monitoring.md");
+        let code = include_str!("metrics.rs").split("#[cfg(test)]").next().unwrap();
+        let names: Vec<_> = code.split("\"dbbackup_").skip(1).collect();
+        assert!(names.len() > 20, "{}", names.len());
+        for name in names {
+            let name = format!("`dbbackup_{}`", name.split('"').next().unwrap());
+            assert!(page.contains(&name), "docs/monitoring.md lacks {name}");
+        }
+    }
 }

@@ -179,6 +179,12 @@ pub(crate) struct ServerArgs {
     /// File with the CA's certificates (PEM); the system's where absent.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// File with our own certificate (PEM), where the server asks for one.
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    pub(crate) client_certificate_file: Option<PathBuf>,
+    /// File with the key of that certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "client_certificate_file")]
+    pub(crate) client_key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -19,7 +19,10 @@ fn each_class_of_failure_has_its_code_its_reason_and_a_hint() {
     std::fs::write(place.path("occupied/file"), "x").unwrap();
     let occupied = format!("file://{}", place.path("occupied").display());
     let absent = format!("file://{missing}");
-    let cases: [(&[&str], &str, i32, &str); 8] = [
+    let certificate = ["--client-key-file", &missing, "--client-certificate-file"];
+    let with_certificate = [&["backup", "REPO", NO_SERVER, "KEY"][..], &certificate].concat();
+    let cases: [(&[&str], &str, i32, &str); 9] = [
+        (&with_certificate, &missing, 67, "LocalFileError"),
         (&["backup", "REPO", NO_SERVER, "--tls=disable", "KEY"], "", 1, "ServerUnreachable"),
         (&["snapshots", &missing, "KEY"], "", 64, "UsageError"),
         (&["snapshots", &absent, "KEY"], "", 66, "RepositoryNotFound"),
@@ -52,7 +55,8 @@ fn each_class_of_failure_has_its_code_its_reason_and_a_hint() {
 #[test]
 fn a_command_line_that_is_wrong_is_64_and_help_is_0() {
     let place = Place::without_repository();
-    for wrong in [&[][..], &["restor"], &["init"], &["snapshots", "--what"]] {
+    let half = ["backup", "file:///r", NO_SERVER, "--no-encryption", "--client-key-file", "k"];
+    for wrong in [&[][..], &["restor"], &["init"], &["snapshots", "--what"], &half] {
         let ended = Ended::from(runner(wrong).output().unwrap());
         assert_eq!(ended.code, Some(64), "{wrong:?}");
         assert!(ended.err.contains("Usage: dbbackup-runner"), "{}", ended.err);
