@@ -8,8 +8,7 @@ use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
 use super::fixture::*;
 use crate::keyring::{Keyring, sha256};
 use crate::{
-    CheckLevel, CollectOptions, Encryption, ForgetReason, Kdf, KeySource, OpenOptions,
-    RepackOptions, Repository,
+    CheckLevel, CollectOptions, Encryption, ForgetReason, Kdf, KeySource, OpenOptions, Repository,
 };
 
 async fn reason(store: &Arc<MemoryStore>, encryption: &Encryption) -> Reason {
@@ -149,10 +148,10 @@ async fn an_initialisation_survives_a_crash_at_every_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_only_reads_gets_everything_back_and_writes_nothing() {
-    let read_only = |store: &Arc<MemoryStore>| {
+    let read_only = async |store: &Arc<MemoryStore>| {
         let initialize = Initialize::IfEmpty;
         let options = OpenOptions { initialize, read_only: true, ..options() };
-        Repository::open_with(store.clone(), &encrypted(), options)
+        Repository::open_with(store.clone(), &encrypted(), options).await
     };
     let store = Arc::new(MemoryStore::new());
     let nothing = read_only(&store).await.unwrap_err();
@@ -176,7 +175,6 @@ async fn who_only_reads_gets_everything_back_and_writes_nothing() {
         repository.forget(&id, ForgetReason::Erase, "").await,
         repository.write_off(&id, "lost").await.map(drop),
         repository.collect(&CollectOptions::default()).await.map(drop),
-        repository.repack(&RepackOptions::default()).await.map(drop),
         repository.add_key(&KeySource::raw("new", &[9; 32]).unwrap(), Kdf::Pbkdf2).await.map(drop),
         repository.store_time().await.map(drop),
     ];

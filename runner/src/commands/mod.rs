@@ -129,7 +129,11 @@ fn server_access(args: &ServerArgs) -> Result<PostgresqlAccess, Failure> {
         tls: TlsAccess {
             mode: args.tls.into(),
             ca: args.ca_file.as_deref().map(local_file).transpose()?,
-            client_certificate: args.client_certificate_file.as_deref().map(local_file).transpose()?,
+            client_certificate: args
+                .client_certificate_file
+                .as_deref()
+                .map(local_file)
+                .transpose()?,
             client_key: args.client_key_file.as_deref().map(secret_file).transpose()?,
         },
     })
