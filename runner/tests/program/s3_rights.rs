@@ -168,7 +168,7 @@ fn a_reader_with_the_documented_rights_gets_everything_back_and_writes_nothing()
     call("reader", &["check", "--level", "data", "--read-only"]).well();
     let target = place.path("target");
     call("reader", &["fetch", id, "--read-only", "--target", target.to_str().unwrap()]).well();
-    assert_eq!(std::fs::read(target.join("content")).unwrap(), content);
+    assert_eq!(std::fs::read(&target).unwrap(), content);
     for arguments in [
         &["store", "name", "--path", path, "--read-only"][..],
         &["forget", "--snapshot", id, "--read-only"],

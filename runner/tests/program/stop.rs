@@ -35,10 +35,12 @@ fn a_fetch_that_is_stopped_says_that_its_target_is_not_complete() {
     let place = Place::new();
     let folder = place.path("folder");
     std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("a"), noise(1, 64 << 20)).unwrap();
+    std::fs::write(folder.join("a"), noise(1, 32 << 20)).unwrap();
     let id = store(&place, &["store", "x", "--path", folder.to_str().unwrap()], &[]);
     let target = place.path("target");
-    let arguments = ["fetch", &id, "--target", target.to_str().unwrap()];
+    // Slowly: it must not be done before it hears the signal.
+    let target_of = target.to_str().unwrap();
+    let arguments = ["fetch", &id, "--target", target_of, "--download-limit", "8000000"];
     let child = place.command(arguments).spawn().unwrap();
     wait_until("no file", || target.join("a").exists(), || format!("{target:?}"));
     signal(&child, "TERM");
@@ -51,7 +53,7 @@ fn a_fetch_that_is_stopped_says_that_its_target_is_not_complete() {
 #[test]
 fn a_check_that_is_stopped_ends_between_two_blocks() {
     let place = Place::new();
-    store(&place, &["store", "x"], &noise(1, 64 << 20));
+    store(&place, &["store", "x"], &noise(1, 32 << 20));
     let sessions = place.path("repository/sessions");
     let before = files_below(&sessions).len();
     let child = place.command(["check", "--level=data"]).spawn().unwrap();

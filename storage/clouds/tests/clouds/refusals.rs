@@ -202,7 +202,8 @@ async fn who_only_reads_needs_the_rights_to_read_and_writes_nothing() {
     assert_eq!(writer.create("a/b", Bytes::from_static(b"c")).await.unwrap(), Creation::Created);
 
     place.write("sasToken", &sas("rl"));
-    let error = refused(place.options("x")).await;
+    // Where there is no probe from before.
+    let error = refused(place.options("other")).await;
     assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
     let options = CloudOptions { writable: false, ..place.options("x") };
     let reader = CloudStore::open(options).await.unwrap();
