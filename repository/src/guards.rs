@@ -13,8 +13,6 @@ pub(crate) enum Guard {
     MovedIsAbsent,
     /// A pack whose blocks were moved goes when every block in use was.
     MovedWhole,
-    /// What says where blocks were moved to stays until nothing can name the old pack.
-    MovesStay,
     /// Sessions are listed long after the packs were condemned.
     Grace,
     /// A silent session is fenced before it counts as resolved.

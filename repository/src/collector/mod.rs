@@ -193,8 +193,7 @@ impl Collection<'_> {
         }
         let superseded = marked.superseded();
         if !self.options.dry_run {
-            let unneeded = |id: &_| superseded.contains(id) || !holds(Guard::MovesStay);
-            self.remove_heads(|id| inner.is_repacking(id) && unneeded(id)).await?;
+            self.remove_heads(|id| superseded.contains(id)).await?;
             self.let_moves_go(&superseded, &marked, &stored).await?;
         }
         if open {
@@ -356,7 +355,7 @@ impl Collection<'_> {
             let repacking = marked.repackings.get(id).filter(|repacking| !repacking.let_go);
             let Some(repacking) = repacking else { continue };
             let gone = repacking.moves.iter().all(|moved| stored.pack(&moved.pack).is_none());
-            if gone && marked.settled.contains(id) || !holds(Guard::MovesStay) {
+            if gone && marked.settled.contains(id) {
                 match proof.of_repacking(repacking, |id| !superseded.contains(id)).await? {
                     Shown::Well => {}
                     Shown::Not => continue,
