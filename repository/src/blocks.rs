@@ -17,6 +17,9 @@ use crate::{Error, Result};
 /// Plain bytes that are fetched and decoded together: large, since each hand-over
 /// to another thread costs as much as decoding some kilobytes.
 pub(crate) const GROUP_BYTES: usize = 1024 * 1024;
+/// What is not longer is decoded at once, in less than a tenth of a millisecond. So is
+/// what the simulation reads, in which nothing may depend on other threads.
+const INLINE_BYTES: usize = 64 * 1024;
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,11 +169,17 @@ pub(crate) async fn read_from(
         let (range, end) = (stretch.range.clone(), done + stretch.plain());
         let bytes = inner.store.get_range(&name, range).await.map_err(Error::needed)?;
         let seal = home.seal(&inner.keys)?;
-        let decoding = spawn_blocking(move || {
+        let is_short = stretch.plain() <= INLINE_BYTES;
+        let work = move || {
             decode(&seal, &stretch.blocks, &bytes, &mut plain[done..end])?;
             Ok::<_, Error>(plain)
-        });
-        plain = decoding.await.map_err(|error| Error::System(error.to_string()))??;
+        };
+        plain = if is_short {
+            work()?
+        } else {
+            let decoding = spawn_blocking(work).await;
+            decoding.map_err(|error| Error::System(error.to_string()))??
+        };
         done = end;
     }
     Ok(if is_small { Bytes::from(plain) } else { buffers.lend(plain) })

@@ -91,13 +91,28 @@ pub(crate) fn parse_moves(
     Ok(moves)
 }
 
+/// How far a repacking is relied upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Everybody relies upon it.
+    Counts,
+    /// It was let go: its packs may be condemned as soon as its head is gone. Until then it
+    /// is read from where nothing else is left.
+    LetGo,
+    /// Somebody has said that it is wrong: it is read last of all.
+    WrittenOff,
+}
+
+impl Standing {
+    const BEST_FIRST: [Self; 3] = [Self::Counts, Self::LetGo, Self::WrittenOff];
+}
+
 /// A pack in which moved blocks are.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     pub(crate) entry: Arc<PackEntry>,
-    /// Whether the repacking was neither let go nor written off. One that was is read from
-    /// where nothing else is left, as long as its head is there.
-    pub(crate) counts: bool,
+    /// How the repacking stands that moved them.
+    pub(crate) standing: Standing,
     tag: Tag,
     first: u32,
     carried: BlockSet,
@@ -125,11 +140,11 @@ impl Moves {
     /// Where blocks of this pack are besides in itself, what counts first; empty for most.
     pub(crate) fn of<'a>(&'a self, pack: &PackEntry) -> impl Iterator<Item = &'a Home> + use<'a> {
         let (homes, tag) = (self.homes.get(&pack.name), pack.block_table_tag);
-        let of = move |counts| {
+        let of = move |standing| {
             let homes = homes.into_iter().flatten();
-            homes.filter(move |home| home.tag == tag && home.counts == counts)
+            homes.filter(move |home| home.tag == tag && home.standing == standing)
         };
-        of(true).chain(of(false))
+        Standing::BEST_FIRST.into_iter().flat_map(of)
     }
 
     pub(crate) fn contains(&self, pack: &PartName) -> bool {
@@ -142,7 +157,7 @@ impl Moves {
         self.homes.len()
     }
 
-    async fn add(&mut self, snapshot: &Snapshot, counts: bool) -> Result<()> {
+    async fn add(&mut self, snapshot: &Snapshot, standing: Standing) -> Result<()> {
         let table = snapshot.packs().await?;
         let entries: Vec<_> = table.iter().map(|used| Arc::new(used.entry.clone())).collect();
         for moved in snapshot.moves() {
@@ -151,7 +166,7 @@ impl Moves {
             })?;
             let home = Home {
                 entry: Arc::clone(entry),
-                counts,
+                standing,
                 tag: moved.tag,
                 first: moved.first,
                 carried: moved.carried.clone(),
@@ -184,8 +199,8 @@ impl Inner {
             let Ok(id) = SnapshotId::parse(name) else { continue };
             let read = async {
                 let Some(snapshot) = repository.head_at(&id).await? else { return Ok(()) };
-                let off = self.is_hidden(&id).await? || self.is_written_off(&id).await?;
-                moves.add(&snapshot, !off).await
+                let is_let_go = self.is_hidden(&id).await?;
+                moves.add(&snapshot, self.standing(&id, is_let_go).await?).await
             };
             match read.await {
                 Ok(()) => {}
@@ -196,6 +211,15 @@ impl Inner {
         let moves = Arc::new(moves);
         *self.moves.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&moves);
         Ok(moves)
+    }
+
+    /// How a repacking stands whose head is there.
+    pub(crate) async fn standing(&self, id: &SnapshotId, is_let_go: bool) -> Result<Standing> {
+        Ok(match (self.is_written_off(id).await?, is_let_go) {
+            (true, _) => Standing::WrittenOff,
+            (false, true) => Standing::LetGo,
+            (false, false) => Standing::Counts,
+        })
     }
 
     /// Whether a session repacks.

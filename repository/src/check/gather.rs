@@ -28,7 +28,8 @@ impl Check<'_> {
                 self.report.note(object.name, "a snapshot that was written off");
                 continue;
             }
-            if decided.contains(&id) {
+            // A repacking that was let go may still hold what is nowhere else.
+            if decided.contains(&id) && !self.inner.is_repacking(&id) {
                 match self.inner.is_forgotten(&id).await {
                     // Its head waits for the collector; what it needs may be gone.
                     Ok(true) => continue,

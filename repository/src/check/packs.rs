@@ -180,7 +180,9 @@ impl Check<'_> {
             },
         };
         if found.is_none() {
+            // What was written off is not looked at, and holds nothing.
             let homes = self.moves.of(&self.packs[n].entry);
+            let homes = homes.filter(|home| self.index_of(&home.entry).is_some());
             let moved = homes.flat_map(Home::carried).collect::<BlockSet>();
             if !moved.is_empty() {
                 self.packs[n].moved = Some(moved);

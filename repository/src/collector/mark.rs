@@ -17,7 +17,7 @@ use crate::block_set::BlockSet;
 use crate::envelope::Kind;
 use crate::guards::{Guard, holds};
 use crate::head::{Head, HeadObject};
-use crate::moves::Move;
+use crate::moves::{Move, Standing};
 use crate::names::{MARKS, PartName, SNAPSHOTS, SnapshotId};
 use crate::pack::PackEntry;
 use crate::repository::{Inner, Repository};
@@ -51,7 +51,7 @@ pub(super) struct Marked {
     packs: HashMap<PartName, InUse>,
     /// The packs of repackings whose head is there.
     held: HashSet<PartName>,
-    /// The repackings that count.
+    /// All repackings whose head is there.
     pub(super) repackings: BTreeMap<SnapshotId, Repacking>,
     /// The blocks that they moved, by the pack that recipes name.
     moved: HashMap<PartName, BlockSet>,
@@ -74,9 +74,7 @@ pub(super) struct Repacking {
     /// The packs that it made.
     pub(super) table: Vec<PackEntry>,
     pub(super) moves: Vec<Move>,
-    /// It was let go: it moves nothing any more, since its packs may be condemned as soon as
-    /// its head is gone.
-    pub(super) let_go: bool,
+    pub(super) standing: Standing,
 }
 
 /// A move, and whose it is.
@@ -112,8 +110,8 @@ struct Used {
     predecessor: Option<String>,
     packs: Vec<(PartName, InUse)>,
     metas: Vec<PartName>,
-    /// What it did, if it is a repacking, and whether that counts.
-    repacking: Option<(Repacking, bool)>,
+    /// What it did, if it is a repacking.
+    repacking: Option<Repacking>,
 }
 
 impl Marked {
@@ -160,7 +158,7 @@ impl Marked {
             if repacking.moves.iter().all(moved_on) {
                 superseded.insert(id.clone());
             }
-            for moved in self.counting(repacking) {
+            for Moved { moved, .. } in self.counting(id, repacking) {
                 later.entry(&moved.pack).or_default().add(&moved.carried);
             }
         }
@@ -174,22 +172,27 @@ impl Marked {
         self.in_use(&moved.pack).filter(|used| used.entry.as_ref().is_some_and(is_meant))
     }
 
-    /// The moves of a repacking that heads rely upon.
-    fn counting<'a>(&'a self, repacking: &'a Repacking) -> impl Iterator<Item = &'a Move> {
-        let counts = |moved: &&Move| !repacking.let_go && self.wanted(moved).is_some();
-        repacking.moves.iter().filter(counts)
+    /// The moves of a repacking that heads rely upon: to packs that it has made itself. What
+    /// stands in another's pack goes with that one.
+    fn counting<'a>(
+        &'a self,
+        by: &'a SnapshotId,
+        repacking: &'a Repacking,
+    ) -> impl Iterator<Item = Moved<'a>> {
+        let counts = |_: &&Move| repacking.standing == Standing::Counts;
+        let wanted = repacking.moves.iter().filter(counts).filter(|it| self.wanted(it).is_some());
+        wanted.filter_map(move |moved| {
+            let home = repacking.table.get(moved.home as usize)?;
+            (*home.name.session == *by.as_str()).then_some(Moved { by, moved, home })
+        })
     }
 
     /// The moves of blocks that are in use, by pack.
     pub(super) fn moves_by_pack(&self) -> HashMap<&PartName, Vec<Moved<'_>>> {
         let mut by_pack = HashMap::<_, Vec<_>>::new();
         for (id, repacking) in &self.repackings {
-            for moved in self.counting(repacking) {
-                let home = repacking.table.get(moved.home as usize);
-                let moved = home.map(|home| (&moved.pack, Moved { by: id, moved, home }));
-                moved.into_iter().for_each(|(pack, moved)| {
-                    by_pack.entry(pack).or_default().push(moved);
-                });
+            for moved in self.counting(id, repacking) {
+                by_pack.entry(&moved.moved.pack).or_default().push(moved);
             }
         }
         by_pack
@@ -233,16 +236,14 @@ impl Marked {
                 None => _ = self.packs.insert(name, used),
             }
         }
-        if let Some((repacking, counts)) = used.repacking {
+        if let Some(repacking) = used.repacking {
             // What it names of others it holds no more than anybody.
             let own = |entry: &&PackEntry| *entry.name.session == *used.id.as_str();
             for entry in repacking.table.iter().filter(own) {
                 let name = self.interned(entry.name.clone());
                 self.held.insert(name);
             }
-            if counts {
-                self.repackings.insert(used.id.clone(), repacking);
-            }
+            self.repackings.insert(used.id.clone(), repacking);
         }
         for meta in used.metas {
             let name = self.interned(meta);
@@ -255,8 +256,10 @@ impl Marked {
     /// Counts what was moved, once it is known which packs heads mean.
     fn count_moves(&mut self) {
         let mut counted = HashMap::<PartName, BlockSet>::new();
-        for moved in self.repackings.values().flat_map(|repacking| self.counting(repacking)) {
-            counted.entry(moved.pack.clone()).or_default().add(&moved.carried);
+        for (id, repacking) in &self.repackings {
+            for Moved { moved, .. } in self.counting(id, repacking) {
+                counted.entry(moved.pack.clone()).or_default().add(&moved.carried);
+            }
         }
         self.moved =
             counted.into_iter().map(|(pack, moved)| (self.interned(pack), moved)).collect();
@@ -347,10 +350,12 @@ impl Repository {
     async fn used_by(&self, id: SnapshotId, head: Head, digest: String) -> Result<Used> {
         let predecessor = head.about.predecessor.as_ref().map(|before| before.id.clone());
         let metas = head.metas.iter().map(|meta| meta.name.clone()).collect();
-        // Nobody relies upon what somebody has written off.
-        let counts = head.is_repacking() && !self.inner.is_written_off(&id).await?;
-        let let_go = head.is_repacking() && self.inner.is_forgotten(&id).await?;
-        let made = head.is_repacking().then(|| (head.about.sequence, head.moves.clone()));
+        let mut made = None;
+        if head.is_repacking() {
+            let is_let_go = self.inner.is_forgotten(&id).await?;
+            let standing = self.inner.standing(&id, is_let_go).await?;
+            made = Some((head.about.sequence, head.moves.clone(), standing));
+        }
         let snapshot = Snapshot::new(self, id.clone(), head, digest.clone());
         let (mut packs, mut table) = (Vec::new(), Vec::new());
         snapshot
@@ -364,7 +369,7 @@ impl Repository {
             })
             .await?;
         let repacking =
-            made.map(|(sequence, moves)| (Repacking { sequence, table, moves, let_go }, counts));
+            made.map(|(sequence, moves, standing)| Repacking { sequence, table, moves, standing });
         Ok(Used { id, digest, predecessor, packs, metas, repacking })
     }
 

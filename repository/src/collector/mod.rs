@@ -33,6 +33,7 @@ use self::sessions::{Sessions, TRACES_STAY};
 use crate::guards::{Guard, holds};
 use crate::head::HeadObject;
 use crate::keyring::sha256;
+use crate::moves::Standing;
 use crate::names::{BLOCKERS, CONDEMNED, PartName, SnapshotId, VERDICT};
 use crate::repository::{Inner, Repository};
 use crate::session::SessionKind;
@@ -193,8 +194,9 @@ impl Collection<'_> {
         }
         let superseded = marked.superseded();
         if !self.options.dry_run {
-            self.remove_heads(|id| superseded.contains(id)).await?;
-            self.let_moves_go(&superseded, &marked, &stored).await?;
+            let unneeded = self.unneeded(&superseded, &marked, &stored).await?;
+            self.remove_heads(|id| unneeded.contains(id)).await?;
+            self.let_moves_go(&unneeded, &marked).await?;
         }
         if open {
             return Ok(());
@@ -204,7 +206,8 @@ impl Collection<'_> {
         if !self.options.dry_run {
             self.tidy(&marked, &sessions).await?;
         }
-        if let Some(options) = &self.options.repack {
+        // Nothing is copied on of which it is open who tells the truth.
+        if let Some(options) = self.options.repack.as_ref().filter(|_| self.wrong.is_none()) {
             let plan = Plan::new(options, &marked, &superseded, &stored);
             self.report.repacked_bytes = plan.bytes();
             if !self.options.dry_run && !plan.is_empty() {
@@ -272,6 +275,8 @@ impl Collection<'_> {
                 Error::damaged(note_name::<Blockers>(n), "it names what is no session")
             })?);
         }
+        // Who may have read `condemned/` before, whatever the note says.
+        named.extend(sessions.writers_before(inner, since + LONGEST_LAG));
         let waiting = sessions.unresolved(inner, &named).await?;
         if !waiting.is_empty() && holds(Guard::Blockers) {
             self.report.condemned_objects += condemned.parts.len() as u64;
@@ -293,8 +298,7 @@ impl Collection<'_> {
                 return Ok(false);
             }
         }
-        let unproven =
-            Proof::new(self.repository, marked).of_packs(&verdict.delete, stored).await?;
+        let unproven = Proof::new(self.repository, marked).of_packs(&verdict.delete).await?;
         unproven.packs.iter().for_each(|pack| verdict.spare(pack));
         self.wrong = self.wrong.take().or(unproven.wrong);
         let delete = verdict.delete.clone();
@@ -340,36 +344,52 @@ impl Collection<'_> {
         Ok(inner.store.delete(&note_name::<Condemned>(n)).await?)
     }
 
-    /// Lets repackings go of whose old packs nothing is left, neither in the store nor
-    /// in the tables of heads, or of which later ones have moved everything on. No head
-    /// comes to name an old pack after its verdict: it was absent for every session
-    /// that began later, and the heads of the others are among those that were read.
-    async fn let_moves_go(
+    /// The repackings that may go: nothing is left of their old packs, neither in the store
+    /// nor in the tables of heads, or later ones have moved everything on, and that was
+    /// looked into. No head comes to name an old pack after its verdict: it was absent for
+    /// every session that began later, and the heads of the others are among those that
+    /// were read. Who has let one go is not asked: a decision may be anybody's.
+    async fn unneeded(
         &mut self,
         superseded: &BTreeSet<SnapshotId>,
         marked: &Marked,
         stored: &Stored,
-    ) -> Result<()> {
-        let proof = Proof::new(self.repository, marked);
+    ) -> Result<BTreeSet<SnapshotId>> {
+        let (proof, mut unneeded) = (Proof::new(self.repository, marked), BTreeSet::new());
         for id in superseded {
-            let repacking = marked.repackings.get(id).filter(|repacking| !repacking.let_go);
-            let Some(repacking) = repacking else { continue };
+            let Some(repacking) = marked.repackings.get(id) else { continue };
             let gone = repacking.moves.iter().all(|moved| stored.pack(&moved.pack).is_none());
-            if gone && marked.settled.contains(id) {
-                match proof.of_repacking(repacking, |id| !superseded.contains(id)).await? {
-                    Shown::Well => {}
-                    Shown::Not => continue,
-                    Shown::Wrong(error) => {
-                        self.wrong.get_or_insert(error);
-                        continue;
-                    }
+            let is_ripe = gone && marked.settled.contains(id);
+            let shown = match repacking.standing {
+                Standing::Counts if !is_ripe => Shown::Not,
+                Standing::Counts | Standing::LetGo => {
+                    proof.of_repacking(repacking, |id| !superseded.contains(id)).await?
                 }
-                let detail = "nothing is left of what it moved";
-                match self.repository.forget(id, ForgetReason::Superseded, detail).await {
-                    // Another collector was quicker.
-                    Ok(()) | Err(Error::SnapshotNotFound(_)) => {}
-                    Err(error) => return Err(error),
+                // Nobody knows what it should hold: it goes when nobody asks any more.
+                Standing::WrittenOff => {
+                    let wanted = repacking.moves.iter().any(|it| marked.wanted(it).is_some());
+                    if is_ripe && !wanted { Shown::Well } else { Shown::Not }
                 }
+            };
+            match shown {
+                Shown::Well => _ = unneeded.insert(id.clone()),
+                Shown::Wrong(error) => _ = self.wrong.get_or_insert(error),
+                Shown::Not => {}
+            }
+        }
+        Ok(unneeded)
+    }
+
+    async fn let_moves_go(&self, unneeded: &BTreeSet<SnapshotId>, marked: &Marked) -> Result<()> {
+        for id in unneeded {
+            if marked.repackings.get(id).is_none_or(|it| it.standing == Standing::LetGo) {
+                continue;
+            }
+            let detail = "nothing is left of what it moved";
+            match self.repository.forget(id, ForgetReason::Superseded, detail).await {
+                // Another collector was quicker.
+                Ok(()) | Err(Error::SnapshotNotFound(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

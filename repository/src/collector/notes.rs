@@ -13,7 +13,7 @@ use super::mark::Marked;
 use crate::block_set::BlockSet;
 use crate::envelope::Kind;
 use crate::guards::{Guard, holds};
-use crate::moves::{Home, Moves};
+use crate::moves::{Home, Moves, Standing};
 use crate::names::{BLOCKERS, CONDEMNED, MARKS, PartName, VERDICT, parse_number};
 use crate::pack::PackEntry;
 use crate::repository::Inner;
@@ -160,7 +160,11 @@ impl Inner {
         let mut next = 0;
         for folder in [CONDEMNED, BLOCKERS, VERDICT, MARKS] {
             let highest = self.note_numbers(folder).await?.last().copied();
-            next = next.max(highest.map_or(0, |highest| highest.saturating_add(1)));
+            let Some(highest) = highest else { continue };
+            let follows = highest.checked_add(1);
+            next = next.max(follows.ok_or_else(|| {
+                Error::damaged(format!("{folder}{highest}"), "no note can follow this number")
+            })?);
         }
         Ok(next)
     }
@@ -183,7 +187,8 @@ impl Absent {
 
     /// The packs that blocks of this one were moved to, and may be taken from.
     pub(crate) fn homes(&self, pack: &PackEntry) -> impl Iterator<Item = &Home> {
-        let may_be = |home: &&Home| home.counts && !self.contains(&home.entry.name);
+        let may_be =
+            |home: &&Home| home.standing == Standing::Counts && !self.contains(&home.entry.name);
         self.moves.of(pack).filter(may_be)
     }
 

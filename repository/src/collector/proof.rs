@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use super::mark::{Marked, Moved, Repacking};
 use super::notes::Parts;
-use super::parts::Stored;
 use crate::block_set::BlockSet;
 use crate::blocks::{GROUP_BYTES, PackBlocks, read_from};
 use crate::buffers::Buffers;
 use crate::footers::{own, read_footer};
+use crate::guards::{Guard, holds};
 use crate::head::HeadObject;
 use crate::moves::Move;
 use crate::names::{PartName, SnapshotId};
@@ -53,15 +53,12 @@ impl<'a> Proof<'a> {
     ///
     /// # Errors
     /// What the store says.
-    pub(super) async fn of_packs(&self, parts: &Parts, stored: &Stored) -> Result<Unproven> {
+    pub(super) async fn of_packs(&self, parts: &Parts) -> Result<Unproven> {
         let mut unproven = Unproven::default();
         for pack in parts.packs.iter().filter_map(|name| PartName::parse(name)) {
             let Some(used) = self.marked.in_use(&pack) else { continue };
-            if stored.pack(&pack).is_none() {
-                continue;
-            }
             let shown = match &used.entry {
-                Some(entry) => self.of_pack(entry).await?,
+                Some(entry) => self.of_pack(entry, &used.blocks).await?,
                 None => Shown::Not,
             };
             if let Shown::Wrong(_) | Shown::Not = shown {
@@ -74,14 +71,17 @@ impl<'a> Proof<'a> {
         Ok(unproven)
     }
 
-    async fn of_pack(&self, entry: &PackEntry) -> Result<Shown> {
-        let Some(footer) = (match self.footer(entry).await? {
-            Ok(footer) => footer,
-            Err(error) => return Ok(Shown::Wrong(error)),
-        }) else {
-            return Ok(Shown::Well);
+    async fn of_pack(&self, entry: &PackEntry, used: &BlockSet) -> Result<Shown> {
+        let moves: Vec<_> = self.moves.get(&entry.name).into_iter().flatten().collect();
+        let footer = match self.old(entry).await? {
+            Old::Has(footer) => footer,
+            Old::Nothing => return Ok(Shown::Well),
+            Old::Unclear(error) => return Ok(Shown::Wrong(error)),
         };
-        for to in self.moves.get(&entry.name).into_iter().flatten() {
+        if !covers(&moves, used) {
+            return Ok(Shown::Not);
+        }
+        for to in moves {
             let pairs = self.pairs(to.moved, Some);
             match self.compare(&footer, &entry.name, to, &pairs).await? {
                 Shown::Well => {}
@@ -103,19 +103,17 @@ impl<'a> Proof<'a> {
     ) -> Result<Shown> {
         for from in &repacking.moves {
             let Some(home) = repacking.table.get(from.home as usize) else { continue };
-            if self.marked.wanted(from).is_none() {
-                continue;
-            }
+            let Some(used) = self.marked.wanted(from) else { continue };
             let later = self.moves.get(&from.pack).into_iter().flatten();
             let later: Vec<_> = later.filter(|to| is_later(to.by)).collect();
-            if later.is_empty() {
-                continue;
-            }
-            let footer = match self.footer(home).await? {
-                Ok(Some(footer)) => footer,
-                Ok(None) => continue,
-                Err(error) => return Ok(Shown::Wrong(error)),
+            let footer = match self.old(home).await? {
+                Old::Has(footer) => footer,
+                Old::Nothing => continue,
+                Old::Unclear(error) => return Ok(Shown::Wrong(error)),
             };
+            if !covers(&later, &used.blocks) {
+                return Ok(Shown::Not);
+            }
             for to in later {
                 let place = |block| from.carried.contains(block).then(|| from.place(block));
                 let pairs = self.pairs(to.moved, place);
@@ -128,20 +126,16 @@ impl<'a> Proof<'a> {
         Ok(Shown::Well)
     }
 
-    /// What the old place has; none where nothing can be read from it any more, so that
-    /// nothing is lost with it. Blocks may be read though nobody can tell what they
-    /// should be: such a pack is damaged, and stays.
-    async fn footer(
-        &self,
-        entry: &PackEntry,
-    ) -> Result<std::result::Result<Option<Footer>, Error>> {
+    /// What the old place has. Blocks may be read though nobody can tell what they should
+    /// be: such a pack is damaged, and stays.
+    async fn old(&self, entry: &PackEntry) -> Result<Old> {
         let inner = &self.repository.inner;
         match read_footer(inner, entry).await {
-            Ok(footer) => Ok(Ok(Some(footer))),
-            Err(Error::Missing(_)) => Ok(Ok(None)),
+            Ok(footer) => Ok(Old::Has(footer)),
+            Err(Error::Missing(_)) => Ok(Old::Nothing),
             Err(error @ Error::Damaged { .. }) => match own(inner, entry).await {
-                Ok(_) => Ok(Err(error)),
-                Err(Error::Missing(_) | Error::Damaged { .. }) => Ok(Ok(None)),
+                Ok(_) => Ok(Old::Unclear(error)),
+                Err(Error::Missing(_) | Error::Damaged { .. }) => Ok(Old::Nothing),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -189,6 +183,12 @@ impl<'a> Proof<'a> {
     ) -> Result<bool> {
         let (inner, buffers) = (&self.repository.inner, Buffers::new(0));
         let located: Arc<PackBlocks> = own(inner, home).await?;
+        // Before anything is read: a group is as large as the old place says.
+        let old = |block: u32| footer.blocks.get(block as usize).map(|block| block.plain);
+        let is_as_long = |(was, is): &Pair| old(*was).is_some() && old(*was) == located.plain(*is);
+        if !pairs.iter().all(is_as_long) {
+            return Ok(false);
+        }
         let mut rest = pairs;
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -218,6 +218,23 @@ impl<'a> Proof<'a> {
         }
         Ok(true)
     }
+}
+
+/// Whether moves carry all of these blocks.
+fn covers(moves: &[&Moved<'_>], blocks: &BlockSet) -> bool {
+    let mut carried = BlockSet::default();
+    moves.iter().for_each(|to| carried.add(&to.moved.carried));
+    carried.has_all_of(blocks) || !holds(Guard::MovedWhole)
+}
+
+/// What can be learnt from where blocks were.
+enum Old {
+    /// What each of them was.
+    Has(Footer),
+    /// Nothing: nobody can read anything from it any more, and nothing is lost with it.
+    Nothing,
+    /// Blocks, but not what they should be.
+    Unclear(Error),
 }
 
 /// Whether something was shown to stand elsewhere.

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dbbackup_contract::{ByteCounts, MadeBy};
 
-use super::mark::Marked;
+use super::mark::{Marked, Repacking};
 use super::parts::Stored;
 use crate::block_set::BlockSet;
 use crate::blocks::open_block;
 use crate::envelope::{Kind, ObjectSeal};
 use crate::head::{About, Head, TombstoneReason};
-use crate::moves::{MOVES_SERIES, Move};
+use crate::moves::{MOVES_SERIES, Move, Standing};
 use crate::names::{PartName, SnapshotId};
 use crate::pack::{BlockInfo, FinishedPack, Footer, OpenPack, PackEntry};
 use crate::repository::{Inner, Repository};
@@ -81,7 +81,8 @@ impl Plan {
         superseded: &BTreeSet<SnapshotId>,
         stored: &Stored,
     ) -> Self {
-        let known = marked.repackings.values().map(|repacking| repacking.sequence);
+        let relied_upon = |repacking: &&Repacking| repacking.standing != Standing::WrittenOff;
+        let known = marked.repackings.values().filter(relied_upon).map(|known| known.sequence);
         let sequence = known.max().unwrap_or(0).saturating_add(1);
         let mut plan = Self { sources: Vec::new(), sequence };
         let mut left = options.most_bytes;
@@ -129,7 +130,12 @@ impl Plan {
         left: &mut u64,
     ) {
         for (id, repacking) in &marked.repackings {
-            if !marked.settled.contains(id) || superseded.contains(id) || repacking.let_go {
+            let counts = repacking.standing == Standing::Counts;
+            if !counts || !marked.settled.contains(id) || superseded.contains(id) {
+                continue;
+            }
+            // What it says was not looked into before its old packs have gone.
+            if repacking.moves.iter().any(|moved| stored.pack(&moved.pack).is_some()) {
                 continue;
             }
             // The same block may have been moved for several packs.

@@ -65,6 +65,16 @@ impl Sessions {
         self.of(inner, SessionKind::Writer).map(|(id, _)| id.clone()).collect()
     }
 
+    /// The writers that began before a time of the store's clock.
+    pub(super) fn writers_before(
+        &self,
+        inner: &Inner,
+        time: SystemTime,
+    ) -> impl Iterator<Item = SnapshotId> {
+        let began = self.of(inner, SessionKind::Writer).filter(move |(_, it)| it.modified < time);
+        began.map(|(id, _)| id.clone())
+    }
+
     fn of(
         &self,
         inner: &Inner,

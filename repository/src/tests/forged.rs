@@ -14,12 +14,12 @@ use super::repacking::{Day, collect_for_days, days, repacked};
 use crate::envelope::{Kind, ObjectSeal};
 use crate::head::Head;
 use crate::moves::{MOVES_SERIES, Move};
-use crate::names::{PartName, RunName, series_prefix};
-use crate::pack::OpenPack;
+use crate::names::{PartName, RunName};
+use crate::pack::{OpenPack, PackEntry};
 use crate::session::SessionKind;
 use crate::tables::{Usage, UsedPack, pack_usage};
 use crate::writer::inline_pack_pages;
-use crate::{CollectOptions, Error, ForgetReason, Repository, SnapshotId};
+use crate::{CheckLevel, CollectOptions, Error, ForgetReason, Repository, SnapshotId};
 
 /// What a forged repacking says of the packs that it claims to have moved.
 #[derive(Clone, Copy, PartialEq)]
@@ -30,6 +30,12 @@ enum Lie {
     Tag,
     /// It means them, and its own pack is nowhere.
     Nowhere,
+    /// It means them, and its blocks are longer.
+    Longer,
+    /// It means them, and says of no pack that it is their new place.
+    NoHome,
+    /// It says that they stand where they have always stood.
+    Itself,
 }
 
 /// Claims to have moved all blocks of all packs that snapshots use.
@@ -58,7 +64,8 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
     for entry in claimed.values() {
         let blocks = inner.footers.blocks(inner, entry).await.unwrap();
         for block in (0..entry.blocks).filter(|block| blocks.plain(*block).is_some()) {
-            let plain = vec![b'x'; blocks.plain(block).unwrap() as usize];
+            let longer = usize::from(lie == Lie::Longer);
+            let plain = vec![b'x'; blocks.plain(block).unwrap() as usize + longer];
             let chunk = (inner.keys.chunk_id(&plain), plain.len() as u32);
             pack.push(&plain, false, &[chunk]).unwrap();
         }
@@ -78,10 +85,16 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
     if lie != Lie::Nowhere {
         assert!(inner.create(&object, pack.object.into()).await.unwrap());
     }
-    let usage = pack_usage((0..pack.entry.blocks as usize).map(|_| Usage::Whole));
+    let mut table = vec![pack.entry];
+    if lie == Lie::NoHome {
+        moves.iter_mut().for_each(|moved| moved.home = 9999);
+    } else if lie == Lie::Itself {
+        table = claimed.values().cloned().collect();
+        moves.iter_mut().zip(0..).for_each(|(moved, n)| (moved.home, moved.first) = (n, 0));
+    }
+    let table: Vec<_> = table.into_iter().map(whole).collect();
     let mut sessions = vec![Arc::from(id.as_str())];
-    let pack_pages =
-        inline_pack_pages(&[UsedPack { entry: pack.entry, usage }], &mut sessions).unwrap();
+    let pack_pages = inline_pack_pages(&table, &mut sessions).unwrap();
     for session in claimed.keys().map(|name| &name.session) {
         if !sessions.contains(session) {
             sessions.push(Arc::clone(session));
@@ -95,6 +108,23 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
     about.predecessor = None;
     let head = Head { sessions, pack_pages, moves, ..Head::of(about) };
     (id, head)
+}
+
+fn whole(entry: PackEntry) -> UsedPack {
+    let usage = pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole));
+    UsedPack { entry, usage }
+}
+
+/// The repackings whose heads are there.
+fn repackings(store: &MemoryStore, repository: &Repository) -> Vec<SnapshotId> {
+    let ids: Vec<_> = store
+        .objects()
+        .keys()
+        .filter_map(|name| SnapshotId::parse(name.strip_prefix("snapshots/")?).ok())
+        .filter(|id| repository.inner.is_repacking(id))
+        .collect();
+    assert!(!ids.is_empty());
+    ids
 }
 
 /// Collects for a week, whatever is wrong; gives what was wrong first.
@@ -114,7 +144,7 @@ fn stopped(error: &Error, object: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repacking_that_holds_something_else_frees_nothing_of_what_it_means() {
-    for lie in [Lie::Content, Lie::Nowhere] {
+    for lie in [Lie::Content, Lie::Nowhere, Lie::Longer] {
         let store = Arc::new(MemoryStore::new());
         let repository = open(store.clone()).await.unwrap();
         let days = days(&repository, 1..=3).await;
@@ -192,18 +222,102 @@ async fn a_repacking_that_means_other_packs_counts_for_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repacking_that_claims_what_another_has_moved_does_not_replace_it() {
+    for with_a_decision in [false, true] {
+        let store = Arc::new(MemoryStore::new());
+        let (repository, kept) = repacked(&store).await;
+        let (honest, others) = (store.objects(), repackings(&store, &repository));
+        let forged = forge(&repository, &kept, Lie::Content).await;
+        for id in others.iter().filter(|_| with_a_decision) {
+            repository.forget(id, ForgetReason::Superseded, "forged").await.unwrap();
+        }
+        let error = collect_for_a_week(&store, &repository).await;
+        stopped(&error.unwrap(), &forged.head_name());
+        let objects = store.objects();
+        let mut before = honest.keys().filter(|name| !name.starts_with("marks/"));
+        assert!(before.all(|name| objects.contains_key(name)));
+        repository.write_off(&forged, "forged").await.unwrap();
+        assert_restores(&open(store.clone()).await.unwrap(), &kept).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repacking_that_moves_to_nowhere_or_to_anothers_pack_frees_nothing() {
+    for lie in [Lie::NoHome, Lie::Itself] {
+        let store = Arc::new(MemoryStore::new());
+        let repository = open(store.clone()).await.unwrap();
+        let days = days(&repository, 1..=3).await;
+        let before = packs(&store);
+        forge(&repository, &days, lie).await;
+        assert!(collect_for_a_week(&store, &repository).await.is_none());
+        assert!(packs(&store) >= before);
+        assert_restores(&open(store.clone()).await.unwrap(), &days).await;
+
+        let store = Arc::new(MemoryStore::new());
+        let (repository, kept) = repacked(&store).await;
+        forge(&repository, &kept, lie).await;
+        assert!(collect_for_a_week(&store, &repository).await.is_none());
+        assert_restores(&open(store.clone()).await.unwrap(), &kept).await;
+    }
+}
+
+/// What it says is so, as long as the other's packs are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repacking_that_says_what_another_says_does_not_replace_it() {
     let store = Arc::new(MemoryStore::new());
     let (repository, kept) = repacked(&store).await;
-    let honest = store.objects();
-    let forged = forge(&repository, &kept, Lie::Content).await;
-    let error = collect_for_a_week(&store, &repository).await;
-    stopped(&error.unwrap(), &forged.head_name());
-    let objects = store.objects();
-    assert!(
-        honest.keys().filter(|name| !name.starts_with("marks/")).all(|n| objects.contains_key(n))
-    );
-    repository.write_off(&forged, "forged").await.unwrap();
+    let before = packs(&store);
+    for honest in repackings(&store, &repository) {
+        let snapshot = repository.head_at(&honest).await.unwrap().unwrap();
+        let table = (*snapshot.packs().await.unwrap()).clone();
+        let inner = &repository.inner;
+        let (id, run_id) = inner.begin_session(SessionKind::Writer).await.unwrap();
+        let mut about = snapshot.about().clone();
+        (about.session, about.run_id, about.sequence) = (id.to_string(), run_id, 1_000_000);
+        let mut sessions = vec![Arc::from(id.as_str())];
+        let pack_pages = inline_pack_pages(&table, &mut sessions).unwrap();
+        let moves = snapshot.moves().to_vec();
+        for session in moves.iter().map(|moved| &moved.pack.session) {
+            if !sessions.contains(session) {
+                sessions.push(Arc::clone(session));
+            }
+        }
+        let head = Head { sessions, pack_pages, moves, ..Head::of(about) };
+        inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
+    }
+    assert!(collect_for_a_week(&store, &repository).await.is_none());
+    assert_eq!(packs(&store), before);
     assert_restores(&open(store.clone()).await.unwrap(), &kept).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_repacking_holds_that_was_written_off_is_missed_by_the_check() {
+    let store = Arc::new(MemoryStore::new());
+    let (repository, _) = repacked(&store).await;
+    let problems = async |level| {
+        let repository = open(store.clone()).await.unwrap();
+        repository.check(level).await.unwrap().problems.len()
+    };
+    assert_eq!(problems(CheckLevel::Data).await, 0);
+    for id in repackings(&store, &repository) {
+        repository.write_off(&id, "by mistake").await.unwrap();
+    }
+    for level in [CheckLevel::Structure, CheckLevel::Footers, CheckLevel::Data] {
+        assert!(problems(level).await > 0, "{level:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_leaves_no_number_for_others_is_named() {
+    let store = Arc::new(MemoryStore::new());
+    let repository = open(store.clone()).await.unwrap();
+    let days = days(&repository, 1..=2).await;
+    let verdict = json!({"delete": {}, "keep": {}, "time": day(1)}).to_string();
+    let last = format!("verdict/{}", u32::MAX);
+    repository.inner.put(Kind::Verdict, &last, verdict.as_bytes()).await.unwrap();
+    forget(&repository, &days[0].0).await.unwrap();
+    let error = collect_for_a_week(&store, &repository).await.unwrap();
+    stopped(&error, &last);
+    assert_restores(&repository, &days[1..]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,6 +346,12 @@ async fn a_verdict_over_what_is_in_use_is_not_carried_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verdict_that_comes_with_what_it_condemns_waits_for_runs_as_any_does() {
+    a_verdict_waits(false).await;
+    // Who has forged one may say as well that nobody has to be waited for.
+    a_verdict_waits(true).await;
+}
+
+async fn a_verdict_waits(with_blockers: bool) {
     let store = Arc::new(MemoryStore::new());
     let repository = open(store.clone()).await.unwrap();
     let writer = begin(&repository, 1).await.unwrap();
@@ -247,6 +367,10 @@ async fn a_verdict_that_comes_with_what_it_condemns_waits_for_runs_as_any_does()
     repository.inner.condemn(3, names.clone()).await.unwrap();
     let verdict = json!({"delete": {"packs": names}, "keep": {}, "time": day(1)}).to_string();
     repository.inner.put(Kind::Verdict, "verdict/3", verdict.as_bytes()).await.unwrap();
+    if with_blockers {
+        let blockers = json!({"sessions": [], "time": day(1)}).to_string();
+        repository.inner.put(Kind::Blockers, "blockers/3", blockers.as_bytes()).await.unwrap();
+    }
     repository.collect(&CollectOptions::default()).await.unwrap();
     // Older than the grace period, and the run is still there.
     store.age(Duration::from_secs(1200));
@@ -260,15 +384,7 @@ async fn a_verdict_that_comes_with_what_it_condemns_waits_for_runs_as_any_does()
 async fn a_repacking_is_let_go_by_the_collector_alone_and_is_read_as_long_as_it_is_there() {
     let store = Arc::new(MemoryStore::new());
     let (repository, kept) = repacked(&store).await;
-    let prefix = format!("snapshots/{}", series_prefix(&repository.inner.keys, MOVES_SERIES));
-    let heads: Vec<_> = store
-        .objects()
-        .keys()
-        .filter_map(|name| name.strip_prefix("snapshots/"))
-        .filter(|id| format!("snapshots/{id}").starts_with(&prefix))
-        .map(|id| SnapshotId::parse(id).unwrap())
-        .collect();
-    assert!(!heads.is_empty());
+    let heads = repackings(&store, &repository);
     let before = packs(&store);
     for id in &heads {
         let refused = repository.forget(id, ForgetReason::Erase, "").await.unwrap_err();

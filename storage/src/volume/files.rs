@@ -183,6 +183,9 @@ impl Root {
     }
 
     pub(super) fn delete(&self, name: &str) -> Result<()> {
+        if self.writing.is_none() {
+            return Err(Error::read_only(Operation::Delete, name));
+        }
         let fail = |errno| failure(Operation::Delete, name, errno);
         let deleted = self.parent(name, false).and_then(|(folder, file)| {
             fs::unlinkat(&folder, file, AtFlags::empty())?;
