@@ -133,7 +133,7 @@ reasons! {
     /// another repository lies at this place than the one that was pinned
     RepositoryChanged: Fatal, Conflict, JOBS, "Put the right volume or bucket back, or create a new BackupRepository object for the other repository.";
     /// something is to be written, and the repository is opened for reading only
-    RepositoryReadOnly: Fatal, Conflict, REPOSITORIES, "Write access: ReadWrite into the BackupRepository, or leave out --read-only; name another repository for what is to be written.";
+    RepositoryReadOnly: Fatal, Conflict, SLOTS, "Write access: ReadWrite into the BackupRepository, or leave out --read-only; name another repository for what is to be written.";
     /// this release cannot read the repository's format
     RepositoryVersionUnsupported: Fatal, Incompatible, JOBS, "Use the release that wrote it, or a newer one.";
     /// no key that was given opens the repository

@@ -14,7 +14,9 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::conditions::holds;
 use crate::context::Guarded;
+use crate::reasons;
 
 /// The operator's metrics.
 pub struct Metrics {
@@ -118,6 +120,11 @@ fn repository_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> 
         registry.register(Box::new(gauge.clone()))?;
         Ok::<_, prometheus::Error>(gauge)
     };
+    let ready = gauge("dbbackup_repository_ready", "1 where the repository can be used.")?;
+    let intact = gauge(
+        "dbbackup_repository_intact",
+        "0 where the last check found damage, or a snapshot is missing.",
+    )?;
     let snapshots = gauge("dbbackup_repository_snapshots", "Snapshots in the repository.")?;
     let stored = gauge("dbbackup_repository_stored_bytes", "Bytes that the repository takes.")?;
     let logical = gauge(
@@ -141,6 +148,13 @@ fn repository_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> 
         let Some(status) = &repository.status else { continue };
         let (namespace, name) = (repository.namespace().unwrap_or_default(), repository.name_any());
         let labels = [namespace.as_str(), name.as_str()];
+        let is_ready = holds(&status.conditions, reasons::READY, repository.metadata.generation);
+        ready.with_label_values(&labels).set(flag(is_ready));
+        // What was found holds until the next check, whatever the spec says since.
+        let found = status.conditions.iter().find(|found| found.type_ == reasons::INTACT);
+        if let Some(found) = found {
+            intact.with_label_values(&labels).set(flag(found.status == "True"));
+        }
         if let Some(count) = status.snapshot_count {
             snapshots.with_label_values(&labels).set(float(count));
         }
@@ -235,11 +249,7 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
             if let Some(time) = status.next_schedule_time {
                 next.with_label_values(&labels).set(time.as_duration().as_secs_f64());
             }
-            let is_ready = crate::conditions::holds(
-                &status.conditions,
-                crate::reasons::READY,
-                schedule.metadata.generation,
-            );
+            let is_ready = holds(&status.conditions, reasons::READY, schedule.metadata.generation);
             ready.with_label_values(&labels).set(flag(is_ready));
             suspended.with_label_values(&labels).set(flag(schedule.spec.suspend));
             active
@@ -346,6 +356,11 @@ mod tests {
         let mut repository = crate::reconcile::fixtures::repository();
         let status = repository.status.get_or_insert_default();
         status.snapshot_count = Some(412);
+        status.conditions = serde_json::from_value(json!([{
+            "type": "Intact", "status": "False", "reason": "SnapshotsMissing", "message": "x",
+            "lastTransitionTime": "2026-11-20T05:00:00Z",
+        }]))
+        .unwrap();
         let told = kube::core::DeserializeGuard(Ok(repository));
         write_repository.apply_watcher_event(&watcher::Event::Apply(told));
         let schedule = serde_json::from_value(json!({
@@ -368,6 +383,8 @@ mod tests {
         let text = shown(failed);
         let counted = "dbbackup_repository_snapshots{namespace=\"shop\",repository=\"main\"} 412";
         assert!(text.contains(counted), "{text}");
+        let damaged = "dbbackup_repository_intact{namespace=\"shop\",repository=\"main\"} 0";
+        assert!(text.contains(damaged), "{text}");
         let behind = "dbbackup_copy_missing_backups{copy=\"far\",namespace=\"shop\",schedule=\"shop-nightly\"} 2";
         assert!(text.contains(behind), "{text}");
         assert!(text.contains(line), "{text}");
