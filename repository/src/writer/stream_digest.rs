@@ -43,11 +43,13 @@ impl StreamDigest {
         state.hasher = Some(hasher);
     }
 
-    /// The digest of the first `segments`; `None` unless these are all, and digested.
-    pub(super) fn of(&self, segments: u64) -> Option<[u8; 32]> {
+    /// The digest of the first `segments` of `bytes` in all; `None` unless these are all that
+    /// were added, and digested.
+    pub(super) fn of(&self, segments: u64, bytes: u64) -> Option<[u8; 32]> {
         let state = self.lock();
-        let hasher = state.hasher.as_ref().filter(|_| state.next == segments)?;
-        state.waiting.is_empty().then(|| *hasher.finalize().as_bytes())
+        let is_all = state.next == segments && state.waiting.is_empty();
+        let hasher = state.hasher.as_ref().filter(|hasher| is_all && hasher.count() == bytes)?;
+        Some(*hasher.finalize().as_bytes())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -92,18 +94,18 @@ mod tests {
                 }
             });
             let whole = blake3::keyed_hash(&key, &segments.concat());
-            assert_eq!(digest.of(200), Some(*whole.as_bytes()));
-            assert_eq!(digest.of(199), None);
+            assert_eq!(digest.of(200, 2_000_000), Some(*whole.as_bytes()));
+            assert_eq!((digest.of(199, 2_000_000), digest.of(200, 1_999_999)), (None, None));
         }
     }
 
     #[test]
     fn nothing_unfinished_has_a_digest() {
         let digest = StreamDigest::new(blake3::Hasher::new());
-        assert!(digest.of(0).is_some());
+        assert!(digest.of(0, 0).is_some());
         digest.add(1, Bytes::from_static(b"b"));
-        assert_eq!((digest.of(1), digest.of(2)), (None, None));
+        assert_eq!((digest.of(1, 1), digest.of(2, 1), digest.of(0, 0)), (None, None, None));
         digest.add(0, Bytes::from_static(b"a"));
-        assert_eq!(digest.of(2), Some(*blake3::hash(b"ab").as_bytes()));
+        assert_eq!(digest.of(2, 2), Some(*blake3::hash(b"ab").as_bytes()));
     }
 }

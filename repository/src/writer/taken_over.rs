@@ -74,7 +74,7 @@ impl StreamWriter {
 
     /// The digest of the finished stream.
     pub(super) fn digest(&self) -> Result<[u8; 32]> {
-        let own = self.digesting.of(self.cut_segments);
+        let own = self.digesting.of(self.cut_segments, self.length - self.taken_over);
         let own = own.ok_or_else(|| Error::System("a stream was not digested".to_owned()))?;
         match self.expected {
             Some(expected) if self.taken_over > 0 => Ok(expected),
