@@ -12,12 +12,14 @@ use dbbackup_storage::collect_listing;
 
 use crate::block_set::BlockSet;
 use crate::envelope::Tag;
-use crate::head::{Head, parse_part_name};
+use crate::head::{About, Head, parse_part_name};
 use crate::names::{PartName, SNAPSHOTS, SnapshotId, series_prefix};
 use crate::pack::{MAX_BLOCKS, PackEntry};
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
+use crate::tables::UsedPack;
 use crate::wire::{Malformed, Reader, put_varint};
+use crate::writer::inline_pack_pages;
 use crate::{Error, Result};
 
 /// The series of repackings: no caller's holds a NUL.
@@ -229,6 +231,21 @@ impl Inner {
 }
 
 impl Head {
+    /// The head of a repacking.
+    ///
+    /// # Errors
+    /// What the table of packs cannot hold.
+    pub(crate) fn of_repacking(about: About, table: &[UsedPack], moves: Vec<Move>) -> Result<Self> {
+        let mut sessions = vec![Arc::from(about.session.as_str())];
+        let pack_pages = inline_pack_pages(table, &mut sessions)?;
+        for moved in &moves {
+            if !sessions.contains(&moved.pack.session) {
+                sessions.push(Arc::clone(&moved.pack.session));
+            }
+        }
+        Ok(Self { sessions, pack_pages, moves, ..Self::of(about) })
+    }
+
     /// Whether it is a repacking's, and no backup's.
     pub(crate) fn is_repacking(&self) -> bool {
         self.about.series == MOVES_SERIES

@@ -222,6 +222,11 @@ impl PartName {
         Some(Self::new(std::sync::Arc::from(session), parse_number(n)?))
     }
 
+    /// Whether this session has made it.
+    pub(crate) fn is_by(&self, id: &SnapshotId) -> bool {
+        *self.session == *id.as_str()
+    }
+
     /// The last part of the object's name.
     pub(crate) fn last_part(&self) -> String {
         format!("{}-{}", self.session, self.n)

@@ -42,6 +42,11 @@ pub(crate) struct UsedPack {
 }
 
 impl UsedPack {
+    /// A pack of which all is used.
+    pub(crate) fn whole(entry: PackEntry) -> Self {
+        Self { usage: pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole)), entry }
+    }
+
     /// How block `n` is used.
     pub(crate) fn usage(&self, n: u32) -> Usage {
         let byte = self.usage.get(n as usize / 4).copied().unwrap_or(0);

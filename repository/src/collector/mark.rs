@@ -86,6 +86,13 @@ pub(super) struct Moved<'a> {
     pub(super) home: &'a PackEntry,
 }
 
+/// The blocks that any of these carries.
+pub(super) fn carried<'a, 'b: 'a>(moves: impl IntoIterator<Item = &'a Moved<'b>>) -> BlockSet {
+    let mut carried = BlockSet::default();
+    moves.into_iter().for_each(|to| carried.add(&to.moved.carried));
+    carried
+}
+
 /// How a pack is in use: about 220 bytes, 14 MB for a tebibyte of packs.
 #[derive(Clone, Debug)]
 pub(super) struct InUse {
@@ -179,11 +186,13 @@ impl Marked {
         by: &'a SnapshotId,
         repacking: &'a Repacking,
     ) -> impl Iterator<Item = Moved<'a>> {
-        let counts = |_: &&Move| repacking.standing == Standing::Counts;
-        let wanted = repacking.moves.iter().filter(counts).filter(|it| self.wanted(it).is_some());
-        wanted.filter_map(move |moved| {
+        let moves = match repacking.standing {
+            Standing::Counts => &repacking.moves[..],
+            Standing::LetGo | Standing::WrittenOff => &[],
+        };
+        moves.iter().filter(|moved| self.wanted(moved).is_some()).filter_map(move |moved| {
             let home = repacking.table.get(moved.home as usize)?;
-            (*home.name.session == *by.as_str()).then_some(Moved { by, moved, home })
+            home.name.is_by(by).then_some(Moved { by, moved, home })
         })
     }
 
@@ -224,7 +233,7 @@ impl Marked {
     }
 
     fn add(&mut self, used: Used) {
-        for (pack, used) in used.packs {
+        for (pack, mut used) in used.packs {
             let name = self.interned(pack);
             match self.packs.get_mut(&name) {
                 Some(known) => {
@@ -233,13 +242,17 @@ impl Marked {
                         known.entry = None;
                     }
                 }
-                None => _ = self.packs.insert(name, used),
+                None => {
+                    if let Some(entry) = &mut used.entry {
+                        entry.name = name.clone();
+                    }
+                    self.packs.insert(name, used);
+                }
             }
         }
         if let Some(repacking) = used.repacking {
             // What it names of others it holds no more than anybody.
-            let own = |entry: &&PackEntry| *entry.name.session == *used.id.as_str();
-            for entry in repacking.table.iter().filter(own) {
+            for entry in repacking.table.iter().filter(|entry| entry.name.is_by(&used.id)) {
                 let name = self.interned(entry.name.clone());
                 self.held.insert(name);
             }
@@ -255,12 +268,9 @@ impl Marked {
 
     /// Counts what was moved, once it is known which packs heads mean.
     fn count_moves(&mut self) {
-        let mut counted = HashMap::<PartName, BlockSet>::new();
-        for (id, repacking) in &self.repackings {
-            for Moved { moved, .. } in self.counting(id, repacking) {
-                counted.entry(moved.pack.clone()).or_default().add(&moved.carried);
-            }
-        }
+        let counted = self.moves_by_pack().into_iter();
+        let counted: Vec<_> =
+            counted.map(|(pack, moves)| (pack.clone(), carried(&moves))).collect();
         self.moved =
             counted.into_iter().map(|(pack, moved)| (self.interned(pack), moved)).collect();
     }

@@ -189,12 +189,13 @@ impl Collection<'_> {
             // First: what comes later may be refused, and locks must not run out for it.
             self.report.extended_locks = inner.extend_locks(&marked, self.clock).await?;
         }
+        let proof = Proof::new(self.repository, &marked);
         for ripe in &ripe {
-            open |= !self.judge(ripe, &marked, &mut stored).await?;
+            open |= !self.judge(ripe, &marked, &proof, &mut stored).await?;
         }
         let superseded = marked.superseded();
         if !self.options.dry_run {
-            let unneeded = self.unneeded(&superseded, &marked, &stored).await?;
+            let unneeded = self.unneeded(&superseded, &marked, &proof, &stored).await?;
             self.remove_heads(|id| unneeded.contains(id)).await?;
             self.let_moves_go(&unneeded, &marked).await?;
         }
@@ -289,7 +290,13 @@ impl Collection<'_> {
 
     /// Gives the verdict, and carries it out; of one that another has given, what this
     /// collection would say as well. Returns whether nothing is left to do.
-    async fn judge(&mut self, ripe: &Ripe, marked: &Marked, stored: &mut Stored) -> Result<bool> {
+    async fn judge(
+        &mut self,
+        ripe: &Ripe,
+        marked: &Marked,
+        proof: &Proof<'_>,
+        stored: &mut Stored,
+    ) -> Result<bool> {
         let mut verdict = Verdict::of(&ripe.condemned, marked, self.clock.now());
         if let Some(given) = &ripe.verdict {
             let given = given.delete.both(&ripe.condemned);
@@ -298,7 +305,7 @@ impl Collection<'_> {
                 return Ok(false);
             }
         }
-        let unproven = Proof::new(self.repository, marked).of_packs(&verdict.delete).await?;
+        let unproven = proof.of_packs(&verdict.delete).await?;
         unproven.packs.iter().for_each(|pack| verdict.spare(pack));
         self.wrong = self.wrong.take().or(unproven.wrong);
         let delete = verdict.delete.clone();
@@ -353,9 +360,10 @@ impl Collection<'_> {
         &mut self,
         superseded: &BTreeSet<SnapshotId>,
         marked: &Marked,
+        proof: &Proof<'_>,
         stored: &Stored,
     ) -> Result<BTreeSet<SnapshotId>> {
-        let (proof, mut unneeded) = (Proof::new(self.repository, marked), BTreeSet::new());
+        let mut unneeded = BTreeSet::new();
         for id in superseded {
             let Some(repacking) = marked.repackings.get(id) else { continue };
             let gone = repacking.moves.iter().all(|moved| stored.pack(&moved.pack).is_none());

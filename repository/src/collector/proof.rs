@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::mark::{Marked, Moved, Repacking};
+use super::mark::{Marked, Moved, Repacking, carried};
 use super::notes::Parts;
 use crate::block_set::BlockSet;
 use crate::blocks::{GROUP_BYTES, PackBlocks, read_from};
@@ -20,7 +20,7 @@ use crate::guards::{Guard, holds};
 use crate::head::HeadObject;
 use crate::moves::Move;
 use crate::names::{PartName, SnapshotId};
-use crate::pack::{Footer, PackEntry};
+use crate::pack::{BlockInfo, Footer, PackEntry};
 use crate::repository::Repository;
 use crate::{Error, Result};
 
@@ -184,17 +184,18 @@ impl<'a> Proof<'a> {
         let (inner, buffers) = (&self.repository.inner, Buffers::new(0));
         let located: Arc<PackBlocks> = own(inner, home).await?;
         // Before anything is read: a group is as large as the old place says.
-        let old = |block: u32| footer.blocks.get(block as usize).map(|block| block.plain);
-        let is_as_long = |(was, is): &Pair| old(*was).is_some() && old(*was) == located.plain(*is);
-        if !pairs.iter().all(is_as_long) {
-            return Ok(false);
-        }
-        let mut rest = pairs;
+        let as_long = |(was, is): &Pair| {
+            let old = footer.blocks.get(*was as usize)?;
+            (located.plain(*is) == Some(old.plain)).then_some((old, *is))
+        };
+        let pairs: Option<Vec<(&BlockInfo, u32)>> = pairs.iter().map(as_long).collect();
+        let Some(pairs) = pairs else { return Ok(false) };
+        let mut rest = &pairs[..];
         while !rest.is_empty() {
             let mut bytes = 0;
-            let fits = |(old, _): &&Pair| {
+            let fits = |(old, _): &&(&BlockInfo, u32)| {
                 let fits = bytes < GROUP_BYTES;
-                bytes += footer.blocks.get(*old as usize).map_or(0, |block| block.plain as usize);
+                bytes += old.plain as usize;
                 fits
             };
             let (group, behind) = rest.split_at(rest.iter().take_while(fits).count());
@@ -203,11 +204,10 @@ impl<'a> Proof<'a> {
             let plain = read_from(inner, home, &located, &places, &buffers).await?;
             let mut plain = &plain[..];
             for (old, _) in group {
-                let Some(block) = footer.blocks.get(*old as usize) else { return Ok(false) };
-                let Some((content, behind)) = plain.split_at_checked(block.plain as usize) else {
+                let Some((content, behind)) = plain.split_at_checked(old.plain as usize) else {
                     return Ok(false);
                 };
-                if footer.verify_chunks(&inner.keys, block, content).is_err() {
+                if footer.verify_chunks(&inner.keys, old, content).is_err() {
                     return Ok(false);
                 }
                 plain = behind;
@@ -222,9 +222,7 @@ impl<'a> Proof<'a> {
 
 /// Whether moves carry all of these blocks.
 fn covers(moves: &[&Moved<'_>], blocks: &BlockSet) -> bool {
-    let mut carried = BlockSet::default();
-    moves.iter().for_each(|to| carried.add(&to.moved.carried));
-    carried.has_all_of(blocks) || !holds(Guard::MovedWhole)
+    carried(moves.iter().copied()).has_all_of(blocks) || !holds(Guard::MovedWhole)
 }
 
 /// What can be learnt from where blocks were.

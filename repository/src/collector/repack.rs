@@ -22,8 +22,7 @@ use crate::names::{PartName, SnapshotId};
 use crate::pack::{BlockInfo, FinishedPack, Footer, OpenPack, PackEntry};
 use crate::repository::{Inner, Repository};
 use crate::session::{Heart, SessionKind};
-use crate::tables::{Usage, UsedPack, pack_usage};
-use crate::writer::inline_pack_pages;
+use crate::tables::UsedPack;
 use crate::{Error, Result};
 
 /// Stored bytes of blocks that are read at once.
@@ -324,8 +323,7 @@ impl<'a> Copier<'a> {
         if !self.inner.create(&name, Bytes::from(object)).await? {
             return Err(Error::System(format!("{name} exists already")));
         }
-        let usage = pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole));
-        self.table.push(UsedPack { entry, usage });
+        self.table.push(UsedPack::whole(entry));
         Ok(())
     }
 
@@ -357,13 +355,6 @@ impl<'a> Copier<'a> {
 
     async fn into_head(mut self, id: &SnapshotId, run_id: String, sequence: u64) -> Result<Head> {
         self.finish(true).await?;
-        let mut sessions = vec![Arc::clone(&self.session)];
-        let pack_pages = inline_pack_pages(&self.table, &mut sessions)?;
-        for moved in &self.moves {
-            if !sessions.contains(&moved.pack.session) {
-                sessions.push(Arc::clone(&moved.pack.session));
-            }
-        }
         let now = self.inner.environment.now();
         let about = About {
             session: id.to_string(),
@@ -382,7 +373,7 @@ impl<'a> Copier<'a> {
             streams: 0,
             labels: serde_json::Value::Null,
         };
-        Ok(Head { sessions, pack_pages, moves: self.moves, ..Head::of(about) })
+        Head::of_repacking(about, &self.table, self.moves)
     }
 }
 

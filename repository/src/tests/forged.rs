@@ -15,9 +15,9 @@ use crate::envelope::{Kind, ObjectSeal};
 use crate::head::Head;
 use crate::moves::{MOVES_SERIES, Move};
 use crate::names::{PartName, RunName};
-use crate::pack::{OpenPack, PackEntry};
+use crate::pack::OpenPack;
 use crate::session::SessionKind;
-use crate::tables::{Usage, UsedPack, pack_usage};
+use crate::tables::UsedPack;
 use crate::writer::inline_pack_pages;
 use crate::{CheckLevel, CollectOptions, Error, ForgetReason, Repository, SnapshotId};
 
@@ -92,27 +92,15 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
         table = claimed.values().cloned().collect();
         moves.iter_mut().zip(0..).for_each(|(moved, n)| (moved.home, moved.first) = (n, 0));
     }
-    let table: Vec<_> = table.into_iter().map(whole).collect();
-    let mut sessions = vec![Arc::from(id.as_str())];
-    let pack_pages = inline_pack_pages(&table, &mut sessions).unwrap();
-    for session in claimed.keys().map(|name| &name.session) {
-        if !sessions.contains(session) {
-            sessions.push(Arc::clone(session));
-        }
-    }
+    let table: Vec<_> = table.into_iter().map(UsedPack::whole).collect();
     let mut about = snapshot.about().clone();
     about.session = id.to_string();
     about.series = MOVES_SERIES.to_owned();
     about.run_id = run_id;
     about.sequence = 1_000_000;
     about.predecessor = None;
-    let head = Head { sessions, pack_pages, moves, ..Head::of(about) };
+    let head = Head::of_repacking(about, &table, moves).unwrap();
     (id, head)
-}
-
-fn whole(entry: PackEntry) -> UsedPack {
-    let usage = pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole));
-    UsedPack { entry, usage }
 }
 
 /// The repackings whose heads are there.
@@ -273,15 +261,7 @@ async fn a_repacking_that_says_what_another_says_does_not_replace_it() {
         let (id, run_id) = inner.begin_session(SessionKind::Writer).await.unwrap();
         let mut about = snapshot.about().clone();
         (about.session, about.run_id, about.sequence) = (id.to_string(), run_id, 1_000_000);
-        let mut sessions = vec![Arc::from(id.as_str())];
-        let pack_pages = inline_pack_pages(&table, &mut sessions).unwrap();
-        let moves = snapshot.moves().to_vec();
-        for session in moves.iter().map(|moved| &moved.pack.session) {
-            if !sessions.contains(session) {
-                sessions.push(Arc::clone(session));
-            }
-        }
-        let head = Head { sessions, pack_pages, moves, ..Head::of(about) };
+        let head = Head::of_repacking(about, &table, snapshot.moves().to_vec()).unwrap();
         inner.commit_head(&id, &head.encode().unwrap()).await.unwrap();
     }
     assert!(collect_for_a_week(&store, &repository).await.is_none());

@@ -47,7 +47,7 @@ impl PackUses {
     /// A pack of this run that is durable.
     pub(super) fn own(&self, index: u32) -> Option<UsedPack> {
         match self.packs.get(index as usize)? {
-            (_, Packed::Own(Some(entry))) => Some(own(entry.clone())),
+            (_, Packed::Own(Some(entry))) => Some(UsedPack::whole(entry.clone())),
             _ => None,
         }
     }
@@ -90,7 +90,7 @@ impl PackUses {
         self.packs
             .into_iter()
             .map(|(_, packed)| match packed {
-                Packed::Own(entry) => entry.map(own),
+                Packed::Own(entry) => entry.map(UsedPack::whole),
                 Packed::Inherited { entry, parts } => Some(UsedPack {
                     usage: pack_usage(parts.iter().map(|parts| match *parts {
                         0 => Usage::Unused,
@@ -103,9 +103,4 @@ impl PackUses {
             })
             .collect()
     }
-}
-
-/// A pack of this run, of which all is new.
-fn own(entry: PackEntry) -> UsedPack {
-    UsedPack { usage: pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole)), entry }
 }
