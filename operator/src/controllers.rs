@@ -31,6 +31,7 @@ use crate::job::RunnerImage;
 use crate::labels;
 use crate::metrics::{Metrics, Stores};
 use crate::reconcile::{self, copies};
+use crate::watch::Watch;
 
 /// Reconciles at once, for each kind: a bound on what a restart asks of the API server.
 const CONCURRENCY: u16 = 16;
@@ -55,10 +56,10 @@ pub struct Settings {
 /// Runs all controllers for one namespace, or for all, until `stop`.
 pub async fn run(settings: Settings, namespace: Option<String>, stop: CancellationToken) {
     let scope = Scope { client: settings.client.clone(), namespace };
-    let repositories = scope.controller::<BackupRepository>();
-    let schedules = scope.controller::<BackupSchedule>();
-    let backups = scope.controller::<Backup>();
-    let requests = scope.controller::<RestoreRequest>();
+    let mut repositories = Watch::<Guarded<BackupRepository>>::default();
+    let mut schedules = Watch::<Guarded<BackupSchedule>>::default();
+    let mut backups = Watch::<Guarded<Backup>>::default();
+    let mut requests = Watch::<Guarded<RestoreRequest>>::default();
     let stores = Stores {
         repositories: repositories.store(),
         schedules: schedules.store(),
@@ -81,26 +82,20 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         schedules: stores.schedules.clone(),
     });
 
-    let repositories = scope.with_children(repositories);
-    let of_repository = stores.schedules;
-    let schedules = schedules
-        .watches(
-            scope.api::<Guarded<BackupRepository>>(),
-            watcher::Config::default(),
-            move |found| {
-                waiting_for(&of_repository.state(), &found, |schedule: &BackupSchedule| {
-                    Some(schedule.spec.repository_ref.name.clone())
-                })
-            },
+    let of_repositories = scope.with_children(controller(&mut repositories));
+    let of_schedules = of_schedules(&mut schedules, &mut repositories, &mut backups);
+    let of_backups = scope.with_children(controller(&mut backups));
+    let of_backups = with_repositories(of_backups, &mut repositories, stores.backups.clone());
+    let of_backups = with_copies(of_backups, &mut backups, &mut schedules);
+    let of_requests = scope.with_children(controller(&mut requests));
+    let watched = async {
+        tokio::join!(
+            repositories.run(scope.api(), stop.clone()),
+            schedules.run(scope.api(), stop.clone()),
+            backups.run(scope.api(), stop.clone()),
+            requests.run(scope.api(), stop.clone()),
         )
-        .watches(scope.api::<Guarded<Backup>>(), watcher::Config::default(), |backup| {
-            let namespace = backup.namespace()?;
-            let schedule = backup.0.ok()?.spec.schedule_ref?.name;
-            Some(ObjectRef::new(&schedule).within(&namespace))
-        });
-    let backups = scope.with_repositories(scope.with_children(backups), stores.backups.clone());
-    let backups = scope.with_copies(backups, stores.backups);
-    let requests = scope.with_children(requests);
+    };
 
     // Slots are judged by what is known of the backups: nothing may be judged before.
     let known = context.backups.clone();
@@ -109,15 +104,16 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         tokio::select! {
             () = stop.cancelled() => {}
             is_ready = ready => if is_ready {
-                drive(schedules, &context, &stop, "BackupSchedule", reconcile_schedule).await;
+                drive(of_schedules, &context, &stop, "BackupSchedule", reconcile_schedule).await;
             }
         }
     };
     tokio::join!(
-        drive(repositories, &context, &stop, "BackupRepository", reconcile_repository),
+        watched,
+        drive(of_repositories, &context, &stop, "BackupRepository", reconcile_repository),
         schedules_run,
-        drive(backups, &context, &stop, "Backup", reconcile_backup),
-        drive(requests, &context, &stop, "RestoreRequest", reconcile_request),
+        drive(of_backups, &context, &stop, "Backup", reconcile_backup),
+        drive(of_requests, &context, &stop, "RestoreRequest", reconcile_request),
     );
 }
 
@@ -172,72 +168,6 @@ impl Scope {
         }
     }
 
-    fn controller<K>(&self) -> Controller<Guarded<K>>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
-        Controller::new(self.api::<Guarded<K>>(), watcher::Config::default())
-            .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
-    }
-
-    /// Backups look again when a repository changes that they wait for.
-    fn with_repositories(
-        &self,
-        backups: Controller<Guarded<Backup>>,
-        known: Store<Guarded<Backup>>,
-    ) -> Controller<Guarded<Backup>> {
-        let repositories = self.api::<Guarded<BackupRepository>>();
-        backups.watches(repositories, watcher::Config::default(), move |found| {
-            waiting_for(&known.state(), &found, |backup: &Backup| {
-                let status = backup.status.as_ref();
-                let phase = status.and_then(|status| status.phase).unwrap_or_default();
-                let waits = !phase.is_terminal() || copies::waits_for(backup, &found.name_any());
-                waits.then(|| found.name_any())
-            })
-        })
-    }
-
-    /// Backups look at their copies again when a sibling's have moved on, and when their
-    /// schedule wants others.
-    fn with_copies(
-        &self,
-        backups: Controller<Guarded<Backup>>,
-        known: Store<Guarded<Backup>>,
-    ) -> Controller<Guarded<Backup>> {
-        let named = |namespace: Option<String>, names: Vec<String>| {
-            let namespace = namespace.unwrap_or_default();
-            names.into_iter().map(move |name| ObjectRef::new(&name).within(&namespace))
-        };
-        let of_schedule = known.clone();
-        backups
-            .watches(self.api::<Guarded<Backup>>(), watcher::Config::default(), move |changed| {
-                let namespace = changed.namespace();
-                let readable = changed.0.ok();
-                let names = readable
-                    .map(|backup| copies::next_in_line(&known.state(), &backup, now()))
-                    .unwrap_or_default();
-                named(namespace, names)
-            })
-            .watches(
-                self.api::<Guarded<BackupSchedule>>(),
-                watcher::Config::default(),
-                move |changed| {
-                    let namespace = changed.namespace();
-                    let readable = changed.0.ok();
-                    let names = readable
-                        .map(|schedule| copies::unlisted(&of_schedule.state(), &schedule))
-                        .unwrap_or_default();
-                    named(namespace, names)
-                },
-            )
-    }
-
     /// Jobs by their owner, pods by the name that their Job gave them.
     fn with_children<K>(&self, controller: Controller<Guarded<K>>) -> Controller<Guarded<K>>
     where
@@ -258,6 +188,83 @@ impl Scope {
             subject.zip(namespace).map(|(name, namespace)| ObjectRef::new(&name).within(&namespace))
         })
     }
+}
+
+/// The controller of the kind that is watched.
+fn controller<K>(watch: &mut Watch<Guarded<K>>) -> Controller<Guarded<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    Controller::for_shared_stream(watch.listen(), watch.store())
+        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+}
+
+/// Schedules look again when their repository changes, and when a backup of theirs does.
+fn of_schedules(
+    schedules: &mut Watch<Guarded<BackupSchedule>>,
+    repositories: &mut Watch<Guarded<BackupRepository>>,
+    backups: &mut Watch<Guarded<Backup>>,
+) -> Controller<Guarded<BackupSchedule>> {
+    let known = schedules.store();
+    controller(schedules)
+        .watches_shared_stream(repositories.listen(), move |found| {
+            waiting_for(&known.state(), &*found, |schedule: &BackupSchedule| {
+                Some(schedule.spec.repository_ref.name.clone())
+            })
+        })
+        .watches_shared_stream(backups.listen(), |backup| {
+            let namespace = backup.namespace()?;
+            let schedule = backup.0.as_ref().ok()?.spec.schedule_ref.as_ref()?;
+            Some(ObjectRef::new(&schedule.name).within(&namespace))
+        })
+}
+
+/// Backups look again when a repository changes that they wait for.
+fn with_repositories(
+    controller: Controller<Guarded<Backup>>,
+    repositories: &mut Watch<Guarded<BackupRepository>>,
+    known: Store<Guarded<Backup>>,
+) -> Controller<Guarded<Backup>> {
+    controller.watches_shared_stream(repositories.listen(), move |found| {
+        waiting_for(&known.state(), &*found, |backup: &Backup| {
+            let status = backup.status.as_ref();
+            let phase = status.and_then(|status| status.phase).unwrap_or_default();
+            let waits = !phase.is_terminal() || copies::waits_for(backup, &found.name_any());
+            waits.then(|| found.name_any())
+        })
+    })
+}
+
+/// Backups look at their copies again when a sibling's have moved on, and when their
+/// schedule wants others.
+fn with_copies(
+    controller: Controller<Guarded<Backup>>,
+    backups: &mut Watch<Guarded<Backup>>,
+    schedules: &mut Watch<Guarded<BackupSchedule>>,
+) -> Controller<Guarded<Backup>> {
+    let named = |namespace: Option<String>, names: Vec<String>| {
+        let namespace = namespace.unwrap_or_default();
+        names.into_iter().map(move |name| ObjectRef::new(&name).within(&namespace))
+    };
+    let (siblings, of_schedule) = (backups.store(), backups.store());
+    controller
+        .watches_shared_stream(backups.listen(), move |changed| {
+            let readable = changed.0.as_ref().ok();
+            let next =
+                readable.map(|backup| copies::next_in_line(&siblings.state(), backup, now()));
+            named(changed.namespace(), next.unwrap_or_default())
+        })
+        .watches_shared_stream(schedules.listen(), move |changed| {
+            let readable = changed.0.as_ref().ok();
+            let names = readable.map(|schedule| copies::unlisted(&of_schedule.state(), schedule));
+            named(changed.namespace(), names.unwrap_or_default())
+        })
 }
 
 /// The objects of the store that lie in the namespace of `found` and name it.

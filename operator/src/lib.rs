@@ -23,3 +23,4 @@ pub mod reconcile;
 pub mod report;
 pub mod run;
 pub mod slots;
+pub mod watch;

@@ -1,0 +1,172 @@
+//! One watch for each kind of ours, whoever listens.
+//!
+//! Who reconciles reads what the watch knows of other objects (a schedule its backups, a
+//! backup its siblings). With a watch of its own for each listener, the news of a change can
+//! come before the store has it: what follows is computed from the state before, and nothing
+//! ever says it again. Here the store is written first, and then the news goes out, also of
+//! what was deleted and of what a new list brings after a gap (`Controller::new` tells of
+//! the objects of such a list before its store has them, and kube's shared streams tell of
+//! no deletion: <https://github.com/kube-rs/kube/issues/1590>).
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::{Stream, StreamExt};
+use kube::Resource;
+use kube::api::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+/// The watch of one kind before it runs.
+pub struct Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    writer: Writer<K>,
+    listeners: Vec<UnboundedSender<Arc<K>>>,
+}
+
+impl<K> Default for Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    /// A watch that knows nothing yet.
+    fn default() -> Self {
+        Self { writer: Writer::new(()), listeners: Vec::new() }
+    }
+}
+
+impl<K> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// What the watch knows.
+    #[must_use]
+    pub fn store(&self) -> Store<K> {
+        self.writer.as_reader()
+    }
+
+    /// Every object that changes from now on, once the store has it as it is told here; a
+    /// deleted one as it was last. What is not taken is kept: a controller takes all at once
+    /// and remembers names alone.
+    pub fn listen(&mut self) -> impl Stream<Item = Arc<K>> + Send + 'static {
+        let (sender, receiver) = unbounded();
+        self.listeners.push(sender);
+        receiver
+    }
+
+    /// Watches until `stop`.
+    pub async fn run(mut self, api: Api<K>, stop: CancellationToken) {
+        let kind = K::kind(&());
+        let events = watcher(api, watcher::Config::default()).default_backoff();
+        let mut events = std::pin::pin!(events.take_until(stop.cancelled()));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(event),
+                Err(error) => tracing::warn!(kind = &*kind, %error, "a watch has trouble"),
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event<K>) {
+        let before = match event {
+            Event::InitDone => self.store().state(),
+            _ => Vec::new(),
+        };
+        self.writer.apply_watcher_event(&event);
+        match event {
+            Event::Apply(object) | Event::Delete(object) => self.tell(Arc::new(object)),
+            Event::InitDone => {
+                let store = self.store();
+                let is_gone = |object: &Arc<K>| store.get(&ObjectRef::from_obj(object)).is_none();
+                before.into_iter().filter(is_gone).for_each(|object| self.tell(object));
+                store.state().into_iter().for_each(|object| self.tell(object));
+            }
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+
+    fn tell(&self, object: Arc<K>) {
+        for listener in &self.listeners {
+            // One that has ended needs to hear of nothing.
+            let _ = listener.unbounded_send(Arc::clone(&object));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn named(name: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some(name.to_owned());
+        object.metadata.namespace = Some("shop".to_owned());
+        object
+    }
+
+    fn names(objects: &[Arc<ConfigMap>]) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            objects.iter().filter_map(|object| object.metadata.name.as_deref()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// All that was told and not yet taken.
+    fn told(news: &mut (impl Stream<Item = Arc<ConfigMap>> + Unpin)) -> Vec<Arc<ConfigMap>> {
+        std::iter::from_fn(|| news.next().now_or_never().flatten()).collect()
+    }
+
+    #[test]
+    fn the_store_is_written_before_anybody_is_told() {
+        let mut watch = Watch::<ConfigMap>::default();
+        let (mut one, mut other) = (watch.listen(), watch.listen());
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(named("a")));
+        watch.take(Event::InitApply(named("b")));
+        // Not known yet, so not told.
+        assert!(told(&mut one).is_empty());
+        watch.take(Event::InitDone);
+        assert_eq!(names(&watch.store().state()), ["a", "b"]);
+        assert_eq!(names(&told(&mut one)), ["a", "b"]);
+        assert_eq!(names(&told(&mut other)), ["a", "b"]);
+
+        watch.take(Event::Apply(named("c")));
+        assert_eq!(names(&told(&mut one)), ["c"]);
+        watch.take(Event::Delete(named("a")));
+        assert_eq!(names(&told(&mut one)), ["a"]);
+        assert_eq!(names(&watch.store().state()), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_new_list_after_a_gap_tells_also_of_what_is_gone() {
+        let mut watch = Watch::<ConfigMap>::default();
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(named("went")));
+        watch.take(Event::InitApply(named("stays")));
+        watch.take(Event::InitDone);
+        let mut news = watch.listen();
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(named("stays")));
+        watch.take(Event::InitApply(named("came")));
+        watch.take(Event::InitDone);
+        assert_eq!(names(&told(&mut news)), ["came", "stays", "went"]);
+        assert_eq!(names(&watch.store().state()), ["came", "stays"]);
+    }
+
+    #[test]
+    fn a_listener_that_has_ended_keeps_nothing_from_the_others() {
+        let mut watch = Watch::<ConfigMap>::default();
+        drop(watch.listen());
+        let mut news = watch.listen();
+        watch.take(Event::Apply(named("a")));
+        assert_eq!(names(&told(&mut news)), ["a"]);
+    }
+}
