@@ -120,6 +120,21 @@ impl Repository {
     /// which a snapshot cannot be read; `TooMuchToDelete`. Nothing is deleted
     /// after any of them.
     pub async fn collect(&self, options: &CollectOptions) -> Result<CollectReport> {
+        let mut report = CollectReport::default();
+        self.collect_into(options, &mut report).await?;
+        Ok(report)
+    }
+
+    /// [`Repository::collect`], and what was done is in `report` also where it fails: what
+    /// is wrong with one repacking keeps nothing else from being freed.
+    ///
+    /// # Errors
+    /// Those of [`Repository::collect`].
+    pub async fn collect_into(
+        &self,
+        options: &CollectOptions,
+        report: &mut CollectReport,
+    ) -> Result<()> {
         let inner = &self.inner;
         if inner.min_collector > COLLECTOR {
             let detail = "a newer release's collector must be used for this repository";
@@ -132,13 +147,13 @@ impl Repository {
             Error::Missing(_) => Error::Fenced(session.to_string()),
             error => error,
         })?;
-        let report = CollectReport::default();
         let mut collection = Collection { repository: self, options, clock, report, wrong: None };
         let done = collection.run().await;
+        let wrong = collection.wrong;
         // One that dies leaves it; it counts for nothing, and goes a day later.
         inner.store.delete(&name).await?;
         done?;
-        collection.wrong.map_or(Ok(collection.report), Err)
+        wrong.map_or(Ok(()), Err)
     }
 }
 
@@ -146,7 +161,7 @@ struct Collection<'a> {
     repository: &'a Repository,
     options: &'a CollectOptions,
     clock: StoreClock,
-    report: CollectReport,
+    report: &'a mut CollectReport,
     /// What is wrong with a repacking. All that does not rely upon it goes on.
     wrong: Option<Error>,
 }
@@ -196,7 +211,9 @@ impl Collection<'_> {
         let superseded = marked.superseded();
         if !self.options.dry_run {
             let unneeded = self.unneeded(&superseded, &marked, &proof, &stored).await?;
-            self.remove_heads(|id| unneeded.contains(id)).await?;
+            if !unneeded.is_empty() {
+                self.remove_heads(|id| unneeded.contains(id)).await?;
+            }
             self.let_moves_go(&unneeded, &marked).await?;
         }
         if open {

@@ -19,7 +19,9 @@ use crate::pack::OpenPack;
 use crate::session::SessionKind;
 use crate::tables::UsedPack;
 use crate::writer::inline_pack_pages;
-use crate::{CheckLevel, CollectOptions, Error, ForgetReason, Repository, SnapshotId};
+use crate::{
+    CheckLevel, CollectOptions, CollectReport, Error, ForgetReason, Repository, SnapshotId,
+};
 
 /// What a forged repacking says of the packs that it claims to have moved.
 #[derive(Clone, Copy, PartialEq)]
@@ -149,6 +151,28 @@ async fn a_repacking_that_holds_something_else_frees_nothing_of_what_it_means() 
         assert!(done.deleted_bytes > 0, "{done:?}");
         assert_restores(&open(store.clone()).await.unwrap(), &days[1..]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_freed_beside_a_wrong_repacking_is_told_with_the_error() {
+    let store = Arc::new(MemoryStore::new());
+    let repository = open(store.clone()).await.unwrap();
+    let days = days(&repository, 1..=2).await;
+    let forged = forge(&repository, &days[1..], Lie::Content).await;
+    let alone = Contents::from([("alone".into(), noise(77, 300_000))]);
+    let alone = back_up(&repository, 8, &alone).await.unwrap();
+    forget(&repository, alone.id()).await.unwrap();
+    let mut freed = 0;
+    for _ in 0..7 {
+        store.age(DAY);
+        let mut report = CollectReport::default();
+        let done = repository.collect_into(&CollectOptions::default(), &mut report).await;
+        freed += report.deleted_bytes;
+        assert!(report.stored_bytes > 6_000_000, "{report:?}");
+        done.unwrap_or_else(|error| stopped(&error, &forged.head_name()));
+    }
+    assert!(freed >= 300_000, "{freed}");
+    assert_restores(&repository, &days).await;
 }
 
 /// Who lists tells a repacking by the name of its head, who reads by its series.

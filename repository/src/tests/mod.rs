@@ -20,6 +20,7 @@ mod keys_at_once;
 mod large;
 mod locks;
 mod opening;
+mod overlaps;
 mod partial_nights;
 mod reading;
 mod repacking;

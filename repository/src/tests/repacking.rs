@@ -31,7 +31,7 @@ pub(super) async fn collect_for_days(
 }
 
 /// Day `n`: some of it as it was on the first, some of each day since.
-fn rows(n: u32) -> Contents {
+pub(super) fn rows(n: u32) -> Contents {
     let mut rows = noise(1, 6_000_000);
     for day in 2..=n as usize {
         let at = (day - 1) % 6 * 900_000;

@@ -30,14 +30,19 @@ pub(super) async fn prune(
     };
     let board = ProgressBoard::new(None);
     let repository = open(&args.repository, cancel).await?;
-    let report = unless_stopped(cancel, repository.collect(&options)).await?;
+    let mut report = CollectReport::default();
+    let done = unless_stopped(cancel, repository.collect_into(&options, &mut report)).await;
     board.clear();
+    // What was freed although something is wrong is told, and then the error.
+    if report.deleted_objects == 0 && report.extended_locks == 0 {
+        done.clone()?;
+    }
     if args.json {
         print::json(&described(&report))?;
     } else {
         show(&report, args.dry_run);
     }
-    Ok(ExitCode::Success)
+    done.map(|()| ExitCode::Success)
 }
 
 fn show(report: &CollectReport, dry_run: bool) {

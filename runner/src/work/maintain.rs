@@ -15,8 +15,8 @@ use dbbackup_contract::{
     SeriesRetention, UsageReport, listed,
 };
 use dbbackup_repository::{
-    CheckLevel, CheckOptions, CollectOptions, Error, ForgetReason, RepackOptions, Repository,
-    Sample, SnapshotId,
+    CheckLevel, CheckOptions, CollectOptions, CollectReport, Error, ForgetReason, RepackOptions,
+    Repository, Sample, SnapshotId,
 };
 use dbbackup_retention::RetentionPolicy;
 use jiff::Timestamp;
@@ -225,15 +225,19 @@ impl Maintenance<'_> {
             dry_run: false,
             repack: Some(RepackOptions::default()),
         };
-        match self.order.step(as_is(repository.collect(&options))).await? {
-            Ok(report) => {
-                let stored = report.stored_bytes.saturating_sub(report.deleted_bytes);
-                self.report.usage = self.logical_bytes.map(|(snapshot_count, logical_bytes)| {
-                    UsageReport { snapshot_count, logical_bytes, stored_bytes: stored }
-                });
-                self.report.collected = Some(collected(&report));
-                Ok(())
-            }
+        let mut report = CollectReport::default();
+        let done = as_is(repository.collect_into(&options, &mut report));
+        let done = self.order.step(done).await?;
+        // Before the repository was listed nothing is known, and nothing was done.
+        if done.is_ok() || report.stored_bytes > 0 {
+            let stored_bytes = report.stored_bytes.saturating_sub(report.deleted_bytes);
+            self.report.usage = self.logical_bytes.map(|(snapshot_count, logical_bytes)| {
+                UsageReport { snapshot_count, logical_bytes, stored_bytes }
+            });
+            self.report.collected = Some(collected(&report));
+        }
+        match done {
+            Ok(()) => Ok(()),
             Err(Error::TooMuchToDelete { percent, limit, plan }) => {
                 self.report.waiting_plan.get_or_insert_with(|| plan.clone());
                 Err(Error::TooMuchToDelete { percent, limit, plan }.into())

@@ -37,18 +37,18 @@ const SEEDS_TO_NOTICE: u64 = 5000;
 /// [`Guard::MovedIsAbsent`] are not among them: no seed shows that one of them alone is
 /// broken (ADR 38).
 const GUARDS: [(Guard, u64); 12] = [
-    (Guard::SessionFirst, 5),
-    (Guard::Inheritance, 12),
-    (Guard::Fence, 2),
-    (Guard::Blockers, 7),
-    (Guard::Verdict, 7),
-    (Guard::ReadBlockers, 227),
+    (Guard::SessionFirst, 364),
+    (Guard::Inheritance, 18),
+    (Guard::Fence, 6),
+    (Guard::Blockers, 43),
+    (Guard::Verdict, 31),
+    (Guard::ReadBlockers, 310),
     (Guard::ForgottenRun, 41),
-    (Guard::ForgottenHead, 145),
-    (Guard::DecidedOnce, 362),
-    (Guard::Readers, 30),
-    (Guard::Alarm, 71),
-    (Guard::MovedWhole, 1),
+    (Guard::ForgottenHead, 343),
+    (Guard::DecidedOnce, 49),
+    (Guard::Readers, 29),
+    (Guard::Alarm, 39),
+    (Guard::MovedWhole, 0),
 ];
 const DAY: u64 = 86_400;
 
