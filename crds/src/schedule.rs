@@ -1,6 +1,6 @@
 //! `BackupSchedule`: what is backed up, and when.
 
-use dbbackup_contract::RetentionSpec;
+use dbbackup_contract::{DurationText, RetentionSpec};
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -76,6 +76,12 @@ pub struct BackupScheduleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub starting_deadline_seconds: Option<i64>,
+    /// Each backup is started so much later than its slot at most: by how much is the same every time and differs between schedules, so that those with the same line don't start all at once. A day at most; 10m, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<DurationText>,
+    /// A first backup is started at once, without waiting for a slot, where no backup of this schedule has succeeded yet. One that fails is tried again by the next slot.
+    #[serde(default)]
+    pub immediate: bool,
     /// Which backups of this schedule are kept. Left out: all of them. The maintenance of the BackupRepository lets the others go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
@@ -116,7 +122,7 @@ pub struct BackupScheduleStatus {
     /// The newest slot that was started or left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Timestamp>,
-    /// The next slot.
+    /// When the next backup is started: at its slot, and later by what jitter adds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Timestamp>,
     /// When a backup last succeeded.

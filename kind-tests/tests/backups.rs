@@ -47,6 +47,26 @@ fn a_schedule_fires_by_its_cron_line_in_its_zone() {
 }
 
 #[test]
+fn a_first_backup_is_made_at_once_and_later_ones_start_behind_their_slots() {
+    let scenario = Scenario::begin("at-once");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 100);
+    create_repository(&scenario);
+    let wanted = "\"0 0 1 1 *\"\n  immediate: true\n  jitter: 10h";
+    let yaml = schedule("nightly", "shop-db", "{}", "{}").replace("\"0 0 1 1 *\"", wanted);
+    scenario.apply(&yaml);
+    let done = scenario.wait_until("a first backup succeeds", || {
+        let object = scenario.object("backupschedule/nightly");
+        object["status"]["lastSuccessfulTime"].is_string().then_some(object)
+    });
+    let next: Timestamp = done["status"]["nextScheduleTime"].as_str().unwrap().parse().unwrap();
+    let midnight = next.to_zoned(TimeZone::UTC).start_of_day().unwrap();
+    let behind = next.duration_since(midnight.timestamp());
+    assert!((0..10 * 3600).contains(&behind.as_secs()), "{next}");
+    assert_eq!(scenario.objects("backups", "").len(), 1, "one, and no second one");
+}
+
+#[test]
 fn a_manual_backup_is_restored_beside_the_live_database_and_is_equal() {
     let scenario = Scenario::begin("manual");
     let server = Server::start(&scenario);

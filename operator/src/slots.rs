@@ -1,15 +1,18 @@
 //! Which slot of a schedule is due, and which comes next. Pure: the time is an argument.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use croner::Cron;
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
+use sha2::{Digest as _, Sha256};
 
 /// A schedule in its zone.
 #[derive(Clone, Debug)]
 pub struct Slots {
     cron: Cron,
     zone: TimeZone,
+    delay: SignedDuration,
 }
 
 /// Why a schedule cannot be read. The message names the field and what to write instead.
@@ -42,7 +45,7 @@ pub struct SlotDecision {
     pub due: Option<Timestamp>,
     /// The newest slot that has come, but longer ago than the deadline.
     pub missed: Option<Timestamp>,
-    /// The next slot after now.
+    /// When the next one is started, its delay included.
     pub next: Option<Timestamp>,
 }
 
@@ -66,12 +69,19 @@ impl Slots {
             let why = first_fault(schedule).map_or_else(String::new, |fault| format!(": {fault}"));
             SlotsError::Schedule(schedule.to_owned(), why)
         })?;
-        let slots = Self { cron, zone };
+        let slots = Self { cron, zone, delay: SignedDuration::ZERO };
         // Any time does: the search covers the calendar's whole period.
         if slots.next_after(Timestamp::UNIX_EPOCH).is_none() {
             return Err(SlotsError::Never(schedule.to_owned()));
         }
         Ok(slots)
+    }
+
+    /// The same slots, each of which is started so much later.
+    #[must_use]
+    pub const fn delayed(mut self, delay: SignedDuration) -> Self {
+        self.delay = delay;
+        self
     }
 
     /// The schedule's zone.
@@ -107,20 +117,32 @@ impl Slots {
         deadline: Option<SignedDuration>,
     ) -> SlotDecision {
         let last = last.min(now);
-        let newest = self.newest_until(now).filter(|slot| *slot > last);
+        // Whose slot is here may be started now.
+        let here = now.checked_sub(self.delay).unwrap_or(now);
+        let newest = self.newest_until(here).filter(|slot| *slot > last);
         let in_time = |slot: &Timestamp| {
-            deadline.is_none_or(|deadline| now.duration_since(*slot) <= deadline)
+            deadline.is_none_or(|deadline| here.duration_since(*slot) <= deadline)
         };
         SlotDecision {
             due: newest.filter(in_time),
             missed: newest.filter(|slot| !in_time(slot)),
-            next: self.next_after(now),
+            next: self.next_after(here).and_then(|slot| slot.checked_add(self.delay).ok()),
         }
     }
 
     fn zoned(&self, time: Timestamp) -> Zoned {
         time.to_zoned(self.zone.clone())
     }
+}
+
+/// How much later than its slots a schedule starts its backups, of `jitter` at most: not by
+/// chance, so that they stay as far apart as they are, and a restart changes nothing.
+#[must_use]
+pub fn delay_of(series: &str, jitter: Duration) -> SignedDuration {
+    let digest = Sha256::digest(series);
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let seconds = number.checked_rem(jitter.as_secs()).unwrap_or(0);
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0))
 }
 
 /// Name, lowest and highest value of each field.
@@ -360,5 +382,35 @@ mod tests {
             let error = Slots::parse(schedule, zone).unwrap_err().to_string();
             assert!(error.contains(field) && error.contains(advice), "{schedule}: {error}");
         }
+    }
+
+    #[test]
+    fn a_delay_starts_each_slot_later_and_skips_none() {
+        let delayed = slots("0 * * * *", "Etc/UTC").delayed(SignedDuration::from_mins(10));
+        let last = at("2026-11-23T02:00:00Z");
+        let early = delayed.decide(last, at("2026-11-23T03:09:59Z"), None);
+        assert_eq!(early.due, None);
+        assert_eq!(early.next, Some(at("2026-11-23T03:10:00Z")));
+        let there = delayed.decide(last, at("2026-11-23T03:10:00Z"), None);
+        assert_eq!(there.due, Some(at("2026-11-23T03:00:00Z")), "the slot keeps its own time");
+        assert_eq!(there.next, Some(at("2026-11-23T04:10:00Z")));
+        // The deadline counts from when it should have been started.
+        let deadline = Some(SignedDuration::from_mins(5));
+        assert!(delayed.decide(last, at("2026-11-23T03:15:00Z"), deadline).due.is_some());
+        assert!(delayed.decide(last, at("2026-11-23T03:15:01Z"), deadline).missed.is_some());
+    }
+
+    #[test]
+    fn delays_are_the_same_every_time_and_spread_evenly() {
+        let delay = |n: u32| delay_of(&format!("cluster/shop/s{n}"), Duration::from_secs(600));
+        assert_eq!(delay(7), delay(7));
+        let seconds: Vec<i64> = (0..1000).map(|n| delay(n).as_secs()).collect();
+        assert!(seconds.iter().all(|seconds| (0..600).contains(seconds)));
+        for minute in 0..10 {
+            let here = seconds.iter().filter(|seconds| **seconds / 60 == minute).count();
+            assert!((60..140).contains(&here), "{here} of 1000 in minute {minute}");
+        }
+        assert_eq!(delay_of("any", Duration::ZERO), SignedDuration::ZERO);
+        assert_eq!(delay_of("any", Duration::from_millis(900)), SignedDuration::ZERO);
     }
 }

@@ -23,9 +23,9 @@ use super::one_shot::until;
 use crate::cluster::{find, is_conflict, publish, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
-use crate::names::backup_name;
+use crate::names::{backup_name, schedule_series};
 use crate::reasons;
-use crate::slots::{SlotDecision, Slots};
+use crate::slots::{SlotDecision, Slots, delay_of};
 
 /// What a schedule's backups tell of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,10 +82,10 @@ pub async fn reconcile(
     let identity = Identity::of(schedule)?;
     let mut status = schedule.status.clone().unwrap_or_default();
     let generation = schedule.metadata.generation;
-    let slots = match Slots::parse(&schedule.spec.schedule, &schedule.spec.time_zone) {
+    let slots = match slots(schedule, context) {
         Ok(slots) => slots,
         Err(error) => {
-            let failure = Failure::new(Reason::InvalidSpec, error.to_string()).with_hint("");
+            let failure = Failure::new(Reason::InvalidSpec, error).with_hint("");
             let status = stalled(status, &failure, generation, now);
             if schedule.status.as_ref() != Some(&status) {
                 warn(context, schedule, "Read", &failure).await;
@@ -115,6 +115,23 @@ pub async fn reconcile(
     let status = standing(status, schedule, &children, &outlook, now);
     write_status(context, schedule, status).await?;
     Ok(Action::requeue(next_look(&decision, &children, now)))
+}
+
+/// Longest `jitter`: what starts a day later belongs to the next day.
+const LONGEST_JITTER: Duration = Duration::from_secs(24 * 3600);
+
+/// The schedule's slots, or what is wrong with its line, zone or jitter.
+fn slots(schedule: &BackupSchedule, context: &Context) -> Result<Slots, String> {
+    let spec = &schedule.spec;
+    let slots = Slots::parse(&spec.schedule, &spec.time_zone).map_err(|error| error.to_string())?;
+    let Some(jitter) = &spec.jitter else { return Ok(slots) };
+    let jitter = jitter.parse().map_err(|error| format!("spec.jitter: {error}"))?;
+    if jitter > LONGEST_JITTER {
+        return Err("spec.jitter is longer than a day: write 24h at most".to_owned());
+    }
+    let namespace = schedule.namespace().unwrap_or_default();
+    let series = schedule_series(&context.cluster, &namespace, &schedule.name_any());
+    Ok(slots.delayed(delay_of(&series, jitter)))
 }
 
 /// From when on slots count: since this schedule in this zone is in effect, and
@@ -158,12 +175,26 @@ pub fn plan(schedule: &BackupSchedule, decision: &SlotDecision, children: &Child
     if schedule.spec.suspend {
         return Step::Rest;
     }
+    if let Some(first) = first_at_once(schedule, children) {
+        return Step::Create(first);
+    }
     if let Some(slot) = decision.missed {
         return Step::Skip(slot);
     }
     let Some(slot) = decision.due else { return Step::Rest };
     let forbids = schedule.spec.concurrency_policy == ConcurrencyPolicy::Forbid;
     if forbids && !children.active.is_empty() { Step::Hold(slot) } else { Step::Create(slot) }
+}
+
+/// The first backup of a schedule that wants it at once; its slot is when the schedule came.
+fn first_at_once(schedule: &BackupSchedule, children: &Children) -> Option<Timestamp> {
+    let status = schedule.status.clone().unwrap_or_default();
+    let was_any = status.last_schedule_time.is_some()
+        || status.last_successful_time.is_some()
+        || children.last_success.is_some()
+        || !children.active.is_empty();
+    let created = schedule.creation_timestamp()?.0;
+    (schedule.spec.immediate && !was_any).then_some(created)
 }
 
 async fn apply(

@@ -21,6 +21,8 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
         suspend: false,
         concurrency_policy: ConcurrencyPolicy::Forbid,
         starting_deadline_seconds: None,
+        jitter: None,
+        immediate: false,
         retention: None,
         job: JobSpec::default(),
     };
@@ -59,6 +61,34 @@ fn a_due_slot_is_created_unless_another_backup_runs_and_the_spec_forbids_two() {
     }
     let missed = SlotDecision { due: None, missed: Some(slot), next: None };
     assert_eq!(plan(&schedule(|_| ()), &missed, &idle), Step::Skip(slot));
+}
+
+#[test]
+fn the_first_backup_is_made_at_once_where_that_is_wanted_and_once() {
+    let created = at("2026-11-01T00:00:00Z");
+    let nothing_due = SlotDecision { due: None, missed: None, next: None };
+    let none = Children::default();
+    let wanted = |change: fn(&mut BackupScheduleSpec)| {
+        schedule(|spec| {
+            spec.immediate = true;
+            change(spec);
+        })
+    };
+    assert_eq!(plan(&wanted(|_| ()), &nothing_due, &none), Step::Create(created));
+    // The slot that is due meanwhile comes after it.
+    assert_eq!(plan(&wanted(|_| ()), &due(), &none), Step::Create(created));
+    assert_eq!(plan(&schedule(|_| ()), &nothing_due, &none), Step::Rest);
+    assert_eq!(plan(&wanted(|spec| spec.suspend = true), &nothing_due, &none), Step::Rest);
+
+    let running = Children { active: vec!["by-hand".into()], ..Children::default() };
+    assert_eq!(plan(&wanted(|_| ()), &nothing_due, &running), Step::Rest);
+    let succeeded = Children { last_success: Some(now()), ..Children::default() };
+    assert_eq!(plan(&wanted(|_| ()), &nothing_due, &succeeded), Step::Rest);
+    // It was made, failed, and its object is gone: the next slot's turn.
+    let mut tried = wanted(|_| ());
+    let last_schedule_time = Some(created);
+    tried.status = Some(BackupScheduleStatus { last_schedule_time, ..Default::default() });
+    assert_eq!(plan(&tried, &nothing_due, &none), Step::Rest);
 }
 
 #[test]
