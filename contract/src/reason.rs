@@ -264,6 +264,8 @@ reasons! {
     ReferenceNotFound: Retryable, outside, REFERRERS, "Create the object that the message names, in the same namespace.";
     /// an object that the spec refers to is not ready
     ReferenceNotReady: Retryable, outside, REFERRERS, "Look at the conditions of the object that the message names.";
+    /// as many backups run as the repository or the operator allows at once
+    Queued: Retryable, outside, BACKUPS, "It begins when its turn comes. To let more run at once, raise maxConcurrentJobs of the BackupRepository, or of the chart.";
     /// the volume claim does not exist or is not bound
     ClaimNotFound: Retryable, outside, JOBS, "Create the claim that the message names, or see why it is not bound: kubectl describe pvc.";
     /// no node can take the pod

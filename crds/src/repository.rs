@@ -47,6 +47,10 @@ pub struct BackupRepositorySpec {
     /// How fast each Job may send to the repository and read from it. Left out, as fast as it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<BandwidthSpec>,
+    /// Most backups that run into this repository at once; more wait, in the order of their slots. Restores, copies and maintenance wait for nobody. Left out: as many as the operator allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_concurrent_jobs: Option<u16>,
     /// A Job a day records pins, lets backups go by their schedules' retention, frees what nothing uses any more, and checks the repository.
     #[serde(default)]
     pub maintenance: MaintenanceSpec,

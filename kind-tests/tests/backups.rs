@@ -90,6 +90,32 @@ fn a_manual_backup_is_restored_beside_the_live_database_and_is_equal() {
 }
 
 #[test]
+fn backups_wait_for_their_turn_where_the_repository_allows_one_at_once() {
+    let scenario = Scenario::begin("turns");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 100);
+    create_repository(&scenario);
+    let one = r#"{"spec": {"maxConcurrentJobs": 1}}"#;
+    scenario.kubectl(&["patch", "backuprepository", "main", "--type=merge", "--patch", one]);
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
+    let lock = server.begin_held("first", "nightly");
+    scenario.apply(&backup("second", "nightly"));
+    let waits = scenario.wait_until("the second one waits", || {
+        let object = scenario.object("backup/second");
+        (object["status"]["error"]["reason"] == "Queued").then_some(object)
+    });
+    assert_eq!(waits["status"]["phase"], "Pending");
+    let display = waits["status"]["display"].as_str().unwrap();
+    assert!(display.ends_with("allows at once: 1 (spec.maxConcurrentJobs)"), "{display}");
+    drop(lock);
+    let first = scenario.wait_for_condition("backup/first", "Complete");
+    let second = scenario.wait_for_condition("backup/second", "Complete");
+    let time = |object: &Value, field: &str| object["status"][field].as_str().unwrap().to_owned();
+    assert!(time(&second, "startTime") >= time(&first, "completionTime"), "{second}");
+    assert_eq!(second["status"]["error"], Value::Null);
+}
+
+#[test]
 fn a_second_backup_of_unchanged_data_stores_next_to_nothing() {
     let scenario = Scenario::begin("unchanged");
     let server = Server::start(&scenario);

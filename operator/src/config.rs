@@ -39,6 +39,9 @@ pub struct Config {
     /// Name of the Lease that the replicas compete for.
     #[arg(long, env = "DBBACKUP_LEASE", default_value = "dbbackup-operator")]
     pub lease: String,
+    /// Backups that run at once in all namespaces; 0: as many as are due.
+    #[arg(long, env = "DBBACKUP_MAX_CONCURRENT_JOBS", default_value_t = 100)]
+    pub max_concurrent_jobs: usize,
     /// What is logged, as in RUST_LOG: info, debug, dbbackup_operator=debug.
     #[arg(long, env = "DBBACKUP_LOG", default_value = "info")]
     pub log: String,

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::backoff::Backoff;
 use crate::job::RunnerImage;
 use crate::metrics::Metrics;
+use crate::queue::Queue;
 
 /// A kind as it is watched: an object that cannot be read stops no watch.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -48,6 +49,8 @@ pub struct Context {
     pub backups: Store<Guarded<Backup>>,
     /// All schedules, as the watch has them.
     pub schedules: Store<Guarded<BackupSchedule>>,
+    /// Which backups may begin.
+    pub queue: Arc<Queue>,
 }
 
 impl Context {

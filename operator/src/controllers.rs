@@ -30,6 +30,7 @@ use crate::context::{Context, Guarded, ReconcileError};
 use crate::job::RunnerImage;
 use crate::labels;
 use crate::metrics::{Metrics, Stores};
+use crate::queue::Queue;
 use crate::reconcile::{self, copies};
 use crate::watch::Watch;
 
@@ -51,6 +52,8 @@ pub struct Settings {
     pub endpoint: watch::Receiver<ReportEndpoint>,
     /// Name of this replica.
     pub instance: String,
+    /// Which backups may begin, in all namespaces.
+    pub queue: Arc<Queue>,
 }
 
 /// Runs all controllers for one namespace, or for all, until `stop`.
@@ -66,6 +69,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         backups: backups.store(),
     };
     settings.metrics.watch(stores.clone());
+    settings.queue.watch(stores.clone());
     let reporter = Reporter {
         controller: "dbbackup-operator".to_owned(),
         instance: Some(settings.instance.clone()),
@@ -80,6 +84,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         endpoint: settings.endpoint,
         backups: stores.backups.clone(),
         schedules: stores.schedules.clone(),
+        queue: Arc::clone(&settings.queue),
     });
 
     let of_repositories = scope.with_children(controller(&mut repositories));
@@ -87,6 +92,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
     let of_backups = scope.with_children(controller(&mut backups));
     let of_backups = with_repositories(of_backups, &mut repositories, stores.backups.clone());
     let of_backups = with_copies(of_backups, &mut backups, &mut schedules);
+    let of_backups = with_turns(of_backups, &mut backups, settings.queue);
     let of_requests = scope.with_children(controller(&mut requests));
     let watched = async {
         tokio::join!(
@@ -239,6 +245,15 @@ fn with_repositories(
             waits.then(|| found.name_any())
         })
     })
+}
+
+/// Backups that wait for their turn look again when it may have come.
+fn with_turns(
+    controller: Controller<Guarded<Backup>>,
+    backups: &mut Watch<Guarded<Backup>>,
+    queue: Arc<Queue>,
+) -> Controller<Guarded<Backup>> {
+    controller.watches_shared_stream(backups.listen(), move |changed| queue.next_after(&changed))
 }
 
 /// Backups look at their copies again when a sibling's have moved on, and when their

@@ -18,6 +18,7 @@ pub mod labels;
 pub mod leader;
 pub mod metrics;
 pub mod names;
+pub mod queue;
 pub mod reasons;
 pub mod reconcile;
 pub mod report;

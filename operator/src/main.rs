@@ -1,5 +1,6 @@
 //! Wires the operator: flags, log, report channel, election, controllers.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use dbbackup_operator::health::{self, Readiness};
 use dbbackup_operator::job::RunnerImage;
 use dbbackup_operator::leader::Election;
 use dbbackup_operator::metrics::Metrics;
+use dbbackup_operator::queue::Queue;
 use dbbackup_operator::report::{self, Certificates, Channel, Material};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -127,6 +129,7 @@ async fn lead(
         cluster,
         endpoint,
         instance: config.pod_name.clone(),
+        queue: Arc::new(Queue::new(NonZeroUsize::new(config.max_concurrent_jobs))),
     };
     let scopes = config.scopes().into_iter();
     let controllers = scopes.map(|scope| controllers::run(settings.clone(), scope, stop.clone()));

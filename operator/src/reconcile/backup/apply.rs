@@ -1,5 +1,7 @@
 //! Carries a planned step out, then writes what became of it into the status.
 
+use std::time::Duration;
+
 use dbbackup_contract::{BackupReport, Failure, Reason};
 use dbbackup_crds::{Backup, BackupStatus, RepositoryStatusRef, ResolvedBackup};
 use jiff::Timestamp;
@@ -17,6 +19,10 @@ use crate::reasons;
 use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
 use crate::reconcile::{LOOK_AGAIN, copies};
 use crate::run::RunView;
+
+/// How soon one looks again that waits for its turn. It is told when that comes, but for a
+/// turn that came free in a namespace which another watch sees.
+const TURN_MISSED: Duration = Duration::from_secs(120);
 
 pub(super) async fn apply(
     seen: &Gathered,
@@ -74,6 +80,18 @@ async fn begin(
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
     let Some(repository) = &seen.repository else { return Ok(Action::requeue(LOOK_AGAIN)) };
+    let written_to = RepositoryStatusRef {
+        name: resolved.repository_ref.name.clone(),
+        id: repository.status.as_ref().and_then(|status| status.id.clone()),
+    };
+    // One that was begun has had its turn.
+    if seen.status.jobs.is_none()
+        && let Err(queued) = context.queue.admit(&seen.backup, &written_to.name)
+    {
+        let status = BackupStatus { repository: Some(written_to), ..seen.status.clone() };
+        Run { status: &status, ..run(seen, now) }.wait(&queued, context).await?;
+        return Ok(Action::requeue(TURN_MISSED));
+    }
     let number = seen.status.jobs.unwrap_or(0).saturating_add(1);
     let name = job_name(&seen.identity.name, &seen.identity.uid, Purpose::Backup, number);
     let around = context.surroundings();
@@ -87,10 +105,7 @@ async fn begin(
     let mut status = beginning(seen.status.clone());
     status.resolved = Some(resolved.clone());
     status.series = Some(task::series(&context.cluster, seen, resolved));
-    status.repository = Some(RepositoryStatusRef {
-        name: resolved.repository_ref.name.clone(),
-        id: repository.status.as_ref().and_then(|status| status.id.clone()),
-    });
+    status.repository = Some(written_to);
     let next = NextJob { job, name, number, why: String::new() };
     run(seen, now).begin(status, next, context).await
 }
