@@ -58,7 +58,7 @@ pub use s3::{ObjectLock, ObjectLockMode, S3Access, S3CredentialFiles};
 pub use secret::SecretString;
 pub use task::{
     AccessMode, Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, GlobalsPolicy,
-    InitAction, Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint,
-    RepositoryAccess, RestoreAction, RestoreDatabase, RestoreStrategy, Source, StorageAccess,
-    Subject, SubjectKind, TASK_VERSION, Task, TaskError,
+    InitAction, Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReplaceAction,
+    ReportEndpoint, RepositoryAccess, RestoreAction, RestoreDatabase, RestoreStrategy, Source,
+    StorageAccess, Subject, SubjectKind, TASK_VERSION, Task, TaskError,
 };

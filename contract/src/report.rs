@@ -213,6 +213,14 @@ pub struct DatabaseReport {
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub as_name: Option<String>,
+    /// The name under which a restore has kept the database that it replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
+    pub kept_as: Option<String>,
+    /// Statements that put the replaced database back in its place, and the restored one aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1024)))]
+    pub undo: Option<String>,
     /// How it ended.
     pub outcome: DatabaseOutcome,
     /// Bytes of its dump.
@@ -243,6 +251,8 @@ impl DatabaseReport {
         Self {
             name: name.into(),
             as_name: None,
+            kept_as: None,
+            undo: None,
             outcome,
             bytes: 0,
             tables: 0,

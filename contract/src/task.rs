@@ -401,9 +401,29 @@ pub struct RestoreAction {
     /// Roles and other globals.
     #[serde(default)]
     pub globals: GlobalsPolicy,
-    /// What happens to a database that exists.
+    /// How databases are replaced that stand under the names of restored ones; absent, the
+    /// restore of those is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace: Option<ReplaceAction>,
+}
+
+/// How databases are replaced that stand under the names of restored ones, once those are
+/// loaded and compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplaceAction {
+    /// Whether they are kept, under a name that says since when; otherwise they are dropped.
+    pub keep: bool,
+    /// Sessions on them are ended; otherwise the restore is refused while there are any.
     #[serde(default)]
-    pub strategy: RestoreStrategy,
+    pub terminate_sessions: bool,
+    /// How long the renames may wait for sessions to end and for other transactions.
+    pub lock_timeout_seconds: u64,
+    /// The time in the names of those that are kept; the same in every attempt.
+    pub time: Timestamp,
+    /// Whether an earlier attempt is known to have begun: one of which nothing is left is done.
+    #[serde(default)]
+    pub is_continued: bool,
 }
 
 /// Look up what became of a run.

@@ -1,5 +1,7 @@
 //! Flags and environment variables, and what they mean.
 
+use std::collections::BTreeSet;
+
 use clap::Parser;
 
 /// A Kubernetes operator that backs up databases and proves that they can be restored.
@@ -89,13 +91,10 @@ impl Config {
     /// The namespaces to watch: `None` stands for all.
     #[must_use]
     pub fn scopes(&self) -> Vec<Option<String>> {
-        let named: Vec<_> = self
-            .watch_namespaces
-            .iter()
-            .map(|name| name.trim())
-            .filter(|name| !name.is_empty())
-            .map(|name| Some(name.to_owned()))
-            .collect();
+        let names = self.watch_namespaces.iter().map(|name| name.trim());
+        // One that is named twice is watched once.
+        let names: BTreeSet<&str> = names.filter(|name| !name.is_empty()).collect();
+        let named: Vec<_> = names.into_iter().map(|name| Some(name.to_owned())).collect();
         if named.is_empty() { vec![None] } else { named }
     }
 }
@@ -113,7 +112,7 @@ mod tests {
     fn no_namespace_means_all_and_an_empty_variable_too() {
         assert_eq!(config(&[]).scopes(), [None]);
         assert_eq!(config(&["--watch-namespaces", ""]).scopes(), [None]);
-        let two = config(&["--watch-namespaces", "a, b"]).scopes();
+        let two = config(&["--watch-namespaces", "b, a,b"]).scopes();
         assert_eq!(two, [Some("a".to_owned()), Some("b".to_owned())]);
     }
 

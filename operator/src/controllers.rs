@@ -37,6 +37,9 @@ use crate::watch::Watch;
 /// Reconciles at once, for each kind: a bound on what a restart asks of the API server.
 const CONCURRENCY: u16 = 16;
 
+/// Most changes of backups after which the line is looked at once.
+const CHANGES: usize = 1000;
+
 /// What the controllers are made from.
 #[derive(Clone)]
 pub struct Settings {
@@ -103,22 +106,28 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         )
     };
 
-    // Slots are judged by what is known of the backups: nothing may be judged before.
-    let known = context.backups.clone();
-    let schedules_run = async {
-        let ready = async { known.wait_until_ready().await.is_ok() };
+    // Slots are judged by what is known of the backups, and turns by what runs: nothing may be
+    // judged before.
+    let known = Arc::clone(&context.queue);
+    let judged = async {
+        let known = async {
+            let _ = context.backups.wait_until_ready().await;
+            known.wait_until_known().await;
+        };
         tokio::select! {
             () = stop.cancelled() => {}
-            is_ready = ready => if is_ready {
-                drive(of_schedules, &context, &stop, "BackupSchedule", reconcile_schedule).await;
+            () = known => {
+                tokio::join!(
+                    drive(of_schedules, &context, &stop, "BackupSchedule", reconcile_schedule),
+                    drive(of_backups, &context, &stop, "Backup", reconcile_backup),
+                );
             }
         }
     };
     tokio::join!(
         watched,
         drive(of_repositories, &context, &stop, "BackupRepository", reconcile_repository),
-        schedules_run,
-        drive(of_backups, &context, &stop, "Backup", reconcile_backup),
+        judged,
         drive(of_requests, &context, &stop, "RestoreRequest", reconcile_request),
     );
 }
@@ -253,7 +262,13 @@ fn with_turns(
     backups: &mut Watch<Guarded<Backup>>,
     queue: Arc<Queue>,
 ) -> Controller<Guarded<Backup>> {
-    controller.watches_shared_stream(backups.listen(), move |changed| queue.next_after(&changed))
+    // A new list tells of all backups at once: whose turn it is, is computed once for many.
+    let gave_way = Arc::clone(&queue);
+    let changes = backups.listen().ready_chunks(CHANGES).filter_map(move |changes| {
+        let one = changes.into_iter().find(|changed| gave_way.gives_way(changed));
+        std::future::ready(one)
+    });
+    controller.watches_shared_stream(changes, move |_| queue.next())
 }
 
 /// Backups look at their copies again when a sibling's have moved on, and when their

@@ -27,7 +27,7 @@ pub use archive::database_of_stream;
 pub use backup::backup;
 pub use clients::ClientFolders;
 pub use options::{
-    BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, RestoreOptions,
-    RestoreResult, ServerConnection,
+    BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, Replace, RestoreOptions,
+    RestoreResult, ServerConnection, Strategy,
 };
 pub use restore::{holds_databases, restore, settle};

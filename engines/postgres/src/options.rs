@@ -64,10 +64,38 @@ pub struct RestoreOptions {
     pub databases: Vec<RestoreDatabase>,
     /// Roles and other globals.
     pub globals: GlobalsPolicy,
+    /// What becomes of databases that stand under the names of restored ones.
+    pub strategy: Strategy,
     /// UID of the request: the mark of its scratch databases. A retry has the same.
     pub request_uid: String,
+    /// Whether an earlier attempt is known to have begun. Where databases are replaced, one of
+    /// which nothing is left is done then, and is not done again.
+    pub is_continued: bool,
     /// How long an earlier attempt, or another request, may hold the lock on a target's name.
     pub lock_timeout: Duration,
+}
+
+/// What becomes of a database that stands under the name of a restored one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// It stays, and the restore of that one is refused.
+    CreateNew,
+    /// It gets another name when the restored one is loaded and compared, and is kept.
+    Swap(Replace),
+    /// It is dropped once the restored one has its name.
+    Overwrite(Replace),
+}
+
+/// How a database is replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replace {
+    /// Sessions on it are ended; otherwise the restore is refused while there are any.
+    pub terminate_sessions: bool,
+    /// How long the renames may wait for sessions to end and for other transactions.
+    pub lock_timeout: Duration,
+    /// A time for the name of what is kept, such as `20261120T081200Z`; the same in every
+    /// attempt.
+    pub stamp: String,
 }
 
 /// A restore that was carried out, perhaps without some of its databases.

@@ -24,6 +24,9 @@ use crate::metrics::Stores;
 /// How long one that may begin counts as running though the watch does not show it.
 const BELIEVED: Duration = Duration::from_secs(300);
 
+/// How long the first lists of all namespaces may take.
+const LONGEST_LISTING: Duration = Duration::from_secs(30);
+
 /// Who runs, and who waits.
 #[derive(Default)]
 pub struct Queue {
@@ -54,6 +57,18 @@ impl Queue {
         locked(&self.stores).push(stores);
     }
 
+    /// Waits until all that is watched is known: before that limits could be exceeded. A
+    /// namespace that cannot be listed keeps the others waiting for a while only.
+    pub async fn wait_until_known(&self) {
+        let known = locked(&self.stores).clone().into_iter().map(|stores| async move {
+            let _ = stores.repositories.wait_until_ready().await;
+            let _ = stores.backups.wait_until_ready().await;
+        });
+        if tokio::time::timeout(LONGEST_LISTING, futures::future::join_all(known)).await.is_err() {
+            tracing::warn!("not every namespace is known yet: more backups may run at once");
+        }
+    }
+
     /// Lets a backup begin that writes into this repository, and counts it as running; or
     /// says which limit it waits for. Asking again gives the same answer.
     ///
@@ -75,15 +90,18 @@ impl Queue {
         Err(Failure::new(Reason::Queued, line.why(&own, self.limit)))
     }
 
-    /// Those whose turn it is after `changed` was seen: it may be that it has ended.
+    /// Whether somebody's turn may have come by what was seen of a backup. One that runs gives
+    /// way to nobody, and reports often.
     #[must_use]
-    pub fn next_after(&self, changed: &Guarded<Backup>) -> Vec<ObjectRef<Guarded<Backup>>> {
+    pub fn gives_way(&self, changed: &Guarded<Backup>) -> bool {
         let name = ObjectRef::from_obj(changed);
         let known = locked(&self.stores).iter().find_map(|stores| stores.backups.get(&name));
-        // One that runs gives way to nobody, and reports often.
-        if known.is_some_and(|backup| backup.0.as_ref().is_ok_and(runs)) {
-            return Vec::new();
-        }
+        !known.is_some_and(|backup| backup.0.as_ref().is_ok_and(runs))
+    }
+
+    /// Those whose turn it is.
+    #[must_use]
+    pub fn next(&self) -> Vec<ObjectRef<Guarded<Backup>>> {
         let line = self.line(&mut locked(&self.admitted));
         let next = line.next(self.limit).into_iter();
         next.map(|entry| ObjectRef::new(&entry.name).within(&entry.namespace)).collect()
@@ -133,10 +151,11 @@ fn see(backup: &Backup, admitted: &mut HashMap<String, Admitted>, line: &mut Lin
 }
 
 /// Whether its Job runs, or starts. Of one whose outcome is unknown the repository is being
-/// asked: its Job is over.
+/// asked: its Job is over, unless a node was lost and it may begin again.
 fn runs(backup: &Backup) -> bool {
     backup.status.as_ref().is_some_and(|status| {
-        status.phase == Some(BackupPhase::Running) && status.inspections.is_none()
+        let lost = status.error.as_ref().is_some_and(|it| it.reason == Reason::PodDisrupted);
+        status.phase == Some(BackupPhase::Running) && (status.inspections.is_none() || lost)
     })
 }
 

@@ -56,8 +56,11 @@ impl Cluster {
     }
 
     fn next_after(&self, backup: Backup) -> Vec<String> {
-        let next = self.queue.next_after(&DeserializeGuard(Ok(backup)));
-        next.into_iter().map(|next| format!("{}/{}", next.namespace.unwrap(), next.name)).collect()
+        if !self.queue.gives_way(&DeserializeGuard(Ok(backup))) {
+            return Vec::new();
+        }
+        let next = self.queue.next().into_iter();
+        next.map(|next| format!("{}/{}", next.namespace.unwrap(), next.name)).collect()
     }
 
     /// A new backup asks whether it may begin; what it is told, it writes down.
@@ -130,6 +133,10 @@ fn a_repository_lets_as_many_run_as_it_says_and_then_the_one_that_is_due_the_lon
     let asked = json!({"phase": "Running", "repository": {"name": "main"}, "inspections": 1});
     assert_eq!(cluster.shows("shop", 11, &asked), ["shop/at-13"]);
     assert_eq!(cluster.asks("shop", 13), None);
+    // One whose node was lost may begin again, and keeps its place until that is known.
+    let lost = Failure::new(Reason::PodDisrupted, "the node is gone");
+    let lost = json!({"phase": "Running", "repository": {"name": "main"}, "inspections": 1, "error": lost});
+    assert_eq!(cluster.shows("shop", 12, &lost), Vec::<String>::new());
     // One that is deleted while it runs.
     cluster.shows("shop", 12, &running());
     assert_eq!(cluster.loses("shop", 12), ["shop/at-14"]);

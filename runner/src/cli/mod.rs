@@ -245,6 +245,16 @@ impl From<GlobalsArg> for GlobalsPolicy {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StrategyArg {
+    /// A database that exists stays, and the restore of that one is refused.
+    CreateNew,
+    /// It is kept as `NAME_before_TIME`; the output has the statements that undo it.
+    Swap,
+    /// It is dropped.
+    Overwrite,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
@@ -262,6 +272,21 @@ pub(crate) struct RestoreArgs {
     /// What happens to roles and other globals.
     #[arg(long, default_value = "skip")]
     pub(crate) globals: GlobalsArg,
+    /// What becomes of a database that exists under the name of a restored one: `create-new`
+    /// refuses, `swap` keeps it as NAME_before_TIME, `overwrite` drops it. Both put the restored
+    /// one in its place at one moment, when it is loaded and compared.
+    #[arg(long, value_enum, default_value = "create-new")]
+    pub(crate) strategy: StrategyArg,
+    /// With `overwrite`: the name of each database that may be dropped.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) confirm: Vec<String>,
+    /// With `swap` and `overwrite`: end the sessions on the database; otherwise the restore is
+    /// refused while there are any.
+    #[arg(long)]
+    pub(crate) terminate_sessions: bool,
+    /// With `swap` and `overwrite`: how long to wait for sessions to end and for other transactions.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) lock_timeout: String,
     /// Restore it though it was written off: what is lost of it fails.
     #[arg(long)]
     pub(crate) even_if_written_off: bool,

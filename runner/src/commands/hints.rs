@@ -52,7 +52,10 @@ fn in_flags(reason: Reason) -> Option<&'static str> {
         }
         Reason::DatabaseNotFound => "Check the names that --database and --exclude give.",
         Reason::DatabaseExists => {
-            "Give another name with --as, or rename or drop the existing database yourself."
+            "Give another name with --as, or let the restored one take its place with --strategy swap."
+        }
+        Reason::DatabaseInUse => {
+            "Stop the applications that use it, or end their sessions with --terminate-sessions."
         }
         Reason::RoleNotFound => "Create the roles, or restore them too with --globals merge.",
         Reason::ClientMissing => {

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use dbbackup_contract::{
-    ExitCode, Failure, Outcome, Reason, Report, RestoreAction, RestoreDatabase, RestoreStrategy,
+    DurationText, ExitCode, Failure, Outcome, Reason, ReplaceAction, Report, RestoreAction,
+    RestoreDatabase,
 };
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::RestoreArgs;
+use crate::cli::{RestoreArgs, StrategyArg};
 use crate::commands::{print, repository_access, server_access};
 use crate::progress::ProgressBoard;
 use crate::work;
@@ -25,13 +27,16 @@ pub(super) async fn restore(
         )
         .with_hint("Say which with --database NAME, and its new name with --as NAME."));
     }
+    let target = server_access(&args.server)?;
+    let databases = databases(args.databases.clone(), args.as_names.clone())?;
+    let request_uid = args.request_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let action = RestoreAction {
-        request_uid: args.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        replace: replacing(&args, &databases, &request_uid)?,
+        request_uid,
         snapshot: args.snapshot,
-        target: server_access(&args.server)?,
-        databases: databases(args.databases, args.as_names)?,
+        target,
+        databases,
         globals: args.globals.into(),
-        strategy: RestoreStrategy::CreateNew,
     };
     let board = ProgressBoard::new(None);
     let stall_timeout = args.repository.stall_timeout();
@@ -39,14 +44,17 @@ pub(super) async fn restore(
     order.even_if_written_off = args.even_if_written_off;
     let (report, settlement) = work::restore(&order, &action).await;
     board.clear();
-    if let Some(settlement) = settlement {
-        settlement.settle(cancel).await;
-    }
     if args.json {
         print::json(&report)?;
     } else {
         let left_out = "it exists on the server, and holds nothing in the backup";
         print::databases(&report.databases, left_out);
+        for database in &report.databases {
+            if let (Some(kept), Some(undo)) = (&database.kept_as, &database.undo) {
+                print::line(&format!("what was there is kept as {kept}; to undo this, for psql:"));
+                print::line(&format!("  {undo}"));
+            }
+        }
         for warning in report.globals.iter().flat_map(|globals| &globals.warnings) {
             print::line(&format!("warning: {warning}"));
         }
@@ -58,11 +66,71 @@ pub(super) async fn restore(
     if let Some(failure) = &report.error {
         print::failure(failure);
     }
-    if report.error.as_ref().is_some_and(Failure::is_retryable) {
+    // Only now: the marks are how a retry knows what is done.
+    if let Some(settlement) = settlement {
+        settlement.settle(cancel).await;
+    }
+    let of_databases = report.databases.iter().filter_map(|database| database.error.as_ref());
+    if report.error.iter().chain(of_databases).any(Failure::is_retryable) {
         let id = &action.request_uid;
         print::aside(&format!("To go on with this restore, give --request-id {id}"));
     }
     Ok(Report::Restore(report).exit_code())
+}
+
+/// How databases that exist are replaced, if they are.
+fn replacing(
+    args: &RestoreArgs,
+    databases: &[RestoreDatabase],
+    request_uid: &str,
+) -> Result<Option<ReplaceAction>, Failure> {
+    let wrong = |message: &str, hint: String| {
+        Err(Failure::new(Reason::UsageError, message).with_hint(hint))
+    };
+    let given = |set: bool| set && args.strategy == StrategyArg::CreateNew;
+    if given(args.terminate_sessions || !args.confirm.is_empty()) {
+        let message = "--terminate-sessions and --confirm are of --strategy swap and overwrite";
+        return wrong(message, "Say which, or leave them out.".to_owned());
+    }
+    if args.strategy == StrategyArg::CreateNew {
+        return Ok(None);
+    }
+    if databases.is_empty() {
+        let message = "what replaces databases says which: --database NAME";
+        return wrong(message, "Give one for each database that is to be restored.".to_owned());
+    }
+    let keep = args.strategy == StrategyArg::Swap;
+    let unconfirmed = databases
+        .iter()
+        .map(|database| database.as_name.as_ref().unwrap_or(&database.name))
+        .find(|name| !args.confirm.contains(name));
+    if let Some(name) = unconfirmed.filter(|_| !keep) {
+        let message =
+            format!("--strategy overwrite drops database {name}, and that is not confirmed");
+        return wrong(
+            &message,
+            format!("Give --confirm {name}, or --strategy swap, which keeps it."),
+        );
+    }
+    let timeout = DurationText::new(args.lock_timeout.clone()).parse();
+    let timeout = timeout.map_err(|error| Failure::new(Reason::UsageError, error.to_string()))?;
+    let Some(time) = begun(request_uid) else {
+        let message = "--request-id is none that this program has given: it does not tell when the restore began";
+        return wrong(message, "Leave it out to begin another restore.".to_owned());
+    };
+    Ok(Some(ReplaceAction {
+        keep,
+        terminate_sessions: args.terminate_sessions,
+        lock_timeout_seconds: timeout.as_secs().max(1),
+        time,
+        is_continued: args.request_id.is_some(),
+    }))
+}
+
+/// When the restore of this id began: our own ids tell, so that every attempt says the same.
+fn begun(request_uid: &str) -> Option<Timestamp> {
+    let time = uuid::Uuid::parse_str(request_uid).ok()?.get_timestamp()?;
+    Timestamp::from_second(i64::try_from(time.to_unix().0).ok()?).ok()
 }
 
 /// Pairs each `--database` with its `--as`.
@@ -80,7 +148,47 @@ fn databases(names: Vec<String>, as_names: Vec<String>) -> Result<Vec<RestoreDat
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn asked(arguments: &[&str]) -> Result<Option<ReplaceAction>, Failure> {
+        let fixed = [
+            "dbbackup-runner",
+            "restore",
+            "--no-encryption",
+            "file:///repo",
+            "abcd",
+            "postgresql://u@db",
+        ];
+        let cli = Cli::try_parse_from(fixed.iter().chain(arguments)).unwrap();
+        let Command::Restore(args) = cli.command else { panic!("another command") };
+        let databases = databases(args.databases.clone(), args.as_names.clone())?;
+        replacing(&args, &databases, "01934a1f-0000-7000-8000-000000000000")
+    }
+
+    #[test]
+    fn what_destroys_says_which_and_twice() {
+        assert_eq!(asked(&[]).unwrap(), None);
+        let swap = asked(&["--strategy", "swap", "--database", "shop"]).unwrap().unwrap();
+        assert!(swap.keep && !swap.terminate_sessions);
+        assert_eq!(swap.time.to_string(), "2024-11-20T15:09:25Z");
+        for refused in [
+            &["--strategy", "swap"][..],
+            &["--strategy", "overwrite", "--database", "shop"],
+            &["--strategy", "overwrite", "--database", "shop", "--as", "b", "--confirm", "shop"],
+            &["--strategy", "swap", "--database", "shop", "--lock-timeout", "soon"],
+            &["--database", "shop", "--confirm", "shop"],
+            &["--terminate-sessions"],
+        ] {
+            assert_eq!(asked(refused).unwrap_err().reason, Reason::UsageError, "{refused:?}");
+        }
+        let sure = ["--strategy", "overwrite", "--database", "shop", "--confirm", "shop"];
+        let overwrite = asked(&sure).unwrap().unwrap();
+        assert!(!overwrite.keep && !overwrite.is_continued);
+        assert_eq!(begun("my-restore"), None);
+    }
 
     #[test]
     fn new_names_pair_with_databases_or_are_refused() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use dbbackup_contract::{
     BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, Failure, Outcome, Reason,
-    RestoreAction, RestoreReport, RestoreStrategy,
+    ReplaceAction, RestoreAction, RestoreReport,
 };
-use dbbackup_postgres::{self as postgres, RestoreOptions, RestoreResult};
+use dbbackup_postgres::{self as postgres, Replace, RestoreOptions, RestoreResult, Strategy};
 use dbbackup_repository::Snapshot;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,6 @@ async fn try_restore(
     action: &RestoreAction,
     snapshot_id: &mut Option<String>,
 ) -> Result<(RestoreOptions, RestoreResult), Failure> {
-    let RestoreStrategy::CreateNew = action.strategy;
     let repository = order.open().await?;
     let snapshot = order.step(repository.find(&action.snapshot)).await?;
     *snapshot_id = Some(snapshot.id().to_string());
@@ -76,6 +75,8 @@ async fn try_restore(
         server: server_connection(order, &action.target),
         databases: action.databases.clone(),
         globals: action.globals,
+        strategy: action.replace.as_ref().map_or(Strategy::CreateNew, strategy),
+        is_continued: action.replace.as_ref().is_some_and(|replace| replace.is_continued),
         // A retry that would take another snapshot must not take up what this one began.
         request_uid: format!("{}@{}", action.request_uid, snapshot.id()),
         lock_timeout: LOCK_TIMEOUT,
@@ -89,6 +90,15 @@ async fn try_restore(
     let mut result = result?;
     result.databases.extend(missing);
     Ok((options, result))
+}
+
+fn strategy(replace: &ReplaceAction) -> Strategy {
+    let how = Replace {
+        terminate_sessions: replace.terminate_sessions,
+        lock_timeout: Duration::from_secs(replace.lock_timeout_seconds),
+        stamp: replace.time.strftime("%Y%m%dT%H%M%SZ").to_string(),
+    };
+    if replace.keep { Strategy::Swap(how) } else { Strategy::Overwrite(how) }
 }
 
 /// Refuses what the command `store` made.

@@ -13,13 +13,17 @@
 //! | scratch `loading`, left by an earlier attempt | drop it |
 //! | scratch that was being dropped when the server stopped | drop it |
 //! | scratch `loaded` | give it its properties, rename it |
+//! | scratch `loaded`, and a target that it replaces | its properties; then both names in one transaction |
+//! | target with the request's mark, and what it has replaced is not to be kept | drop that |
 //! | target with the request's mark | done |
 //!
 //! `CREATE DATABASE` cannot set a comment, and no transaction holds both; the
 //! connection limit is what it can set, so a database is never without a mark.
 //! The rename carries the comment along: the target is known as ours until the
 //! outcome was reported, and only then does its own comment take the mark's
-//! place ([`crate::settle`]).
+//! place ([`crate::settle`]). Renames and comments, unlike creations and drops, can be
+//! done in a transaction: a target that is replaced is there under its name at
+//! every moment, as it was or as it is restored.
 
 /// Connection limit of a database whose drop was cut; nothing but another drop
 /// is possible with it (`DATCONNLIMIT_INVALID_DB` in the server's `pg_database.h`).
@@ -41,6 +45,30 @@ pub(super) struct Marks {
     pub(super) loaded: String,
     /// Connection limit with which it is created.
     pub(super) connection_limit: i64,
+    /// Comment of what it has replaced, where that is not kept.
+    pub(super) replaced: String,
+}
+
+/// What becomes of a database that stands under the target's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// It stays, and the restore is refused.
+    Refuses,
+    /// It gets another name.
+    IsKept,
+    /// It is dropped in the end.
+    IsDropped,
+}
+
+/// What is seen on the server of one database of a restore.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Situation<'a> {
+    /// Under the scratch name.
+    pub(super) scratch: Option<&'a Seen>,
+    /// Under the target's name.
+    pub(super) target: Option<&'a Seen>,
+    /// Under the name that what is replaced gets.
+    pub(super) replaced: Option<&'a Seen>,
 }
 
 /// What comes next.
@@ -56,6 +84,10 @@ pub(super) enum Step {
     Load,
     /// Give the scratch database its properties and rename it.
     Place,
+    /// Give the scratch database its properties, and rename it and the target at once.
+    Replace,
+    /// Drop what was replaced.
+    DropReplaced,
     /// It is in place.
     Done,
 }
@@ -67,31 +99,45 @@ pub(super) enum Refusal {
     TargetExists,
     /// The scratch database exists and is not of this request.
     ScratchNotOurs,
+    /// The name that what is replaced should get is taken.
+    KeptNameTaken,
 }
 
 /// The next step, from what is seen.
 pub(super) fn next_step(
-    scratch: Option<&Seen>,
-    target: Option<&Seen>,
+    seen: Situation<'_>,
+    existing: Existing,
     marks: &Marks,
     created_by_this_attempt: bool,
 ) -> Result<Step, Refusal> {
+    let Situation { scratch, target, replaced } = seen;
     let commented = |seen: &Seen, mark: &str| seen.comment.as_deref() == Some(mark);
     // A target with the mark came from a rename: it is whole.
     if target.is_some_and(|target| commented(target, &marks.loaded)) {
-        return match scratch {
-            Some(scratch) if is_ours(scratch, marks) => Ok(Step::DropScratch),
+        return match (scratch, replaced) {
+            (Some(scratch), _) if is_ours(scratch, marks) => Ok(Step::DropScratch),
+            (_, Some(replaced)) if commented(replaced, &marks.replaced) => Ok(Step::DropReplaced),
             _ => Ok(Step::Done),
         };
     }
-    match (scratch, target) {
-        (Some(scratch), _) if !is_ours(scratch, marks) => Err(Refusal::ScratchNotOurs),
+    if scratch.is_some_and(|scratch| !is_ours(scratch, marks)) {
+        return Err(Refusal::ScratchNotOurs);
+    }
+    let refusal = match (target, existing) {
+        (Some(_), Existing::Refuses) => Some(Refusal::TargetExists),
+        // Also where there is nothing to rename: it would be told as what was replaced.
+        _ if replaced.is_some() => Some(Refusal::KeptNameTaken),
+        _ => None,
+    };
+    match (scratch, refusal) {
         // Nobody will ever rename it; what is ours is cleaned up.
         (Some(_), Some(_)) => Ok(Step::DropScratch),
-        (None, Some(_)) => Err(Refusal::TargetExists),
+        (None, Some(refusal)) => Err(refusal),
         (None, None) => Ok(Step::Create),
         (Some(scratch), None) if scratch.connection_limit == HALF_DROPPED => Ok(Step::DropScratch),
-        (Some(scratch), None) if commented(scratch, &marks.loaded) => Ok(Step::Place),
+        (Some(scratch), None) if commented(scratch, &marks.loaded) => {
+            Ok(if target.is_some() { Step::Replace } else { Step::Place })
+        }
         (Some(scratch), None) if !commented(scratch, &marks.loading) => Ok(Step::MarkLoading),
         (Some(_), None) if created_by_this_attempt => Ok(Step::Load),
         (Some(_), None) => Ok(Step::DropScratch),
@@ -111,22 +157,46 @@ mod tests {
     use super::*;
 
     fn marks() -> Marks {
-        Marks { loading: "u: loading".into(), loaded: "u: loaded".into(), connection_limit: 1_234 }
+        Marks {
+            loading: "u: loading".into(),
+            loaded: "u: loaded".into(),
+            connection_limit: 1_234,
+            replaced: "u: replaced".into(),
+        }
     }
 
     fn seen(comment: Option<&str>) -> Seen {
         Seen { comment: comment.map(str::to_owned), connection_limit: 1_234 }
     }
 
+    fn foreign() -> Seen {
+        Seen { comment: None, connection_limit: -1 }
+    }
+
     /// A server that does what a step says.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Debug)]
     struct Model {
+        existing: Existing,
         scratch: Option<Seen>,
         target: Option<Seen>,
+        replaced: Option<Seen>,
         loads: u32,
     }
 
     impl Model {
+        fn empty(existing: Existing) -> Self {
+            Self { existing, scratch: None, target: None, replaced: None, loads: 0 }
+        }
+
+        fn next(&self, created: bool) -> Result<Step, Refusal> {
+            let situation = Situation {
+                scratch: self.scratch.as_ref(),
+                target: self.target.as_ref(),
+                replaced: self.replaced.as_ref(),
+            };
+            next_step(situation, self.existing, &marks(), created)
+        }
+
         fn apply(&mut self, step: Step) {
             match step {
                 Step::Create => self.scratch = Some(seen(None)),
@@ -140,6 +210,20 @@ mod tests {
                     assert!(self.target.is_none(), "a rename never takes a name that is taken");
                     self.target = self.scratch.take();
                 }
+                Step::Replace => {
+                    assert!(self.replaced.is_none(), "nor does this one");
+                    self.replaced = self.target.take();
+                    if self.existing == Existing::IsDropped
+                        && let Some(replaced) = &mut self.replaced
+                    {
+                        replaced.comment = Some("u: replaced".into());
+                    }
+                    self.target = self.scratch.take();
+                }
+                Step::DropReplaced => {
+                    assert_eq!(self.target, Some(seen(Some("u: loaded"))));
+                    self.replaced = None;
+                }
                 Step::Done => {}
             }
         }
@@ -148,9 +232,7 @@ mod tests {
         fn attempt(&mut self, steps: usize) -> Option<Result<(), Refusal>> {
             let mut created = false;
             for _ in 0..steps {
-                let next =
-                    next_step(self.scratch.as_ref(), self.target.as_ref(), &marks(), created);
-                match next {
+                match self.next(created) {
                     Err(refusal) => return Some(Err(refusal)),
                     Ok(Step::Done) => return Some(Ok(())),
                     Ok(step) => {
@@ -165,22 +247,32 @@ mod tests {
 
     #[test]
     fn an_attempt_that_is_killed_anywhere_is_taken_up_by_the_next() {
-        for first in 0..7 {
-            for second in 0..7 {
-                let mut model = Model::default();
-                model.attempt(first);
-                model.attempt(second);
-                assert_eq!(model.attempt(20), Some(Ok(())), "after {first} and {second}");
-                assert!(model.scratch.is_none());
-                assert_eq!(model.target, Some(seen(Some("u: loaded"))));
-                assert!(model.loads <= 2);
+        let kept = Some(foreign());
+        for (existing, target, replaced) in [
+            (Existing::Refuses, None, None),
+            (Existing::IsKept, None, None),
+            (Existing::IsKept, Some(foreign()), kept),
+            (Existing::IsDropped, Some(foreign()), None),
+        ] {
+            for first in 0..8 {
+                for second in 0..8 {
+                    let mut model = Model { target: target.clone(), ..Model::empty(existing) };
+                    model.attempt(first);
+                    model.attempt(second);
+                    assert_eq!(model.attempt(20), Some(Ok(())), "after {first} and {second}");
+                    assert!(model.scratch.is_none());
+                    assert_eq!(model.target, Some(seen(Some("u: loaded"))));
+                    assert_eq!(model.replaced, replaced);
+                    assert!(model.loads <= 2);
+                }
             }
         }
     }
 
     #[test]
     fn what_was_loaded_is_not_loaded_again() {
-        let mut model = Model { scratch: Some(seen(Some("u: loaded"))), ..Model::default() };
+        let scratch = Some(seen(Some("u: loaded")));
+        let mut model = Model { scratch, ..Model::empty(Existing::Refuses) };
         assert_eq!(model.attempt(20), Some(Ok(())));
         assert_eq!(model.loads, 0);
     }
@@ -189,7 +281,7 @@ mod tests {
     fn what_was_half_dropped_is_dropped_and_made_again() {
         for comment in ["u: loading", "u: loaded"] {
             let half = Seen { connection_limit: HALF_DROPPED, ..seen(Some(comment)) };
-            let mut model = Model { scratch: Some(half), ..Model::default() };
+            let mut model = Model { scratch: Some(half), ..Model::empty(Existing::IsKept) };
             assert_eq!(model.attempt(20), Some(Ok(())));
             assert_eq!(model.loads, 1);
         }
@@ -197,21 +289,40 @@ mod tests {
 
     #[test]
     fn nothing_foreign_is_ever_touched() {
-        let foreign = Seen { comment: None, connection_limit: -1 };
         let other = seen(Some("v: loading"));
-        for scratch in [&foreign, &other] {
-            let refused = next_step(Some(scratch), None, &marks(), false);
-            assert_eq!(refused, Err(Refusal::ScratchNotOurs));
+        for existing in [Existing::Refuses, Existing::IsKept, Existing::IsDropped] {
+            for scratch in [foreign(), other.clone()] {
+                let model = Model { scratch: Some(scratch), ..Model::empty(existing) };
+                assert_eq!(model.next(false), Err(Refusal::ScratchNotOurs));
+            }
         }
-        let refused = next_step(None, Some(&foreign), &marks(), false);
-        assert_eq!(refused, Err(Refusal::TargetExists));
+        let model = Model { target: Some(foreign()), ..Model::empty(Existing::Refuses) };
+        assert_eq!(model.next(false), Err(Refusal::TargetExists));
         // Somebody made the target while we loaded: ours is dropped, theirs stays.
+        let mut model = Model { scratch: Some(seen(Some("u: loaded"))), ..model };
+        assert_eq!(model.attempt(20), Some(Err(Refusal::TargetExists)));
+        assert_eq!((model.scratch, model.target), (None, Some(foreign())));
+        // Somebody has taken the name that the target should get.
+        let taken = Some(foreign());
         let mut model = Model {
             scratch: Some(seen(Some("u: loaded"))),
-            target: Some(foreign.clone()),
-            loads: 0,
+            target: Some(foreign()),
+            replaced: taken.clone(),
+            ..Model::empty(Existing::IsKept)
         };
-        assert_eq!(model.attempt(20), Some(Err(Refusal::TargetExists)));
-        assert_eq!((model.scratch, model.target), (None, Some(foreign)));
+        assert_eq!(model.attempt(20), Some(Err(Refusal::KeptNameTaken)));
+        assert_eq!((model.scratch, model.replaced), (None, taken));
+    }
+
+    #[test]
+    fn what_was_replaced_and_has_no_mark_stays() {
+        let target = Some(seen(Some("u: loaded")));
+        let kept = Some(foreign());
+        for existing in [Existing::IsKept, Existing::IsDropped] {
+            let (target, replaced) = (target.clone(), kept.clone());
+            let mut model = Model { target, replaced, ..Model::empty(existing) };
+            assert_eq!(model.attempt(20), Some(Ok(())));
+            assert_eq!(model.replaced, kept);
+        }
     }
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::dropping::drop_database;
 use super::locks::RestoreLock;
-use super::scratch::{LOADED, LOADING, MARK, Scratch, is_scratch_name, look_at};
+use super::scratch::{LOADED, LOADING, MARK, REPLACED, is_scratch_name, look_at};
 use crate::ServerConnection;
 use crate::connection::Session;
 use crate::errors::{is_session_lost, query_failure};
@@ -30,6 +30,8 @@ enum Kind {
     Loading(String),
     /// Loaded, by the restore with this mark.
     Loaded(String),
+    /// Replaced, by the restore with this mark, and not dropped yet.
+    Replaced(String),
     /// Created, and not marked yet.
     Unmarked,
     /// Nothing of ours.
@@ -47,15 +49,19 @@ fn kind_of(comment: Option<&str>, connection_limit: i64) -> Kind {
         return if connection_limit >= FIRST_NUMBER { Kind::Unmarked } else { Kind::Foreign };
     };
     let mark = |state: &str| comment.strip_prefix(MARK)?.strip_suffix(state);
-    match (mark(LOADING), mark(LOADED)) {
-        (Some(request), _) => Kind::Loading(request.to_owned()),
-        (None, Some(request)) => Kind::Loaded(request.to_owned()),
-        (None, None) => Kind::Foreign,
+    if let Some(request) = mark(LOADING) {
+        Kind::Loading(request.to_owned())
+    } else if let Some(request) = mark(LOADED) {
+        Kind::Loaded(request.to_owned())
+    } else if let Some(request) = mark(REPLACED) {
+        Kind::Replaced(request.to_owned())
+    } else {
+        Kind::Foreign
     }
 }
 
-/// Drops what can be dropped, and says what stays. `own` are the scratch
-/// databases of this restore: its journal looks after them.
+/// Drops what can be dropped, and says what stays. `own` are the names that this
+/// restore gives: its journal looks after them.
 ///
 /// It has a session of its own, which is given up where a drop hangs: what others
 /// left is no failure of this restore.
@@ -65,7 +71,7 @@ fn kind_of(comment: Option<&str>, connection_limit: i64) -> Kind {
 pub(super) async fn clear_away(
     guard: &Guard<'_>,
     connection: &ServerConnection,
-    own: &[&Scratch],
+    own: &[&str],
 ) -> Result<Vec<LeftBehind>, Failure> {
     guard.waiting_for("the server to list what other restores left");
     let listed = async {
@@ -82,7 +88,7 @@ pub(super) async fn clear_away(
         }
     };
     let mut left = Vec::new();
-    for name in names.into_iter().filter(|name| own.iter().all(|scratch| scratch.name != *name)) {
+    for name in names.into_iter().filter(|name| !own.contains(&name.as_str())) {
         guard.waiting_for(format!("the server to drop database {name}, which a restore left"));
         let (leftover, goes_on) =
             match guard.on(&session, clear_one(&session, connection, &name)).await {
@@ -141,6 +147,9 @@ async fn drop_if_loading(
         Kind::Loaded(request) => Some(Leftover::Stays(format!(
             "restore {request} has loaded it and only has to rename it"
         ))),
+        Kind::Replaced(request) => Some(Leftover::Stays(format!(
+            "restore {request} has replaced it and only has to drop it"
+        ))),
         Kind::Unmarked => Some(Leftover::Stays("it was created and not marked".to_owned())),
         Kind::Loading(request) => {
             // Not by force: whoever is connected to it is nobody of ours, or the
@@ -169,13 +178,16 @@ fn tell(name: &str, leftover: &Leftover) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Strategy;
+    use crate::restore::scratch::Scratch;
 
     #[test]
     fn a_scratch_database_has_a_name_and_a_mark_or_number_of_ours() {
-        let scratch = Scratch::new("4f1c@snapshot", "shop");
+        let scratch = Scratch::new("4f1c@snapshot", "shop", &Strategy::CreateNew);
         let (name, marks) = (scratch.name.as_str(), &scratch.marks);
         assert!(is_scratch(name, Some(&marks.loading), -1));
         assert!(is_scratch(name, Some(&marks.loaded), -1));
+        assert!(is_scratch(name, Some(&marks.replaced), -1));
         assert!(is_scratch(name, None, marks.connection_limit));
         assert!(!is_scratch(name, Some("my own"), marks.connection_limit));
         assert!(!is_scratch(name, None, -1));
@@ -186,7 +198,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_mark_counts() {
-        let scratch = Scratch::new("4f1c@snapshot", "shop");
+        let scratch = Scratch::new("4f1c@snapshot", "shop", &Strategy::CreateNew);
         let request = "4f1c@snapshot".to_owned();
         let marks = scratch.marks;
         assert_eq!(kind_of(Some(&marks.loading), -1), Kind::Loading(request.clone()));

@@ -1,4 +1,5 @@
-//! A restore to databases that do not exist yet (`CreateNew`).
+//! A restore of databases: beside what is there (`CreateNew`), or in its place (`Swap`,
+//! `Overwrite`).
 //!
 //! gather (target, contents) → validate every database → lock → clear away what
 //! others left → merge globals → carry out each journal → report → [`settle`]. Nothing is created before
@@ -16,6 +17,7 @@ mod preamble;
 mod prologue;
 mod properties;
 mod public_schema;
+mod replacing;
 mod scratch;
 mod script;
 mod statements;
@@ -34,7 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::contents::holds_databases;
 use self::contents::{Wanted, find_wanted, read_globals};
-use self::journal::{Step, next_step};
+use self::dropping::drop_database;
+use self::journal::{Existing, Step, next_step};
 use self::leftovers::clear_away;
 pub(crate) use self::leftovers::is_scratch;
 use self::load::Loader;
@@ -43,7 +46,7 @@ use self::merge::{MergePlan, apply_merge, plan_merge};
 use self::prologue::plan_prologue;
 use self::properties::{create_options, property_statements};
 use self::public_schema::prepare_public_schema;
-use self::scratch::{Scratch, look_at, set_comment};
+use self::scratch::{Looked, Scratch, look_at, set_comment};
 use self::statements::{End, run_all};
 use self::target::Target;
 use self::validate::{create_failure, refused, validate};
@@ -109,6 +112,7 @@ async fn run(
 ) -> Result<RestoreResult, Failure> {
     let whole = options.databases.is_empty();
     let mut planned: Vec<_> = wanted.into_iter().map(|wanted| plan(options, wanted)).collect();
+    refuse_one_name_for_two(&mut planned);
 
     let merge = match options.globals {
         GlobalsPolicy::Skip => None,
@@ -119,13 +123,14 @@ async fn run(
         }
     };
     let session = &server.session;
-    let validating = validate_all(guard, session, &target, &mut planned, merge.as_ref(), whole);
+    let validating =
+        validate_all(guard, options, session, &target, &mut planned, merge.as_ref(), whole);
     guard.on(session, validating).await?;
     let clients = options.server.clients.for_archive(newest_client(&planned))?;
     guard.on(session, lock_all(guard, options, session, &planned)).await?;
     let mut left_behind = Vec::new();
     if planned.iter().any(Planned::goes_on) {
-        let own: Vec<_> = planned.iter().map(|planned| &planned.scratch).collect();
+        let own: Vec<_> = planned.iter().flat_map(|planned| planned.scratch.names()).collect();
         left_behind = clear_away(guard, &options.server, &own).await?;
     }
     let globals = match &merge {
@@ -170,13 +175,27 @@ fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
     report.bytes = wanted.layout.bytes();
     report.tables = wanted.layout.tables().count() as u64;
     report.rows = wanted.layout.rows();
-    let scratch = Scratch::new(&options.request_uid, &wanted.target);
+    let scratch = Scratch::new(&options.request_uid, &wanted.target, &options.strategy);
     Planned { wanted, scratch, report }
+}
+
+/// Names that were cut to fit may have become the same.
+fn refuse_one_name_for_two(planned: &mut [Planned]) {
+    let mut names = HashSet::new();
+    for planned in planned {
+        let Some(replacing) = &planned.scratch.replacing else { continue };
+        if !names.insert(replacing.name.clone()) {
+            let message = format!("two databases would be kept under the name {}", replacing.name);
+            let failure = Failure::new(Reason::DatabaseExists, message);
+            planned.fail(failure.with_hint("Restore them by two requests."));
+        }
+    }
 }
 
 /// Validates every database before the first is created.
 async fn validate_all(
     guard: &Guard<'_>,
+    options: &RestoreOptions,
     session: &Session,
     target: &Target,
     planned: &mut [Planned],
@@ -185,11 +204,12 @@ async fn validate_all(
 ) -> Result<(), Failure> {
     let none = HashSet::new();
     let created_roles = merge.map_or(&none, |plan| &plan.created);
-    for planned in planned {
+    for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
         let Planned { wanted, scratch, .. } = &*planned;
         let what = format!("the server to be asked for what database {} needs", wanted.name);
         guard.waiting_for(what);
-        let validated = validate(session, target, wanted, scratch, created_roles).await;
+        let validated =
+            validate(session, target, wanted, scratch, options.is_continued, created_roles).await;
         match validated {
             Ok(()) => {}
             // Every server has such a database, and this one has nothing to restore.
@@ -241,10 +261,15 @@ async fn restore_each(
         planned.report.duration_milliseconds =
             u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match outcome {
-            Ok(left_out) => {
-                for warning in left_out {
+            Ok(done) => {
+                for warning in done.left_out {
                     tracing::warn!(database = planned.scratch.target, "{warning}");
                     planned.report.warn(warning);
+                }
+                if let Some(replacing) = planned.scratch.replacing.as_ref().filter(|_| done.is_kept)
+                {
+                    planned.report.kept_as = Some(replacing.name.clone());
+                    planned.report.undo = Some(replacing.undo());
                 }
                 planned.report.outcome = DatabaseOutcome::Succeeded;
                 result.restored_bytes += planned.report.bytes;
@@ -263,7 +288,9 @@ async fn restore_each(
                     return Err(if is_session_lost(&failure) { failure } else { lost });
                 }
                 tracing::info!(database = planned.scratch.target, %failure, "database failed");
-                clean_up(loader, &planned.scratch, false).await;
+                // Hours of loading are not lost to a session that stayed connected.
+                let is_loaded = failure.reason == Reason::DatabaseInUse && failure.is_retryable();
+                clean_up(loader, &planned.scratch, is_loaded).await;
                 planned.fail(failure);
             }
         }
@@ -281,9 +308,16 @@ fn newest_client(planned: &[Planned]) -> u32 {
     majors.max().unwrap_or(0)
 }
 
-/// Takes one database from what is seen to its place, step by step; gives what
-/// was left out.
-async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>, Failure> {
+/// A database in its place.
+struct Done {
+    /// What the target does not take.
+    left_out: Vec<String>,
+    /// Whether what it has replaced is there under another name.
+    is_kept: bool,
+}
+
+/// Takes one database from what is seen to its place, step by step.
+async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Done, Failure> {
     let Loader { guard, server, target, .. } = loader;
     let session = &server.session;
     let Planned { wanted, scratch, .. } = planned;
@@ -294,20 +328,33 @@ async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>
             return Err(interrupted());
         }
         guard.waiting_for(format!("the server to show the state of database {}", scratch.target));
-        let (seen, existing) = guard.on(session, scratch.look(session)).await?;
-        let step = next_step(seen.as_ref(), existing.as_ref(), &scratch.marks, created)
+        let looked = guard.on(session, scratch.look(session)).await?;
+        let (seen, existing) = (looked.situation(), scratch.existing());
+        let step = next_step(seen, existing, &scratch.marks, created)
             .map_err(|refusal| refused(refusal, scratch))?;
         tracing::info!(database = scratch.target, scratch = scratch.name, ?step, "restore");
         if step == Step::Load {
             left_out.extend(prepare_load(loader, planned).await?);
             loader.load(&wanted.layout, &scratch.name, &prologue).await?;
         }
-        left_out.extend(guard.on(session, take_step(loader, planned, step)).await?);
+        match guard.on(session, take_step(loader, planned, step)).await {
+            Ok(lacking) => left_out.extend(lacking),
+            // What was asked for is in place; only the disk has less room than it could.
+            Err(failure) if step == Step::DropReplaced && !is_session_lost(&failure) => {
+                let name = scratch.replacing.as_ref().map_or("", |replacing| &replacing.name);
+                left_out.push(format!("what was replaced stays as {name}; drop it: {failure}"));
+                return Ok(Done { left_out, is_kept: false });
+            }
+            Err(failure) => return Err(failure),
+        }
         match step {
             Step::Create => created = true,
-            Step::Place => placed = true,
-            Step::Done if placed => return Ok(left_out),
+            Step::Place | Step::Replace => placed = true,
             Step::Done => {
+                let is_kept = looked.replaced.is_some() && existing == Existing::IsKept;
+                if placed {
+                    return Ok(Done { left_out, is_kept });
+                }
                 // An earlier attempt put it in place and could not tell.
                 let looked = set_properties(loader, wanted, &scratch.target, End::Rollback);
                 match guard.on(session, looked).await {
@@ -316,7 +363,7 @@ async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<Vec<String>
                     Err(failure) if is_session_lost(&failure) => return Err(failure),
                     Err(failure) => tracing::warn!(%failure, "what was left out is not known"),
                 }
-                return Ok(left_out);
+                return Ok(Done { left_out, is_kept });
             }
             _ => {}
         }
@@ -373,6 +420,25 @@ async fn take_step(
             scratch.rename(session).await?;
             return Ok(lacking);
         }
+        Step::Replace => {
+            waiting_for("show what it has under the name");
+            if let Some(replacing) = &scratch.replacing {
+                replacing.validate_database(session).await?;
+            }
+            waiting_for("set the properties of database");
+            let lacking = set_properties(loader, wanted, &scratch.name, End::Commit).await?;
+            waiting_for("swap the names of the scratch database and");
+            if let Some(replacing) = &scratch.replacing {
+                replacing.carry_out(session, loader.connection, scratch).await?;
+            }
+            return Ok(lacking);
+        }
+        Step::DropReplaced => {
+            waiting_for("drop what was replaced by");
+            if let Some(replacing) = &scratch.replacing {
+                drop_database(session, loader.connection, &replacing.name, "WITH (FORCE)").await?;
+            }
+        }
         Step::Done => {}
     }
     Ok(Vec::new())
@@ -398,11 +464,12 @@ async fn clean_up(loader: &Loader<'_>, scratch: &Scratch, keep_loaded: bool) {
         // A stop may have come in the middle of a transaction of ours, and no
         // database is dropped in one; where none is open, this is a warning.
         session.run("ROLLBACK", "ending what was begun").await?;
-        let (seen, _) = scratch.look(session).await?;
+        let scratch_alone = Looked { target: None, replaced: None, ..scratch.look(session).await? };
+        let seen = scratch_alone.situation();
         // As the next attempt would: what it would drop, and nothing else.
-        match next_step(seen.as_ref(), None, &scratch.marks, false) {
+        match next_step(seen, scratch.existing(), &scratch.marks, false) {
             Ok(Step::Place) if keep_loaded => Ok(()),
-            Ok(step) if seen.is_some() => {
+            Ok(step) if seen.scratch.is_some() => {
                 // A drop that is cut leaves a database without its number: the
                 // mark must be there before.
                 if step == Step::MarkLoading {
@@ -445,7 +512,7 @@ pub async fn settle(options: &RestoreOptions, result: &RestoreResult) -> Result<
         session.run("BEGIN", "settling the restore").await?;
         for placed in &result.placed {
             guard.waiting_for(format!("the server to settle database {}", placed.name));
-            let scratch = Scratch::new(&options.request_uid, &placed.name);
+            let scratch = Scratch::new(&options.request_uid, &placed.name, &options.strategy);
             let seen = look_at(session, &placed.name).await?;
             // Somebody may have given it another comment, or dropped it, since.
             if seen.is_some_and(|seen| seen.comment.as_ref() == Some(&scratch.marks.loaded)) {

@@ -7,11 +7,12 @@ use dbbackup_contract::Failure;
 use sha2::{Digest, Sha256};
 
 use super::dropping::drop_database;
-use super::journal::{Marks, Seen};
-use crate::ServerConnection;
+use super::journal::{Existing, Marks, Seen, Situation};
+use super::replacing::Replacing;
 use crate::connection::Session;
 use crate::errors::query_failure;
 use crate::sql::{ident, literal};
+use crate::{ServerConnection, Strategy};
 
 /// How often sessions on the scratch database are ended before its rename is given up.
 const RENAME_TRIES: u32 = 5;
@@ -20,6 +21,7 @@ const RENAME_TRIES: u32 = 5;
 pub(super) const MARK: &str = "dbbackup restore ";
 pub(super) const LOADING: &str = ": loading";
 pub(super) const LOADED: &str = ": loaded";
+pub(super) const REPLACED: &str = ": replaced";
 
 /// The beginning of the name of each scratch database, and how many characters follow.
 const NAME: (&str, usize) = ("dbb_", 16);
@@ -36,37 +38,67 @@ pub(super) struct Scratch {
     pub(super) name: String,
     pub(super) target: String,
     pub(super) marks: Marks,
+    /// What becomes of a database under the target's name, if it does not refuse the restore.
+    pub(super) replacing: Option<Replacing>,
+}
+
+/// The databases of one restored database, as they are on the server.
+#[derive(Clone, Debug)]
+pub(super) struct Looked {
+    pub(super) scratch: Option<Seen>,
+    pub(super) target: Option<Seen>,
+    pub(super) replaced: Option<Seen>,
+}
+
+impl Looked {
+    pub(super) fn situation(&self) -> Situation<'_> {
+        Situation {
+            scratch: self.scratch.as_ref(),
+            target: self.target.as_ref(),
+            replaced: self.replaced.as_ref(),
+        }
+    }
 }
 
 impl Scratch {
     /// The same for the same request and target, in every attempt.
-    pub(super) fn new(request_uid: &str, target: &str) -> Self {
-        let digest = Sha256::new()
-            .chain_update(request_uid.as_bytes())
-            .chain_update([0])
-            .chain_update(target.as_bytes())
-            .finalize();
+    pub(super) fn new(request_uid: &str, target: &str, strategy: &Strategy) -> Self {
+        let digest = digest(&[request_uid, target]);
         let number = u32::from_le_bytes([digest[10], digest[11], digest[12], digest[13]]);
         let mark = format!("{MARK}{request_uid}");
         Self {
-            name: format!("{}{}", NAME.0, base32(&digest[..10])),
+            name: scratch_name(&[request_uid, target]),
             target: target.to_owned(),
             marks: Marks {
                 loading: format!("{mark}{LOADING}"),
                 loaded: format!("{mark}{LOADED}"),
                 // Larger than any limit that a person sets.
                 connection_limit: 1_000_000_000 + i64::from(number % 1_000_000_000),
+                replaced: format!("{mark}{REPLACED}"),
             },
+            replacing: Replacing::new(strategy, request_uid, target),
         }
     }
 
-    /// What is there under the scratch name and under the target's.
-    pub(super) async fn look(
-        &self,
-        session: &Session,
-    ) -> Result<(Option<Seen>, Option<Seen>), Failure> {
+    /// What becomes of a database under the target's name.
+    pub(super) fn existing(&self) -> Existing {
+        self.replacing.as_ref().map_or(Existing::Refuses, Replacing::existing)
+    }
+
+    /// The names of ours that the restore of this database gives.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let replaced = self.replacing.as_ref().map(|replacing| replacing.name.as_str());
+        std::iter::once(self.name.as_str()).chain(replaced)
+    }
+
+    /// What is there under the names that the restore knows.
+    pub(super) async fn look(&self, session: &Session) -> Result<Looked, Failure> {
+        let replaced = match &self.replacing {
+            Some(replacing) => look_at(session, &replacing.name).await?,
+            None => None,
+        };
         let scratch = look_at(session, &self.name).await?;
-        Ok((scratch, look_at(session, &self.target).await?))
+        Ok(Looked { scratch, target: look_at(session, &self.target).await?, replaced })
     }
 
     /// Creates it by `create`, which `CREATE DATABASE name` begins.
@@ -162,6 +194,16 @@ pub(super) async fn look_at(session: &Session, database: &str) -> Result<Option<
     Ok(row.map(|row| Seen { comment: row.get(0), connection_limit: row.get(1) }))
 }
 
+/// A name of the kind of scratch databases' for what `parts` name.
+pub(super) fn scratch_name(parts: &[&str]) -> String {
+    format!("{}{}", NAME.0, base32(&digest(parts)[..10]))
+}
+
+/// No two lists of parts have the same: none of ours holds a zero byte.
+fn digest(parts: &[&str]) -> [u8; 32] {
+    Sha256::digest(parts.join("\0")).into()
+}
+
 /// Crockford's digits, in lower case: no letter that looks like another.
 fn base32(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -181,12 +223,16 @@ fn base32(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    fn scratch(request: &str, target: &str) -> Scratch {
+        Scratch::new(request, target, &Strategy::CreateNew)
+    }
+
     #[test]
     fn a_scratch_name_has_sixteen_characters_and_is_the_same_in_a_retry() {
-        let one = Scratch::new("4f1c", "shop");
-        assert_eq!(one.name, Scratch::new("4f1c", "shop").name);
+        let one = scratch("4f1c", "shop");
+        assert_eq!(one.name, scratch("4f1c", "shop").name);
         assert!(is_scratch_name(&one.name), "{}", one.name);
-        assert_ne!(one.name, Scratch::new("4f1c", "crm").name);
-        assert_ne!(one.name, Scratch::new("4f1d", "shop").name);
+        assert_ne!(one.name, scratch("4f1c", "crm").name);
+        assert_ne!(one.name, scratch("4f1d", "shop").name);
     }
 }

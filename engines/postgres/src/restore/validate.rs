@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use dbbackup_contract::{Failure, Reason, listed};
 
 use super::contents::Wanted;
-use super::journal::{Refusal, next_step};
+use super::journal::{Refusal, Step, next_step};
 use super::properties::create_options;
 use super::scratch::Scratch;
 use super::target::Target;
@@ -25,12 +25,26 @@ pub(super) async fn validate(
     target: &Target,
     wanted: &Wanted,
     scratch: &Scratch,
+    is_continued: bool,
     created_roles: &HashSet<String>,
 ) -> Result<(), Failure> {
     check_versions(wanted)?;
-    let (seen, existing) = scratch.look(session).await?;
-    next_step(seen.as_ref(), existing.as_ref(), &scratch.marks, false)
+    let looked = scratch.look(session).await?;
+    let step = next_step(looked.situation(), scratch.existing(), &scratch.marks, false)
         .map_err(|refusal| refused(refusal, scratch))?;
+    let is_placed = matches!(step, Step::Done | Step::DropReplaced);
+    if let Some(replacing) = scratch.replacing.as_ref().filter(|_| !is_placed) {
+        if is_continued && step == Step::Create && looked.target.is_some() {
+            let message = format!(
+                "nothing of this restore of {} is left on the server: it never began, or it is done",
+                scratch.target
+            );
+            return Err(Failure::new(Reason::DatabaseExists, message).with_hint(
+                "Look at the database; to replace it all the same, make another request.",
+            ));
+        }
+        replacing.validate(session).await?;
+    }
     check_roles(target, wanted, created_roles)?;
     check_tablespaces(target, wanted)?;
     check_extensions(target, wanted)?;
@@ -45,6 +59,15 @@ pub(super) fn refused(refusal: Refusal, scratch: &Scratch) -> Failure {
             Reason::DatabaseExists,
             format!("database {} exists on the target", scratch.target),
         ),
+        Refusal::KeptNameTaken => {
+            let kept = scratch.replacing.as_ref().map_or("", |replacing| &replacing.name);
+            let message = format!(
+                "database {kept} exists on the target: it is the name under which the present {} would be kept",
+                scratch.target
+            );
+            Failure::new(Reason::DatabaseExists, message)
+                .with_hint("Rename or drop it, or make another request.")
+        }
         Refusal::ScratchNotOurs => Failure::new(
             Reason::ScratchNotOurs,
             format!(

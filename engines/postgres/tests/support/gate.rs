@@ -124,6 +124,10 @@ fn is_step(sql: &str, in_transaction: &mut bool) -> bool {
         }
         _ => {}
     }
+    // A transaction in one message.
+    if sql.starts_with("BEGIN; ") && sql.ends_with(" COMMIT;") {
+        return true;
+    }
     let changes = ["CREATE ", "ALTER ", "DROP ", "COMMENT ", "GRANT ", "REVOKE ", "SET ROLE "];
     !*in_transaction && changes.iter().any(|word| sql.starts_with(word))
 }

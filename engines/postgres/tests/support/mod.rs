@@ -20,6 +20,7 @@ use dbbackup_contract::{
 };
 use dbbackup_postgres::{
     BackupOptions, BackupResult, ClientFolders, RestoreOptions, RestoreResult, ServerConnection,
+    Strategy,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -109,6 +110,8 @@ pub fn restore_to(server: ServerConnection, databases: &[(&str, &str)]) -> Resto
         server,
         databases,
         globals: GlobalsPolicy::Merge,
+        strategy: Strategy::CreateNew,
+        is_continued: false,
         request_uid: "4f1c0d9e-0000-4000-8000-000000000001".to_owned(),
         lock_timeout: Duration::from_secs(1),
     }

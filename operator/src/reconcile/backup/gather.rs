@@ -1,7 +1,7 @@
 //! What is known of a `Backup` and of what it refers to.
 
 use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, BackupStatus, ResolvedBackup};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::cluster::{find, observe};
@@ -27,6 +27,8 @@ pub struct Gathered {
     pub slot: Option<Timestamp>,
     /// How long after its slot it may begin.
     pub deadline_seconds: Option<i64>,
+    /// How much later than its slot its schedule may start it.
+    pub jitter: SignedDuration,
     /// Its Job, if one was begun.
     pub run: Option<RunView>,
     /// The inspection that was begun last.
@@ -65,6 +67,7 @@ pub(super) async fn gather(
         repository: None,
         slot,
         deadline_seconds: None,
+        jitter: SignedDuration::ZERO,
         run: None,
         inspection: None,
         status,
@@ -111,6 +114,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
             match schedule {
                 Some(schedule) => {
                     gathered.deadline_seconds = schedule.spec.starting_deadline_seconds;
+                    gathered.jitter = longest_delay(&schedule);
                     Resolution::Known(Box::new(ResolvedBackup {
                         repository_ref: schedule.spec.repository_ref,
                         source: schedule.spec.source,
@@ -134,4 +138,10 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
         (None, None) => Resolution::Nothing,
     };
     Ok(())
+}
+
+/// How much later than its slots a schedule starts its backups at most.
+fn longest_delay(schedule: &BackupSchedule) -> SignedDuration {
+    let jitter = schedule.spec.jitter.as_ref().and_then(|jitter| jitter.parse().ok());
+    jitter.and_then(|jitter| SignedDuration::try_from(jitter).ok()).unwrap_or_default()
 }

@@ -100,11 +100,14 @@ fn plan_unbegun(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) -> S
 /// An object with a slot that has passed long ago, and without a trace of a run:
 /// it was restored from elsewhere, or the operator was away for too long.
 fn too_late(seen: &Gathered, now: Timestamp) -> Option<Failure> {
-    if seen.status.resolved.is_some() {
+    // One that waits for its turn was looked at in time.
+    let is_queued = seen.status.error.as_ref().is_some_and(|error| error.reason == Reason::Queued);
+    if seen.status.resolved.is_some() || is_queued {
         return None;
     }
     let slot = seen.slot?;
     let limit = seen.deadline_seconds.map_or(FORGOTTEN_AFTER, SignedDuration::from_secs);
+    let limit = limit.saturating_add(seen.jitter);
     (now.duration_since(slot) > limit).then(|| {
         Failure::new(
             Reason::DeadlineExceeded,

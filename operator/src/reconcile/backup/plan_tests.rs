@@ -41,6 +41,7 @@ fn fresh() -> Gathered {
         repository: Some(ready_repository()),
         slot: None,
         deadline_seconds: None,
+        jitter: SignedDuration::ZERO,
         run: None,
         inspection: None,
     }
@@ -151,6 +152,15 @@ fn a_slot_of_long_ago_without_a_trace_is_looked_up_and_never_run() {
     let mut seen = fresh();
     seen.slot = Some(now() - SignedDuration::from_hours(99));
     seen.status.resolved = Some(resolved());
+    assert!(matches!(plan(&seen, now()), Step::Begin(_)));
+    // So does one that has waited for its turn, and the schedule's own delay is no lateness.
+    let mut seen = fresh();
+    seen.slot = Some(now() - SignedDuration::from_hours(99));
+    seen.status.error = Some(Failure::new(Reason::Queued, "not yet"));
+    assert!(matches!(plan(&seen, now()), Step::Begin(_)));
+    let mut seen = fresh();
+    seen.slot = Some(now() - SignedDuration::from_mins(60));
+    (seen.deadline_seconds, seen.jitter) = (Some(600), SignedDuration::from_mins(55));
     assert!(matches!(plan(&seen, now()), Step::Begin(_)));
 }
 

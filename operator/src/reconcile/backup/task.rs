@@ -154,6 +154,7 @@ mod tests {
             repository: Some(fixtures::repository()),
             slot: None,
             deadline_seconds: None,
+            jitter: jiff::SignedDuration::ZERO,
             run: None,
             inspection: None,
         }

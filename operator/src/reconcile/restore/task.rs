@@ -2,7 +2,8 @@
 //! snapshot is the newest.
 
 use dbbackup_contract::{
-    Action, Failure, FindAction, Reason, RestoreAction, RestoreDatabase, Subject, SubjectKind, Task,
+    Action, Failure, FindAction, Reason, RestoreAction, RestoreDatabase, RestoreStrategy, Subject,
+    SubjectKind, Task,
 };
 use dbbackup_crds::{BackupRepository, ResolvedRestore};
 use k8s_openapi::api::batch::v1::Job;
@@ -96,7 +97,10 @@ fn restore(
         target: postgresql_access(target, &place(seen), mounts),
         databases: databases.collect(),
         globals: spec.globals,
-        strategy: spec.strategy,
+        // The one strategy of the API so far.
+        replace: match spec.strategy {
+            RestoreStrategy::CreateNew => None,
+        },
     }))
 }
 
