@@ -1,5 +1,5 @@
 //! How many backups run at once: as many as their repository allows (`maxConcurrentJobs`)
-//! and the operator does. The others wait, and begin in the order of [`line::Line::next`].
+//! and the operator does. The others wait: next is one of the namespace in which the fewest run.
 //!
 //! What runs is read from the watches, which lag behind what is begun here. So whoever may
 //! begin is remembered until the watch shows it running. After a change of leader a few more
