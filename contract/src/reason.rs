@@ -225,7 +225,7 @@ reasons! {
     /// a lock was not granted in time
     LockTimeout: Retryable, Retryable, RUNS, "Find the session that the message names, or run when it is done.";
     /// a database that is to be replaced is in use
-    DatabaseInUse: Fatal, Conflict, RESTORES, "Stop the applications that use it, or set swap.terminateSessions: true.";
+    DatabaseInUse: Fatal, Conflict, RESTORES, "Stop the applications that use it, or end their sessions: --terminate-sessions.";
     /// somebody else restores to the same place now
     RestoreInProgress: Retryable, Retryable, RESTORES, "Wait for the other restore.";
     /// a database bears the scratch name but not the mark of this restore

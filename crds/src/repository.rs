@@ -47,7 +47,7 @@ pub struct BackupRepositorySpec {
     /// How fast each Job may send to the repository and read from it. Left out, as fast as it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<BandwidthSpec>,
-    /// Most backups that run into this repository at once; more wait, in the order of their slots. Restores, copies and maintenance wait for nobody. Left out: as many as the operator allows.
+    /// Most backups that run into this repository at once; more wait, the one that is due the longest comes first. Restores, copies and maintenance wait for nobody. Left out: as many as the operator allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_jobs: Option<u16>,

@@ -76,10 +76,10 @@ pub struct BackupScheduleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub starting_deadline_seconds: Option<i64>,
-    /// Each backup is started so much later than its slot at most: by how much is the same every time and differs between schedules, so that those with the same line don't start all at once. A day at most; 10m, say.
+    /// Each backup is started later than its slot by a fixed time between 0 and this: the same every time, and another one for each schedule, so that those with the same line don't start all at once. 24h at most; 10m, say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<DurationText>,
-    /// A first backup is started at once, without waiting for a slot, where no backup of this schedule has succeeded yet. One that fails is tried again by the next slot.
+    /// A first backup is started at once, without waiting for a slot or for jitter, where this schedule has started none yet and no backup of it has succeeded. One that fails is tried again by the next slot.
     #[serde(default)]
     pub immediate: bool,
     /// Which backups of this schedule are kept. Left out: all of them. The maintenance of the BackupRepository lets the others go.

@@ -199,7 +199,10 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
         "dbbackup_backup_last_success_timestamp_seconds",
         "When a backup of the schedule last succeeded.",
     )?;
-    let next = gauge("dbbackup_schedule_next_timestamp_seconds", "The schedule's next slot.")?;
+    let next = gauge(
+        "dbbackup_schedule_next_timestamp_seconds",
+        "When the schedule's next backup starts.",
+    )?;
     let ready = gauge("dbbackup_schedule_ready", "1 where the schedule is Ready.")?;
     let suspended = gauge("dbbackup_schedule_suspended", "1 where the schedule is suspended.")?;
     let active = gauge("dbbackup_backups_active", "Backups of the schedule that have not ended.")?;

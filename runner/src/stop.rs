@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the work is told to stop, ends tidily, and the exit code says why.
+//! SIGTERM, SIGINT and SIGHUP (a terminal that is gone): the work is told to stop, ends tidily, and the exit code says why.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 const BY_SIGTERM: u8 = 143;
 /// The same for SIGINT: 128 + 2.
 const BY_SIGINT: u8 = 130;
+/// The same for SIGHUP: 128 + 1.
+const BY_SIGHUP: u8 = 129;
 
 /// Listens for signals until the process ends.
 pub(crate) struct Stop {
@@ -23,9 +25,15 @@ impl Stop {
     /// Begins to listen. A second signal ends the process at once.
     pub(crate) fn on_signals() -> Self {
         let stop = Self { token: CancellationToken::new(), signalled: Arc::default() };
-        for (kind, code) in
-            [(SignalKind::terminate(), BY_SIGTERM), (SignalKind::interrupt(), BY_SIGINT)]
-        {
+        for (kind, code) in [
+            (SignalKind::terminate(), BY_SIGTERM),
+            (SignalKind::interrupt(), BY_SIGINT),
+            (SignalKind::hangup(), BY_SIGHUP),
+        ] {
+            // Whoever began it with `nohup` wants it to go on without a terminal.
+            if code == BY_SIGHUP && ignores_hangup() {
+                continue;
+            }
             let (token, signalled) = (stop.token.clone(), Arc::clone(&stop.signalled));
             match signal(kind) {
                 Ok(mut signals) => {
@@ -58,4 +66,12 @@ impl Stop {
             (signal, _) => signal,
         }
     }
+}
+
+/// Whether the process was begun with SIGHUP ignored (proc_pid_status(5), `SigIgn`).
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
 }

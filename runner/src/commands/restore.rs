@@ -38,6 +38,11 @@ pub(super) async fn restore(
         databases,
         globals: args.globals.into(),
     };
+    if action.replace.is_some() {
+        // Said before anything happens: a terminal may be gone by the end.
+        let id = &action.request_uid;
+        print::aside(&format!("restore {id}; if it is cut off, --request-id {id} goes on"));
+    }
     let board = ProgressBoard::new(None);
     let stall_timeout = args.repository.stall_timeout();
     let mut order = work::Order::by_hand(&repository, stall_timeout, &board, cancel);

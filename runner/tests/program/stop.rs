@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT in the middle of work.
 
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::support::{Ended, Place, files_below, noise, signal, store, wait_until};
 
@@ -27,6 +27,36 @@ fn a_signal_in_the_middle_ends_it_soon_tidily_and_with_its_own_code() {
         let left = files_below(&place.path("repository/.tmp"));
         assert!(left.is_empty(), "{name}: {left:?}");
         assert_eq!(place.call(["snapshots", "--json"]).well().text(), "[]\n");
+    }
+}
+
+/// A session that is lost ends what runs in it, tidily, but not what `nohup` has begun.
+#[test]
+fn a_terminal_that_is_gone_ends_it_unless_it_was_begun_without_one() {
+    for (begun, code) in [("--default-signal=HUP", 129), ("--ignore-signal=HUP", 0)] {
+        let place = Place::new();
+        let command = place.command(["store", "x"]);
+        let mut child = Command::new("env")
+            .arg(begun)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&noise(1, 40 << 20)).unwrap();
+        let packs = place.path("repository/packs");
+        wait_until("no pack", || !files_below(&packs).is_empty(), || format!("{packs:?}"));
+        signal(&child, "HUP");
+        if code == 0 {
+            drop(stdin);
+        } else {
+            wait_until("it goes on", || child.try_wait().unwrap().is_some(), String::new);
+        }
+        let ended = Ended::from(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
     }
 }
 
