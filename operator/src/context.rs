@@ -157,6 +157,17 @@ pub fn stored_bytes(repository: &dbbackup_crds::BackupRepository) -> u64 {
     status.and_then(|status| status.bytes.as_ref()).map_or(0, |bytes| bytes.stored)
 }
 
+/// A repository as statuses name it, with its id as far as that is known.
+#[must_use]
+pub fn status_ref(
+    name: &str,
+    repository: Option<&dbbackup_crds::BackupRepository>,
+) -> dbbackup_crds::RepositoryStatusRef {
+    let status = repository.and_then(|repository| repository.status.as_ref());
+    let id = status.and_then(|status| status.id.clone());
+    dbbackup_crds::RepositoryStatusRef { name: name.to_owned(), id }
+}
+
 /// The claim that a task needs, if the repository is on one.
 #[must_use]
 pub fn claim_of(spec: &dbbackup_crds::BackupRepositorySpec) -> Option<String> {

@@ -4,7 +4,6 @@ mod triggers;
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,6 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
@@ -90,7 +88,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
     let of_repositories = scope.with_children(controller(&mut repositories));
     let of_schedules = of_schedules(&mut schedules, &mut repositories, &mut backups);
     let of_backups = scope.with_children(controller(&mut backups));
-    let of_backups = with_repositories(of_backups, &mut repositories, stores.backups.clone());
+    let of_backups = with_repositories(of_backups, &backups, &mut repositories);
     let of_backups = with_copies(of_backups, &mut backups, &mut schedules);
     let of_backups = with_turns(of_backups, &mut backups, settings.queue);
     let of_requests = scope.with_children(controller(&mut requests));
@@ -163,6 +161,29 @@ async fn reconcile_request(
     reconcile::restore::reconcile(&object, &context, now()).await
 }
 
+/// A kind that is watched.
+trait Watched:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// What the operator looks after.
 struct Scope {
     client: Client,
@@ -181,16 +202,10 @@ impl Scope {
     }
 
     /// Jobs by their owner, pods by the name that their Job gave them.
-    fn with_children<K>(&self, controller: Controller<Guarded<K>>) -> Controller<Guarded<K>>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
+    fn with_children<K: Watched>(
+        &self,
+        controller: Controller<Guarded<K>>,
+    ) -> Controller<Guarded<K>> {
         let selector =
             format!("{}={},{}={}", labels::MANAGED_BY, labels::MANAGER, labels::KIND, K::kind(&()));
         let ours = watcher::Config::default().labels(&selector);
@@ -210,15 +225,7 @@ async fn drive<K, F>(
     kind: &'static str,
     reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Clone + Send + Sync + 'static,
 ) where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-    DeserializeGuard<K>: Resource<DynamicType = ()>,
-    <K as Resource>::DynamicType: Eq + Hash,
+    K: Watched,
     F: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
 {
     let stopped = stop.clone();

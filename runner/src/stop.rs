@@ -1,4 +1,5 @@
-//! SIGTERM, SIGINT and SIGHUP (a terminal that is gone): the work is told to stop, ends tidily, and the exit code says why.
+//! SIGTERM, SIGINT and SIGHUP (a terminal that is gone): the work is told to stop, ends
+//! tidily, and the exit code says why.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

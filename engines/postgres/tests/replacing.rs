@@ -16,6 +16,7 @@ use support::{
     connection_as, put_back, report, restore_to,
 };
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The data of the shop's table, as a stream.
@@ -166,7 +167,7 @@ async fn a_database_in_use_is_left_alone_or_its_sessions_are_ended_as_the_reques
 
 /// What an application sees that connects again whenever it is sent away: whether the shop is
 /// the restored one, each time that this changes.
-async fn application(port: u16, stop: CancellationToken) -> Vec<bool> {
+async fn application(port: u16, looked: Arc<Semaphore>, stop: CancellationToken) -> Vec<bool> {
     let address = format!("host=127.0.0.1 port={port} user=clerk password=c dbname=shop");
     let mut seen = Vec::new();
     while !stop.is_cancelled() {
@@ -179,6 +180,7 @@ async fn application(port: u16, stop: CancellationToken) -> Vec<bool> {
             let is_restored = row.get(0);
             if seen.last() != Some(&is_restored) {
                 seen.push(is_restored);
+                looked.add_permits(1);
             }
         }
         connection.abort();
@@ -189,19 +191,15 @@ async fn application(port: u16, stop: CancellationToken) -> Vec<bool> {
 #[tokio::test(flavor = "multi_thread")]
 async fn applications_that_come_back_at_once_do_not_keep_a_swap_from_happening() {
     let changed = Changed::new(17, &[]).await;
-    let stop = CancellationToken::new();
+    let (looked, stop) = (Arc::new(Semaphore::new(0)), CancellationToken::new());
     let port = changed.server.port;
-    let clients: Vec<_> = (0..8).map(|_| tokio::spawn(application(port, stop.clone()))).collect();
-    let connected = "SELECT 1 FROM pg_stat_activity WHERE usename = 'clerk' AND datname = 'shop' \
-                     HAVING count(*) = 8";
-    while changed.server.sql("postgres", connected).is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let clients: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(application(port, Arc::clone(&looked), stop.clone())))
+        .collect();
+    // Each has seen the old one, and then each the restored one.
+    looked.acquire_many(8).await.unwrap().forget();
     restored(&changed, &changed.request(Strategy::Swap, true)).await;
-    while changed.server.sql("postgres", connected).is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    looked.acquire_many(8).await.unwrap().forget();
     stop.cancel();
     for client in clients {
         assert_eq!(client.await.unwrap(), [false, true], "the old one, then the restored one");

@@ -1,17 +1,14 @@
 //! What each watch sets off.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use dbbackup_crds::{Backup, BackupRepository, BackupSchedule};
 use futures::StreamExt;
-use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{Config as ControllerConfig, Controller};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 
-use super::now;
+use super::{Watched, now};
 use crate::context::Guarded;
 use crate::queue::Queue;
 use crate::reconcile::copies;
@@ -24,16 +21,7 @@ const CONCURRENCY: u16 = 16;
 const CHANGES: usize = 1000;
 
 /// The controller of the kind that is watched.
-pub(super) fn controller<K>(watch: &mut Watch<Guarded<K>>) -> Controller<Guarded<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
+pub(super) fn controller<K: Watched>(watch: &mut Watch<Guarded<K>>) -> Controller<Guarded<K>> {
     Controller::for_shared_stream(watch.listen(), watch.store())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
 }
@@ -61,9 +49,10 @@ pub(super) fn of_schedules(
 /// Backups look again when a repository changes that they wait for.
 pub(super) fn with_repositories(
     controller: Controller<Guarded<Backup>>,
+    backups: &Watch<Guarded<Backup>>,
     repositories: &mut Watch<Guarded<BackupRepository>>,
-    known: Store<Guarded<Backup>>,
 ) -> Controller<Guarded<Backup>> {
+    let known = backups.store();
     controller.watches_shared_stream(repositories.listen(), move |found| {
         waiting_for(&known.state(), &*found, |backup: &Backup| {
             let status = backup.status.as_ref();

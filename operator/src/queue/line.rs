@@ -102,10 +102,10 @@ impl Line {
         next
     }
 
-    /// What one waits for that is not among the next.
-    pub(super) fn why(&self, entry: &Entry, limit: Option<NonZeroUsize>) -> String {
+    /// What one waits for that is not among `next`.
+    pub(super) fn why(&self, entry: &Entry, next: &[Entry], limit: Option<NonZeroUsize>) -> String {
         let mut running = self.running.clone();
-        self.next(limit).iter().for_each(|next| running.add(next));
+        next.iter().for_each(|next| running.add(next));
         match (self.limits.get(&entry.place()), limit) {
             (Some(most), _) if !self.has_room(&running, entry) => format!(
                 "as many backups run as the BackupRepository {} allows at once: {most} (spec.maxConcurrentJobs)",

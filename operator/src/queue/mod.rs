@@ -82,12 +82,13 @@ impl Queue {
             return Ok(());
         }
         line.enqueue(own.clone());
-        if line.next(self.limit).iter().any(|next| next.uid == own.uid) {
+        let next = line.next(self.limit);
+        if next.iter().any(|next| next.uid == own.uid) {
             let may = Admitted { entry: own.clone(), since: Instant::now(), waits: true };
             admitted.insert(own.uid, may);
             return Ok(());
         }
-        Err(Failure::new(Reason::Queued, line.why(&own, self.limit)))
+        Err(Failure::new(Reason::Queued, line.why(&own, &next, self.limit)))
     }
 
     /// Whether somebody's turn may have come by what was seen of a backup. One that runs gives

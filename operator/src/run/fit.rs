@@ -89,9 +89,11 @@ fn fit_databases(databases: &mut Vec<DatabaseReport>) {
     databases.truncate(MAX_REPORTED_DATABASES);
     for database in databases {
         cut(&mut database.name, 256);
-        if let Some(name) = &mut database.as_name {
+        for name in database.as_name.iter_mut().chain(&mut database.kept_as) {
             cut(name, 256);
         }
+        // Half of a statement is worse than none.
+        database.undo.take_if(|undo| undo.chars().count() > 1024);
         fit_warnings(&mut database.warnings);
         fit_failure(&mut database.error);
     }
@@ -129,7 +131,7 @@ mod tests {
         let long = "é".repeat(5000);
         let failure =
             json!({"class": "Fatal", "reason": "Internal", "message": &long, "hint": &long});
-        let database = json!({"name": &long, "as": &long, "outcome": "Failed", "error": failure,
+        let database = json!({"name": &long, "as": &long, "keptAs": &long, "undo": &long, "outcome": "Failed", "error": failure,
             "warnings": vec![&long; 20]});
         let time = "2026-11-20T01:00:00Z";
         let backup: BackupReport = serde_json::from_value(json!({
@@ -151,12 +153,14 @@ mod tests {
             (&fit.method.unwrap().reason, 512),
             (&first.name, 256),
             (first.as_name.as_ref().unwrap(), 256),
+            (first.kept_as.as_ref().unwrap(), 256),
             (&first.error.as_ref().unwrap().message, 4096),
             (&fit.error.as_ref().unwrap().hint, 4096),
         ] {
             assert_eq!(text.chars().count(), limit);
             assert!(text.ends_with('…'));
         }
+        assert_eq!(first.undo, None);
         assert_eq!(first.warnings.len(), MAX_WARNINGS);
         assert_eq!(first.warnings[0].chars().count(), MAX_WARNING_BYTES);
         let restore = serde_json::from_value(json!({

@@ -82,9 +82,11 @@ pub async fn holds_databases(source: &dyn BackupSource, names: &[String]) -> Res
     Ok(true)
 }
 
+/// Longest name of a database (`NAMEDATALEN` - 1).
+pub(super) const MAX_NAME_BYTES: usize = 63;
+
 /// The server would cut a longer name, or take `template0` for its own.
 fn check_target(target: &str) -> Result<(), Failure> {
-    const MAX_NAME_BYTES: usize = 63;
     let wrong = target.is_empty() || target.len() > MAX_NAME_BYTES || target.contains('\0');
     if !wrong {
         return Ok(());

@@ -49,26 +49,15 @@ pub(super) struct Marks {
     pub(super) replaced: String,
 }
 
-/// What becomes of a database that stands under the target's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Existing {
-    /// It stays, and the restore is refused.
-    Refuses,
-    /// It gets another name.
-    IsKept,
-    /// It is dropped in the end.
-    IsDropped,
-}
-
 /// What is seen on the server of one database of a restore.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Situation<'a> {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Situation {
     /// Under the scratch name.
-    pub(super) scratch: Option<&'a Seen>,
+    pub(super) scratch: Option<Seen>,
     /// Under the target's name.
-    pub(super) target: Option<&'a Seen>,
+    pub(super) target: Option<Seen>,
     /// Under the name that what is replaced gets.
-    pub(super) replaced: Option<&'a Seen>,
+    pub(super) replaced: Option<Seen>,
 }
 
 /// What comes next.
@@ -103,14 +92,16 @@ pub(super) enum Refusal {
     KeptNameTaken,
 }
 
-/// The next step, from what is seen.
+/// The next step, from what is seen; `replaces` says whether a database under the target's name
+/// gives way, or refuses the restore.
 pub(super) fn next_step(
-    seen: Situation<'_>,
-    existing: Existing,
+    seen: &Situation,
+    replaces: bool,
     marks: &Marks,
     created_by_this_attempt: bool,
 ) -> Result<Step, Refusal> {
-    let Situation { scratch, target, replaced } = seen;
+    let (scratch, target) = (seen.scratch.as_ref(), seen.target.as_ref());
+    let replaced = seen.replaced.as_ref();
     let commented = |seen: &Seen, mark: &str| seen.comment.as_deref() == Some(mark);
     // A target with the mark came from a rename: it is whole.
     if target.is_some_and(|target| commented(target, &marks.loaded)) {
@@ -123,11 +114,11 @@ pub(super) fn next_step(
     if scratch.is_some_and(|scratch| !is_ours(scratch, marks)) {
         return Err(Refusal::ScratchNotOurs);
     }
-    let refusal = match (target, existing) {
-        (Some(_), Existing::Refuses) => Some(Refusal::TargetExists),
+    let refusal = if target.is_some() && !replaces {
+        Some(Refusal::TargetExists)
+    } else {
         // Also where there is nothing to rename: it would be told as what was replaced.
-        _ if replaced.is_some() => Some(Refusal::KeptNameTaken),
-        _ => None,
+        replaced.map(|_| Refusal::KeptNameTaken)
     };
     match (scratch, refusal) {
         // Nobody will ever rename it; what is ours is cleaned up.
@@ -173,6 +164,14 @@ mod tests {
         Seen { comment: None, connection_limit: -1 }
     }
 
+    /// What becomes of a database under the target's name.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Existing {
+        Refuses,
+        IsKept,
+        IsDropped,
+    }
+
     /// A server that does what a step says.
     #[derive(Clone, Debug)]
     struct Model {
@@ -190,11 +189,11 @@ mod tests {
 
         fn next(&self, created: bool) -> Result<Step, Refusal> {
             let situation = Situation {
-                scratch: self.scratch.as_ref(),
-                target: self.target.as_ref(),
-                replaced: self.replaced.as_ref(),
+                scratch: self.scratch.clone(),
+                target: self.target.clone(),
+                replaced: self.replaced.clone(),
             };
-            next_step(situation, self.existing, &marks(), created)
+            next_step(&situation, self.existing != Existing::Refuses, &marks(), created)
         }
 
         fn apply(&mut self, step: Step) {

@@ -14,7 +14,7 @@ use dbbackup_contract::{ErrorClass, Failure, Reason};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
-use super::journal::Existing;
+use super::contents::MAX_NAME_BYTES;
 use super::scratch::{Scratch, scratch_name};
 use crate::connection::Session;
 use crate::errors::query_failure;
@@ -22,8 +22,6 @@ use crate::server::open_session;
 use crate::sql::{ident, literal};
 use crate::{Replace, ServerConnection, Strategy};
 
-/// Longest name of a database, in bytes (`NAMEDATALEN` - 1).
-const LONGEST_NAME: usize = 63;
 /// Pause between two tries of the renames, and between two looks at who is connected.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest `lock_timeout`, in milliseconds.
@@ -60,10 +58,6 @@ impl Replacing {
                 Some(Self { name, is_kept: false, how: how.clone(), target })
             }
         }
-    }
-
-    pub(super) fn existing(&self) -> Existing {
-        if self.is_kept { Existing::IsKept } else { Existing::IsDropped }
     }
 
     /// The statements that put the old database back in its place, as one line for `psql`.
@@ -267,7 +261,7 @@ fn in_use(target: &str, by: &str) -> Failure {
 
 /// The name, cut so that it and the suffix fit.
 fn with_suffix(name: &str, suffix: &str) -> String {
-    let end = name.floor_char_boundary(LONGEST_NAME.saturating_sub(suffix.len()));
+    let end = name.floor_char_boundary(MAX_NAME_BYTES.saturating_sub(suffix.len()));
     format!("{}{suffix}", &name[..end])
 }
 
@@ -290,7 +284,7 @@ mod tests {
         assert_eq!(kept("shop"), "shop_before_20261120T081200Z");
         let long = kept(&"ä".repeat(31));
         assert_eq!(long, format!("{}_before_20261120T081200Z", "ä".repeat(19)));
-        assert!(long.len() <= LONGEST_NAME);
+        assert!(long.len() <= MAX_NAME_BYTES);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use dbbackup_contract::Failure;
 use sha2::{Digest, Sha256};
 
 use super::dropping::drop_database;
-use super::journal::{Existing, Marks, Seen, Situation};
+use super::journal::{Marks, Seen, Situation};
 use super::replacing::Replacing;
 use crate::connection::Session;
 use crate::errors::query_failure;
@@ -42,24 +42,6 @@ pub(super) struct Scratch {
     pub(super) replacing: Option<Replacing>,
 }
 
-/// The databases of one restored database, as they are on the server.
-#[derive(Clone, Debug)]
-pub(super) struct Looked {
-    pub(super) scratch: Option<Seen>,
-    pub(super) target: Option<Seen>,
-    pub(super) replaced: Option<Seen>,
-}
-
-impl Looked {
-    pub(super) fn situation(&self) -> Situation<'_> {
-        Situation {
-            scratch: self.scratch.as_ref(),
-            target: self.target.as_ref(),
-            replaced: self.replaced.as_ref(),
-        }
-    }
-}
-
 impl Scratch {
     /// The same for the same request and target, in every attempt.
     pub(super) fn new(request_uid: &str, target: &str, strategy: &Strategy) -> Self {
@@ -80,9 +62,14 @@ impl Scratch {
         }
     }
 
-    /// What becomes of a database under the target's name.
-    pub(super) fn existing(&self) -> Existing {
-        self.replacing.as_ref().map_or(Existing::Refuses, Replacing::existing)
+    /// Whether a database under the target's name gives way.
+    pub(super) fn replaces(&self) -> bool {
+        self.replacing.is_some()
+    }
+
+    /// The name that what is replaced gets; empty where nothing is.
+    pub(super) fn replaced_name(&self) -> &str {
+        self.replacing.as_ref().map_or("", |replacing| &replacing.name)
     }
 
     /// The names of ours that the restore of this database gives.
@@ -92,13 +79,13 @@ impl Scratch {
     }
 
     /// What is there under the names that the restore knows.
-    pub(super) async fn look(&self, session: &Session) -> Result<Looked, Failure> {
+    pub(super) async fn look(&self, session: &Session) -> Result<Situation, Failure> {
         let replaced = match &self.replacing {
             Some(replacing) => look_at(session, &replacing.name).await?,
             None => None,
         };
         let scratch = look_at(session, &self.name).await?;
-        Ok(Looked { scratch, target: look_at(session, &self.target).await?, replaced })
+        Ok(Situation { scratch, target: look_at(session, &self.target).await?, replaced })
     }
 
     /// Creates it by `create`, which `CREATE DATABASE name` begins.

@@ -8,12 +8,12 @@ use dbbackup_contract::Failure;
 use super::Planned;
 use super::contents::Wanted;
 use super::dropping::drop_database;
-use super::journal::{Existing, Step, next_step};
+use super::journal::{Situation, Step, next_step};
 use super::load::Loader;
 use super::prologue::plan_prologue;
 use super::properties::{create_options, property_statements};
 use super::public_schema::prepare_public_schema;
-use super::scratch::{Looked, Scratch};
+use super::scratch::Scratch;
 use super::statements::{End, run_all};
 use super::validate::{create_failure, refused};
 use crate::errors::is_session_lost;
@@ -43,8 +43,7 @@ pub(super) async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<
         }
         guard.waiting_for(format!("the server to show the state of database {}", scratch.target));
         let looked = guard.on(session, scratch.look(session)).await?;
-        let (seen, existing) = (looked.situation(), scratch.existing());
-        let step = next_step(seen, existing, &scratch.marks, created)
+        let step = next_step(&looked, scratch.replaces(), &scratch.marks, created)
             .map_err(|refusal| refused(refusal, scratch))?;
         tracing::info!(database = scratch.target, scratch = scratch.name, ?step, "restore");
         if step == Step::Load {
@@ -55,7 +54,7 @@ pub(super) async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<
             Ok(lacking) => left_out.extend(lacking),
             // What was asked for is in place; only the disk has less room than it could.
             Err(failure) if step == Step::DropReplaced && !is_session_lost(&failure) => {
-                let name = scratch.replacing.as_ref().map_or("", |replacing| &replacing.name);
+                let name = scratch.replaced_name();
                 left_out.push(format!("what was replaced stays as {name}; drop it: {failure}"));
                 return Ok(Done { left_out, is_kept: false });
             }
@@ -65,7 +64,8 @@ pub(super) async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<
             Step::Create => created = true,
             Step::Place | Step::Replace => placed = true,
             Step::Done => {
-                let is_kept = looked.replaced.is_some() && existing == Existing::IsKept;
+                let is_kept = looked.replaced.is_some()
+                    && scratch.replacing.as_ref().is_some_and(|replacing| replacing.is_kept);
                 if placed {
                     return Ok(Done { left_out, is_kept });
                 }
@@ -135,23 +135,19 @@ async fn take_step(
             return Ok(lacking);
         }
         Step::Replace => {
+            let Some(replacing) = &scratch.replacing else { return Ok(Vec::new()) };
             waiting_for("show what it has under the name");
-            if let Some(replacing) = &scratch.replacing {
-                replacing.validate_database(session).await?;
-            }
+            replacing.validate_database(session).await?;
             waiting_for("set the properties of database");
             let lacking = set_properties(loader, wanted, &scratch.name, End::Commit).await?;
             waiting_for("swap the names of the scratch database and");
-            if let Some(replacing) = &scratch.replacing {
-                replacing.carry_out(session, loader.connection, scratch).await?;
-            }
+            replacing.carry_out(session, loader.connection, scratch).await?;
             return Ok(lacking);
         }
         Step::DropReplaced => {
             waiting_for("drop what was replaced by");
-            if let Some(replacing) = &scratch.replacing {
-                drop_database(session, loader.connection, &replacing.name, "WITH (FORCE)").await?;
-            }
+            let name = scratch.replaced_name();
+            drop_database(session, loader.connection, name, "WITH (FORCE)").await?;
         }
         Step::Done => {}
     }
@@ -178,10 +174,9 @@ pub(super) async fn clean_up(loader: &Loader<'_>, scratch: &Scratch, keep_loaded
         // A stop may have come in the middle of a transaction of ours, and no
         // database is dropped in one; where none is open, this is a warning.
         session.run("ROLLBACK", "ending what was begun").await?;
-        let scratch_alone = Looked { target: None, replaced: None, ..scratch.look(session).await? };
-        let seen = scratch_alone.situation();
+        let seen = Situation { target: None, replaced: None, ..scratch.look(session).await? };
         // As the next attempt would: what it would drop, and nothing else.
-        match next_step(seen, scratch.existing(), &scratch.marks, false) {
+        match next_step(&seen, scratch.replaces(), &scratch.marks, false) {
             Ok(Step::Place) if keep_loaded => Ok(()),
             Ok(step) if seen.scratch.is_some() => {
                 // A drop that is cut leaves a database without its number: the

@@ -30,7 +30,7 @@ pub(super) async fn validate(
 ) -> Result<(), Failure> {
     check_versions(wanted)?;
     let looked = scratch.look(session).await?;
-    let step = next_step(looked.situation(), scratch.existing(), &scratch.marks, false)
+    let step = next_step(&looked, scratch.replaces(), &scratch.marks, false)
         .map_err(|refusal| refused(refusal, scratch))?;
     let is_placed = matches!(step, Step::Done | Step::DropReplaced);
     if let Some(replacing) = scratch.replacing.as_ref().filter(|_| !is_placed) {
@@ -60,7 +60,7 @@ pub(super) fn refused(refusal: Refusal, scratch: &Scratch) -> Failure {
             format!("database {} exists on the target", scratch.target),
         ),
         Refusal::KeptNameTaken => {
-            let kept = scratch.replacing.as_ref().map_or("", |replacing| &replacing.name);
+            let kept = scratch.replaced_name();
             let message = format!(
                 "database {kept} exists on the target: it is the name under which the present {} would be kept",
                 scratch.target

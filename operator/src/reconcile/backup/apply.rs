@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dbbackup_contract::{BackupReport, Failure, Reason};
-use dbbackup_crds::{Backup, BackupStatus, RepositoryStatusRef, ResolvedBackup};
+use dbbackup_crds::{Backup, BackupStatus, ResolvedBackup};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
@@ -13,7 +13,7 @@ use super::{Step, task};
 use crate::cluster::{
     Ensured, delete_job, dismiss_job, ensure_job, publish, release_job, write_status,
 };
-use crate::context::{Context, ReconcileError};
+use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
@@ -80,10 +80,7 @@ async fn begin(
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
     let Some(repository) = &seen.repository else { return Ok(Action::requeue(LOOK_AGAIN)) };
-    let written_to = RepositoryStatusRef {
-        name: resolved.repository_ref.name.clone(),
-        id: repository.status.as_ref().and_then(|status| status.id.clone()),
-    };
+    let written_to = status_ref(&resolved.repository_ref.name, Some(repository));
     // One that was begun has had its turn.
     if seen.status.jobs.is_none()
         && let Err(queued) = context.queue.admit(&seen.backup, &written_to.name)

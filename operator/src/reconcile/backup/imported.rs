@@ -13,7 +13,7 @@ use super::status::could_not_ask;
 use super::task;
 use crate::cluster::{Ensured, dismiss_job, ensure_job, find, observe, publish, write_status};
 use crate::conditions::{Standing, Verdict};
-use crate::context::{Context, Identity, ReconcileError, start_timeout};
+use crate::context::{Context, Identity, ReconcileError, start_timeout, status_ref};
 use crate::labels;
 use crate::reasons;
 use crate::reconcile::one_shot::{Run, another_action, until};
@@ -165,11 +165,7 @@ impl Lookup<'_> {
     }
 
     fn place(&self) -> RepositoryStatusRef {
-        let status = self.repository.as_ref().and_then(|found| found.status.as_ref());
-        RepositoryStatusRef {
-            name: self.imported.repository_ref.name.clone(),
-            id: status.and_then(|status| status.id.clone()),
-        }
+        status_ref(&self.imported.repository_ref.name, self.repository.as_ref())
     }
 
     async fn look(self, number: u32) -> Result<Action, ReconcileError> {

@@ -1,14 +1,14 @@
 //! Carries a planned step out, then writes what became of it into the status.
 
 use dbbackup_contract::{Failure, RestoreReport};
-use dbbackup_crds::{RepositoryStatusRef, ResolvedRestore, RestoreRequest};
+use dbbackup_crds::{ResolvedRestore, RestoreRequest};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use super::gather::Gathered;
 use super::{Step, task};
 use crate::cluster::{delete_job, release_job, write_status};
-use crate::context::{Context, ReconcileError};
+use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
 use crate::reconcile::LOOK_AGAIN;
 use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately};
@@ -72,10 +72,7 @@ async fn begin(
     let mut status = seen.status.clone();
     status.resolved = Some(resolved.clone());
     status.snapshot_id.clone_from(&resolved.snapshot_id);
-    status.repository = Some(RepositoryStatusRef {
-        name: resolved.repository_ref.name.clone(),
-        id: repository.status.as_ref().and_then(|status| status.id.clone()),
-    });
+    status.repository = Some(status_ref(&resolved.repository_ref.name, Some(repository)));
     let why = cause.map_or_else(String::new, |cause| format!(" again: {}", cause.message));
     run(seen, now).begin(status, NextJob { job, name, number, why }, context).await
 }

@@ -188,10 +188,9 @@ pub fn plan(schedule: &BackupSchedule, decision: &SlotDecision, children: &Child
 
 /// The first backup of a schedule that wants it at once; its slot is when the schedule came.
 fn first_at_once(schedule: &BackupSchedule, children: &Children) -> Option<Timestamp> {
-    let status = schedule.status.clone().unwrap_or_default();
-    let was_any = status.last_schedule_time.is_some()
-        || status.last_successful_time.is_some()
-        || children.last_success.is_some()
+    let was_any = schedule.status.as_ref().is_some_and(|status| {
+        status.last_schedule_time.is_some() || status.last_successful_time.is_some()
+    }) || children.last_success.is_some()
         || !children.active.is_empty();
     let created = schedule.creation_timestamp()?.0;
     (schedule.spec.immediate && !was_any).then_some(created)
