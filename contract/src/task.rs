@@ -48,6 +48,15 @@ impl Task {
         }
         serde_json::from_slice(json).map_err(TaskError::Malformed)
     }
+
+    /// Where it writes, if it writes anything.
+    #[must_use]
+    pub const fn target(&self) -> &StorageAccess {
+        match &self.action {
+            Action::Copy(copy) => &copy.destination.storage,
+            _ => &self.repository.storage,
+        }
+    }
 }
 
 /// Why a task cannot be read.
@@ -192,6 +201,14 @@ pub enum StorageAccess {
     AzureBlob(Box<AzureAccess>),
     /// A place in a bucket of Google Cloud Storage.
     Gcs(Box<GcsAccess>),
+}
+
+impl StorageAccess {
+    /// Whether a network lies before it, as far as anybody can tell: a volume may have one, too.
+    #[must_use]
+    pub const fn is_remote(&self) -> bool {
+        !matches!(self, Self::Volume { .. })
+    }
 }
 
 /// How a repository is encrypted.

@@ -233,7 +233,7 @@ fn memory_that_is_short_is_told_with_the_limit_and_with_what_to_write() {
     let job = "{resources: {limits: {memory: 12Mi}}}";
     scenario.apply(&schedule("nightly", "shop-db", "{}", job));
     scenario.apply(&backup("starved", "nightly"));
-    let words = ["the limit is 12Mi", "192Mi", "gave up after 4 attempts"];
+    let words = ["the limit is 12Mi", "240Mi", "gave up after 4 attempts"];
     scenario.wait_for_failure("backup/starved", "OutOfMemory", &words);
 }
 

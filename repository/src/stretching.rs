@@ -22,7 +22,7 @@ const ACCEPTED_ROUNDS: std::ops::RangeInclusive<u32> = 100_000..=10_000_000;
 /// environments with little memory.
 const ARGON2ID: Stretching = Stretching::Argon2id { passes: 3, memory_kib: 64 * 1024, lanes: 4 };
 /// Memory that is accepted, in KiB. From OWASP's smallest choice with two passes, up
-/// to what fits into the smallest runner (`contract::runner_memory_bytes(1, 0)`, 168 MiB)
+/// to what fits into the smallest runner (`contract::runner_memory_bytes(1, false, 0)`, 168 MiB)
 /// before its data path begins: whoever may write below `keys/` must not be able to
 /// kill every Job with one object.
 const ACCEPTED_KIB: std::ops::RangeInclusive<u32> = 19 * 1024..=128 * 1024;
@@ -314,6 +314,6 @@ mod tests {
     #[test]
     fn the_largest_stretching_fits_into_the_smallest_runner() {
         let stretching = u64::from(*ACCEPTED_KIB.end()) * 1024;
-        assert!(stretching + 32 * 1024 * 1024 <= runner_memory_bytes(1, 0));
+        assert!(stretching + 32 * 1024 * 1024 <= runner_memory_bytes(1, false, 0));
     }
 }

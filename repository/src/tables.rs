@@ -34,16 +34,18 @@ pub(crate) enum Usage {
     Whole = 3,
 }
 
-/// A pack, and how its blocks are used: two bits each.
+/// A pack, and how its blocks are used: two bits each. Clones share both: of a tebibyte of
+/// packs, which a writer knows from up to three sides, either takes megabytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UsedPack {
-    pub(crate) entry: PackEntry,
-    pub(crate) usage: Vec<u8>,
+    pub(crate) entry: Arc<PackEntry>,
+    pub(crate) usage: Arc<[u8]>,
 }
 
 impl UsedPack {
     /// A pack of which all is used.
-    pub(crate) fn whole(entry: PackEntry) -> Self {
+    pub(crate) fn whole(entry: impl Into<Arc<PackEntry>>) -> Self {
+        let entry = entry.into();
         Self { usage: pack_usage((0..entry.blocks as usize).map(|_| Usage::Whole)), entry }
     }
 
@@ -65,12 +67,12 @@ impl UsedPack {
 }
 
 /// Two bits for each block.
-pub(crate) fn pack_usage(blocks: impl ExactSizeIterator<Item = Usage>) -> Vec<u8> {
+pub(crate) fn pack_usage(blocks: impl ExactSizeIterator<Item = Usage>) -> Arc<[u8]> {
     let mut bytes = vec![0; blocks.len().div_ceil(4)];
     for (n, usage) in blocks.enumerate() {
         bytes[n / 4] |= (usage as u8) << (n % 4 * 2);
     }
-    bytes
+    bytes.into()
 }
 
 /// Codes an entry of the pack table.
@@ -125,8 +127,8 @@ pub(crate) fn parse_packs(
         if footer_end > u64::from(entry.size) {
             return Err(Malformed("a pack's footer lies outside of it"));
         }
-        let usage = reader.take((entry.blocks as usize).div_ceil(4))?.to_vec();
-        packs.push(UsedPack { entry, usage });
+        let usage = reader.take((entry.blocks as usize).div_ceil(4))?.into();
+        packs.push(UsedPack { entry: Arc::new(entry), usage });
     }
     reader.end()?;
     Ok(packs)
@@ -262,7 +264,7 @@ mod tests {
             let kinds = [Usage::Unused, Usage::Sparse, Usage::Used, Usage::Whole];
             let session: Arc<str> = Arc::from(SESSION);
             let pack = UsedPack {
-                entry: PackEntry {
+                entry: Arc::new(PackEntry {
                     name: PartName::new(session.clone(), n),
                     size: 300,
                     block_table_at: 100,
@@ -272,7 +274,7 @@ mod tests {
                     salt: [1; 32],
                     block_table_tag: [2; 16],
                     chunk_table_tag: [3; 16],
-                },
+                }),
                 usage: pack_usage(usages.iter().map(|u| kinds[*u as usize])),
             };
             let mut page = Vec::new();

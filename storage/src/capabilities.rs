@@ -12,6 +12,9 @@ pub struct Capabilities {
     /// For how long nobody can delete what a repository cannot do without, from its
     /// creation or its last [`Store::keep`](crate::Store::keep) on; `None`: it is not locked.
     pub lock: Option<Duration>,
+    /// Whether a network lies before it: that an object is durable is known only some tenths
+    /// of a second after its last byte was sent.
+    pub network: bool,
 }
 
 impl Capabilities {
@@ -20,6 +23,7 @@ impl Capabilities {
         create_if_absent: CreateIfAbsent::Obeyed,
         checksums: Checksums::NotNeeded,
         lock: None,
+        network: false,
     };
 }
 

@@ -169,7 +169,9 @@ fn pod_failure_policy() -> PodFailurePolicy {
 fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, BuildError> {
     let job = request.job;
     let (volumes, volume_mounts) = volumes(request);
-    let formula = runner_memory_bytes(request.task.workers, request.stored_bytes);
+    let task = request.task;
+    let network = task.target().is_remote();
+    let formula = runner_memory_bytes(task.workers, network, request.stored_bytes);
     let resources =
         runner_resources(job.resources.as_ref(), formula).map_err(BuildError::Resources)?;
     Ok(PodSpec {

@@ -297,7 +297,7 @@ fn memory_that_was_short_is_told_with_the_limit_that_was_in_force() {
     .unwrap();
     let failure = explain_end(&killed);
     assert!(failure.message.ends_with("for want of memory: the limit is 48Mi"), "{failure}");
-    assert!(failure.hint.contains("192Mi"), "{failure}");
+    assert!(failure.hint.contains("240Mi"), "{failure}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub(super) struct Repacking {
     /// One more than of those that it knew: later ones supersede earlier ones.
     pub(super) sequence: u64,
     /// The packs that it made.
-    pub(super) table: Vec<PackEntry>,
+    pub(super) table: Vec<Arc<PackEntry>>,
     pub(super) moves: Vec<Move>,
     pub(super) standing: Standing,
 }
@@ -98,7 +98,7 @@ pub(super) fn carried<'a, 'b: 'a>(moves: impl IntoIterator<Item = &'a Moved<'b>>
 pub(super) struct InUse {
     /// What heads say of it; none where they disagree. By the tag of its block table moves
     /// name it.
-    pub(super) entry: Option<PackEntry>,
+    pub(super) entry: Option<Arc<PackEntry>>,
     /// The blocks that any head uses.
     pub(super) blocks: BlockSet,
 }
@@ -175,7 +175,7 @@ impl Marked {
     /// How the pack is in use that a move took blocks of: heads have to mean the same
     /// pack, which its tag tells.
     pub(super) fn wanted(&self, moved: &Move) -> Option<&InUse> {
-        let is_meant = |entry: &PackEntry| entry.block_table_tag == moved.tag;
+        let is_meant = |entry: &Arc<PackEntry>| entry.block_table_tag == moved.tag;
         self.in_use(&moved.pack).filter(|used| used.entry.as_ref().is_some_and(is_meant))
     }
 
@@ -244,7 +244,7 @@ impl Marked {
                 }
                 None => {
                     if let Some(entry) = &mut used.entry {
-                        entry.name = name.clone();
+                        Arc::make_mut(entry).name = name.clone();
                     }
                     self.packs.insert(name, used);
                 }
@@ -371,9 +371,9 @@ impl Repository {
         snapshot
             .for_each_pack(|pack| {
                 if made.is_some() {
-                    table.push(pack.entry.clone());
+                    table.push(Arc::clone(&pack.entry));
                 } else if pack.is_used() {
-                    let (entry, blocks) = (Some(pack.entry.clone()), BlockSet::used(pack));
+                    let (entry, blocks) = (Some(Arc::clone(&pack.entry)), BlockSet::used(pack));
                     packs.push((pack.entry.name.clone(), InUse { entry, blocks }));
                 }
             })

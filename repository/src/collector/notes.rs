@@ -203,7 +203,7 @@ impl Absent {
             let places: BTreeSet<u32> = used.iter().filter_map(|n| home.place(n)).collect();
             let usage = (0..home.entry.blocks)
                 .map(|n| if places.contains(&n) { Usage::Whole } else { Usage::Unused });
-            UsedPack { usage: pack_usage(usage), entry: PackEntry::clone(&home.entry) }
+            UsedPack { usage: pack_usage(usage), entry: Arc::clone(&home.entry) }
         };
         self.homes(&pack.entry).map(at_home).filter(UsedPack::is_used).collect()
     }

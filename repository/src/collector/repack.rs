@@ -60,7 +60,7 @@ impl Default for RepackOptions {
 /// A pack that is taken apart.
 #[derive(Debug)]
 struct Source {
-    entry: PackEntry,
+    entry: Arc<PackEntry>,
     /// The blocks that are copied.
     blocks: BlockSet,
     size: u64,
@@ -90,7 +90,7 @@ impl Plan {
             let Some(size) = stored.pack(name).filter(|_| is_ripe(name, marked)) else { continue };
             let Some(entry) = &used.entry else { continue };
             let unused = 100 - u64::from(used.blocks.len()) * 100 / u64::from(entry.blocks.max(1));
-            let source = || Source { entry: entry.clone(), blocks: used.blocks.clone(), size };
+            let source = || Source { entry: Arc::clone(entry), blocks: used.blocks.clone(), size };
             if unused >= u64::from(options.unused_percent) {
                 plan.take(vec![source()], &mut left);
             } else if size < options.small_bytes {
@@ -154,9 +154,9 @@ impl Plan {
                     needed.entry(home).or_default().add(&places(Some(&used.blocks)));
                 }
             }
-            for PackEntry { name, .. } in &repacking.table {
-                if let Some(used) = marked.in_use(name) {
-                    needed.entry(name).or_default().add(&used.blocks);
+            for entry in &repacking.table {
+                if let Some(used) = marked.in_use(&entry.name) {
+                    needed.entry(&entry.name).or_default().add(&used.blocks);
                 }
             }
             let count = |sets: &HashMap<_, BlockSet>| -> u64 {

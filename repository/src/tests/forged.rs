@@ -87,7 +87,7 @@ async fn forged(repository: &Repository, of: &[Day], lie: Lie) -> (SnapshotId, H
     if lie != Lie::Nowhere {
         assert!(inner.create(&object, pack.object.into()).await.unwrap());
     }
-    let mut table = vec![pack.entry];
+    let mut table = vec![Arc::new(pack.entry)];
     if lie == Lie::NoHome {
         moves.iter_mut().for_each(|moved| moved.home = 9999);
     } else if lie == Lie::Itself {
@@ -201,7 +201,7 @@ async fn a_head_that_says_otherwise_of_a_pack_makes_moves_of_it_count_for_nothin
     forge(&repository, &days, Lie::Content).await;
     let snapshot = repository.find(days[1].0.as_str()).await.unwrap();
     let mut table = (*snapshot.packs().await.unwrap()).clone();
-    table.iter_mut().for_each(|used| used.entry.chunk_table_tag[0] ^= 1);
+    table.iter_mut().for_each(|used| Arc::make_mut(&mut used.entry).chunk_table_tag[0] ^= 1);
     let name = RunName::new(&repository.inner.keys, "forged", day(1), "run").unwrap();
     let id = SnapshotId::of_attempt(&name, 0);
     let mut about = snapshot.about().clone();

@@ -394,7 +394,7 @@ async fn a_table_of_packs_that_unfolds_to_more_than_256_mib_is_refused_by_reader
     let HeadObject::Head(head) = HeadObject::parse(name, content).unwrap() else { panic!() };
     let pack = |n| {
         let name = PartName::new(Arc::clone(&head.sessions[0]), n);
-        UsedPack { entry: PackEntry::for_tests(name, 65_536), usage: vec![0; 16_384] }
+        UsedPack { entry: PackEntry::for_tests(name, 65_536).into(), usage: [0; 16_384].into() }
     };
     // Pages of 4 MiB, each of which takes some KiB of the head.
     let (a_page, most) = (254, 64);

@@ -17,7 +17,7 @@ use super::fixture::*;
 use crate::head::{About, Head, PredecessorRef};
 use crate::names::{PartName, RunName, SnapshotId};
 use crate::pack::PackEntry;
-use crate::tables::{Usage, UsedPack, pack_usage};
+use crate::tables::UsedPack;
 use crate::writer::inline_pack_pages;
 use crate::{CollectOptions, Repository};
 
@@ -54,10 +54,7 @@ fn pack(name: PartName) -> UsedPack {
         chunk_table_bytes: 60_000,
         ..PackEntry::for_tests(name, BLOCKS)
     };
-    UsedPack {
-        entry,
-        usage: pack_usage((0..BLOCKS).map(|_| Usage::Whole).collect::<Vec<_>>().into_iter()),
-    }
+    UsedPack::whole(entry)
 }
 
 /// A head that uses a range of its series' packs.

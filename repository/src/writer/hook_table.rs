@@ -2,6 +2,7 @@
 //! of packs in the tables of live heads, and of the run's own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::recent::IdMap;
 use crate::hooks::{Hook, MAX_HOOKS};
@@ -48,7 +49,10 @@ impl HookTable {
         if let Some(index) = self.by_name.get(&pack.entry.name) {
             // What either head uses may be used.
             let known = &mut self.packs[*index as usize].usage;
-            known.iter_mut().zip(&pack.usage).for_each(|(known, usage)| *known |= usage);
+            if *known != pack.usage {
+                let known = Arc::make_mut(known);
+                known.iter_mut().zip(&*pack.usage).for_each(|(known, usage)| *known |= usage);
+            }
             return Some(*index);
         }
         if self.packs.len() == MAX_PACKS {
@@ -141,7 +145,7 @@ mod tests {
 
     fn pack(n: u32, usage: u8) -> UsedPack {
         let entry = PackEntry::for_tests(PartName::new(Arc::from("s"), n), 4);
-        UsedPack { entry, usage: vec![usage] }
+        UsedPack { entry: entry.into(), usage: [usage].into() }
     }
 
     #[test]
@@ -168,7 +172,7 @@ mod tests {
         let mut table = HookTable::default();
         table.add_pack(&pack(5, 1));
         assert_eq!(table.add_pack(&pack(5, 0b1100)), Some(0));
-        assert_eq!(table.pack(0).unwrap().usage, [0b1101]);
+        assert_eq!(table.pack(0).unwrap().usage[..], [0b1101]);
     }
 
     #[test]

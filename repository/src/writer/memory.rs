@@ -6,7 +6,7 @@ use super::finder::{AHEAD_CHUNKS, BEHIND_CHUNKS, SAMPLED_CHUNKS};
 use super::hook_search::HEADS_AT_ONCE;
 use super::hook_table::HOOKS_BYTES;
 use super::meta::META_BYTES;
-use super::packer::PACKS_UNDER_WAY;
+use super::packer::packs_under_way;
 use super::recent::RECENT_CHUNKS;
 use super::segments::SEGMENTS_HELD;
 use super::stream::{INLINE_BYTES, SEGMENT_BYTES};
@@ -35,16 +35,17 @@ pub(super) fn segments_of_all(workers: usize) -> usize {
     2 * workers + 4
 }
 
-/// The most that a writer with so many worker threads and open streams holds,
-/// in bytes. Not in it are the tables that grow with the snapshot: about 250
+/// The most that a writer with so many worker threads and open streams holds, in bytes;
+/// more where a network lies before the store. Not in it are the tables that grow with the snapshot: about 250
 /// bytes a stream, and 250 bytes and one for each block a pack (64 MB for a
 /// tebibyte of packs); and where hooks are asked, 380 bytes for each pack that they
 /// may lead to, of which there are 65,536 at most.
 #[must_use]
-pub fn writer_memory_bytes(workers: u32, streams: u32) -> u64 {
+pub fn writer_memory_bytes(workers: u32, streams: u32, network: bool) -> u64 {
     let (workers, streams) = (u64::from(workers), u64::from(streams));
     let segment = SEGMENT_BYTES as u64 + CHUNK_BYTES;
-    let packs = (1 + PACKS_UNDER_WAY as u64) * (MAX_OPEN_PACK_BYTES as u64 + PACK_FOOTER_BYTES);
+    let packs =
+        (1 + packs_under_way(network) as u64) * (MAX_OPEN_PACK_BYTES as u64 + PACK_FOOTER_BYTES);
     let segments = segments_of_all(workers as usize) as u64 * segment;
     // Waiting and in work; a block in work exists plain and compressed.
     let jobs =
@@ -75,10 +76,10 @@ mod tests {
 
     #[test]
     fn the_runners_memory_covers_the_writer_and_the_clients() {
-        for workers in 1..=16 {
-            let needed = writer_memory_bytes(workers, OPEN_STREAMS) + CLIENTS_BYTES;
-            let given = dbbackup_contract::runner_memory_bytes(workers, 0);
-            assert!(needed <= given, "{workers} workers: {needed} bytes of {given}");
+        for (workers, network) in (1..=16).flat_map(|n| [(n, false), (n, true)]) {
+            let needed = writer_memory_bytes(workers, OPEN_STREAMS, network) + CLIENTS_BYTES;
+            let given = dbbackup_contract::runner_memory_bytes(workers, network, 0);
+            assert!(needed <= given, "{workers} workers, {network}: {needed} bytes of {given}");
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) use self::block::BlockAddress;
 pub(crate) use self::commit::inline_pack_pages;
 pub use self::commit::{CommitFacts, CommitInfo};
 pub use self::memory::writer_memory_bytes;
-use self::packer::Packer;
+use self::packer::{Packer, packs_under_way};
 pub(crate) use self::predecessors::Predecessors;
 pub(crate) use self::recipe_builder::{CodedSegment, RecipeBuilder, Source};
 pub(crate) use self::shared::Origin;
@@ -226,7 +226,11 @@ impl SnapshotWriter {
             stop: stop.clone(),
             fenced: CancellationToken::new(),
             jobs,
-            packer: Packer::new(session, runtime.clone()),
+            packer: Packer::new(
+                session,
+                runtime.clone(),
+                packs_under_way(inner.store.capabilities().network),
+            ),
             depth: memory::segments_ahead(workers),
             segments: memory::segments_of_all(workers),
             level: options.compression_level.clamp(1, 19),

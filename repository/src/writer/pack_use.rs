@@ -1,6 +1,7 @@
 //! The packs that the new snapshot uses, and how much of each block.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::names::PartName;
 use crate::pack::PackEntry;
@@ -14,18 +15,29 @@ const QUARTER: u8 = 50;
 
 #[derive(Debug)]
 enum Packed {
-    /// Made by this run, once it is durable: all of it is new.
-    Own(Option<PackEntry>),
+    /// Made by this run, and not durable yet.
+    UnderWay(PartName),
+    /// Made by this run: all of it is new.
+    Own(Arc<PackEntry>),
     /// Of an earlier run: parts of each block that are used.
-    Inherited { entry: Box<PackEntry>, parts: Vec<u8> },
+    Inherited { entry: Arc<PackEntry>, parts: Box<[u8]> },
 }
 
 /// The table of packs as it grows. A pack takes about 250 bytes and one for
 /// each of its blocks: 64 MB for a tebibyte of packs that are all inherited.
 #[derive(Debug, Default)]
 pub(super) struct PackUses {
-    packs: Vec<(PartName, Packed)>,
+    packs: Vec<Packed>,
     by_name: HashMap<PartName, u32>,
+}
+
+impl Packed {
+    fn name(&self) -> &PartName {
+        match self {
+            Self::UnderWay(name) => name,
+            Self::Own(entry) | Self::Inherited { entry, .. } => &entry.name,
+        }
+    }
 }
 
 impl PackUses {
@@ -33,28 +45,28 @@ impl PackUses {
     pub(super) fn add_own(&mut self, name: PartName) -> u32 {
         let index = self.packs.len() as u32;
         self.by_name.insert(name.clone(), index);
-        self.packs.push((name, Packed::Own(None)));
+        self.packs.push(Packed::UnderWay(name));
         index
     }
 
     /// A new pack is durable.
     pub(super) fn settle_own(&mut self, index: u32, entry: PackEntry) {
-        if let Some((_, packed)) = self.packs.get_mut(index as usize) {
-            *packed = Packed::Own(Some(entry));
+        if let Some(packed) = self.packs.get_mut(index as usize) {
+            *packed = Packed::Own(Arc::new(entry));
         }
     }
 
     /// A pack of this run that is durable.
     pub(super) fn own(&self, index: u32) -> Option<UsedPack> {
         match self.packs.get(index as usize)? {
-            (_, Packed::Own(Some(entry))) => Some(UsedPack::whole(entry.clone())),
+            Packed::Own(entry) => Some(UsedPack::whole(Arc::clone(entry))),
             _ => None,
         }
     }
 
     /// The name of a pack in the table.
     pub(super) fn name(&self, index: u32) -> Option<&PartName> {
-        self.packs.get(index as usize).map(|(name, _)| name)
+        self.packs.get(index as usize).map(Packed::name)
     }
 
     /// The place in the table of a pack that is in it.
@@ -63,21 +75,21 @@ impl PackUses {
     }
 
     /// The place in the table of a pack of an earlier run.
-    pub(super) fn inherited(&mut self, entry: &PackEntry) -> u32 {
+    pub(super) fn inherited(&mut self, entry: &Arc<PackEntry>) -> u32 {
         if let Some(index) = self.by_name.get(&entry.name) {
             return *index;
         }
         let index = self.packs.len() as u32;
         self.by_name.insert(entry.name.clone(), index);
-        let parts = vec![0; entry.blocks as usize];
-        let packed = Packed::Inherited { entry: Box::new(entry.clone()), parts };
-        self.packs.push((entry.name.clone(), packed));
+        let parts = vec![0; entry.blocks as usize].into();
+        let packed = Packed::Inherited { entry: Arc::clone(entry), parts };
+        self.packs.push(packed);
         index
     }
 
     /// Notes that `length` bytes of a block of `plain` bytes are used.
     pub(super) fn mark(&mut self, index: u32, block: u32, length: u32, plain: u32) {
-        if let Some((_, Packed::Inherited { parts, .. })) = self.packs.get_mut(index as usize)
+        if let Some(Packed::Inherited { parts, .. }) = self.packs.get_mut(index as usize)
             && let Some(part) = parts.get_mut(block as usize)
         {
             let added = (u64::from(length) * PARTS).div_ceil(u64::from(plain.max(1)));
@@ -89,8 +101,9 @@ impl PackUses {
     pub(super) fn into_table(self) -> Option<Vec<UsedPack>> {
         self.packs
             .into_iter()
-            .map(|(_, packed)| match packed {
-                Packed::Own(entry) => entry.map(UsedPack::whole),
+            .map(|packed| match packed {
+                Packed::UnderWay(_) => None,
+                Packed::Own(entry) => Some(UsedPack::whole(entry)),
                 Packed::Inherited { entry, parts } => Some(UsedPack {
                     usage: pack_usage(parts.iter().map(|parts| match *parts {
                         0 => Usage::Unused,
@@ -98,7 +111,7 @@ impl PackUses {
                         parts if parts < WHOLE => Usage::Used,
                         _ => Usage::Whole,
                     })),
-                    entry: *entry,
+                    entry,
                 }),
             })
             .collect()

@@ -16,9 +16,14 @@ use crate::names::PartName;
 use crate::pack::{FinishedPack, OpenPack, PackEntry};
 use crate::{Error, Result};
 
-/// Finished packs that are not durable yet. With the one that is being filled
-/// they are the largest part of a writer's memory: 3 × 21 MiB.
-pub(crate) const PACKS_UNDER_WAY: usize = 2;
+/// Finished packs that are not durable yet. With the one that is being filled they are the
+/// largest part of a writer's memory: 3 × 21 MiB, or 5 × 21 MiB where a network lies before
+/// the store. Two keep a disk busy. A pack on its way to a bucket takes longer to be said
+/// durable than to be sent, so with two a line of a gigabit stands idle for a quarter of the time
+/// (`docs/benchmarks.md`, "A long line").
+pub(super) const fn packs_under_way(network: bool) -> usize {
+    if network { 4 } else { 2 }
+}
 
 /// A block that was compressed, or did not get smaller by it.
 #[derive(Debug)]
@@ -43,15 +48,16 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    pub(super) fn new(session: Arc<str>, runtime: Handle) -> Self {
+    /// `most` packs are under way at once.
+    pub(super) fn new(session: Arc<str>, runtime: Handle, most: usize) -> Self {
         Self {
             session,
             next: 0,
             open: None,
-            under_way: Arc::new(Semaphore::new(PACKS_UNDER_WAY)),
+            under_way: Arc::new(Semaphore::new(most)),
             uploads: TaskTracker::new(),
             runtime,
-            buffers: Buffers::new(1 + PACKS_UNDER_WAY),
+            buffers: Buffers::new(1 + most),
         }
     }
 

@@ -201,13 +201,13 @@ impl Shared {
     /// there, unless it is absent.
     pub(super) fn standing<'a>(
         &'a self,
-        pack: &'a PackEntry,
+        pack: &'a Arc<PackEntry>,
         block: u32,
-    ) -> Option<(&'a PackEntry, u32)> {
+    ) -> Option<(&'a Arc<PackEntry>, u32)> {
         if !self.is_absent(&pack.name) {
             return Some((pack, block));
         }
-        self.homes(pack).find_map(|home| Some((&*home.entry, home.place(block)?)))
+        self.homes(pack).find_map(|home| Some((&home.entry, home.place(block)?)))
     }
 
     /// Notes that something of an older snapshot cannot be read. No backup fails

@@ -1,6 +1,8 @@
 //! Parts of streams that a copy takes over from older copies: they are neither read nor
 //! hashed.
 
+use std::sync::Arc;
+
 use super::block::BlockAddress;
 use super::finished::store;
 use super::predecessors::MAX_PREDECESSORS;
@@ -21,7 +23,7 @@ impl SnapshotWriter {
     }
 
     /// Whether new recipes may refer to a block of an older snapshot's pack.
-    pub(crate) fn may_refer_to(&self, pack: &PackEntry, block: u32) -> bool {
+    pub(crate) fn may_refer_to(&self, pack: &Arc<PackEntry>, block: u32) -> bool {
         self.shared.standing(pack, block).is_some()
     }
 }
@@ -45,11 +47,11 @@ impl StreamWriter {
     /// When [`SnapshotWriter::may_refer_to`] says no; else as [`StreamWriter::write`].
     pub(crate) async fn take_over(
         &mut self,
-        pack: &PackEntry,
+        pack: &Arc<PackEntry>,
         span: Span,
         plain: u32,
     ) -> Result<()> {
-        let shared = std::sync::Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.shared);
         shared.check()?;
         self.place_all().await?;
         let (entry, block) = shared.standing(pack, span.block).ok_or_else(|| {

@@ -27,7 +27,7 @@ const OPEN_STREAMS: u32 = 2;
 
 fn pack(session: &Arc<str>, n: u32) -> UsedPack {
     let entry = PackEntry::for_tests(PartName::new(Arc::clone(session), n), BLOCKS);
-    UsedPack { entry, usage: vec![0xFF; BLOCKS as usize / 4] }
+    UsedPack { entry: entry.into(), usage: [0xFF; BLOCKS as usize / 4].into() }
 }
 
 fn prefix(n: usize) -> u64 {
@@ -52,11 +52,11 @@ fn a_writer_with_a_tebibyte_of_packs_that_are_all_known_and_hooked_fits_into_256
         assert!(!hooks.hooks_of(&table).is_empty());
         drop(predecessor);
     });
-    let needed = measured.bytes_max + writer_memory_bytes(DEFAULT_WORKERS, OPEN_STREAMS);
+    let needed = measured.bytes_max + writer_memory_bytes(DEFAULT_WORKERS, OPEN_STREAMS, true);
     println!("{} MiB, of which tables {}", needed / MIB, measured.bytes_max / MIB);
     assert!(needed <= 256 * MIB, "{needed} bytes");
     // What the operator gives for the tables.
-    let given = [TEBIBYTE, 0].map(|stored| runner_memory_bytes(DEFAULT_WORKERS, stored));
+    let given = [TEBIBYTE, 0].map(|stored| runner_memory_bytes(DEFAULT_WORKERS, true, stored));
     assert!(measured.bytes_max <= given[0] - given[1] + MIB, "{} bytes", measured.bytes_max);
 }
 

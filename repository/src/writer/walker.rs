@@ -96,10 +96,10 @@ impl OldStream {
 
     /// The pack of an index: of the predecessor's table, or one that blocks of it
     /// were moved to.
-    pub(super) fn pack(&self, index: u32) -> Option<&PackEntry> {
+    pub(super) fn pack(&self, index: u32) -> Option<&Arc<PackEntry>> {
         match self.packs.get(index as usize) {
             Some(pack) => Some(&pack.entry),
-            None => self.homes.get(index as usize - self.packs.len()).map(|home| &**home),
+            None => self.homes.get(index as usize - self.packs.len()),
         }
     }
 }

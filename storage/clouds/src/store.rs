@@ -284,6 +284,7 @@ impl Store for CloudStore {
             create_if_absent: CreateIfAbsent::Obeyed,
             checksums: Checksums::NotSent,
             lock: None,
+            network: true,
         }
     }
 }

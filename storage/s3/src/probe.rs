@@ -37,7 +37,7 @@ pub(crate) async fn probe(bucket: &Bucket) -> Result<Capabilities> {
             Ok(create_if_absent) => {
                 let checksums =
                     if headers.checksum { Checksums::Taken } else { Checksums::Refused };
-                return Ok(Capabilities { create_if_absent, checksums, lock: None });
+                return Ok(Capabilities { create_if_absent, checksums, lock: None, network: true });
             }
             Err(failed) if failed.is_refused_header() => refused = Some(failed),
             Err(failed) => return Err(bucket.unopened(failed)),

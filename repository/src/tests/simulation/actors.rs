@@ -151,7 +151,7 @@ impl Table {
         let used = |(entry, blocks): (PackEntry, BlockSet)| {
             let usage = (0..entry.blocks as usize)
                 .map(|n| if blocks.contains(n as u32) { Usage::Whole } else { Usage::Unused });
-            UsedPack { usage: pack_usage(usage), entry }
+            UsedPack { usage: pack_usage(usage), entry: entry.into() }
         };
         self.0.into_values().map(used).collect()
     }

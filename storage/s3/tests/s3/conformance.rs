@@ -16,8 +16,12 @@ async fn keeps_the_contract(kind: Kind, expected: CreateIfAbsent) {
     for prefix in ["", "shop/eu"] {
         let store = place.open(prefix).await;
         let found = store.capabilities();
-        let expected =
-            Capabilities { create_if_absent: expected, checksums: Checksums::Taken, lock: None };
+        let expected = Capabilities {
+            create_if_absent: expected,
+            checksums: Checksums::Taken,
+            lock: None,
+            network: true,
+        };
         assert_eq!(found, expected, "{kind:?}");
         check_conformance(Arc::new(store)).await.unwrap_or_else(|error| {
             panic!("{kind:?} {prefix:?}: {error}");

@@ -53,7 +53,8 @@ async fn a_server_that_refuses_condition_or_checksum_goes_without() {
         let store = S3Store::open(S3Options { prefix: refused.to_owned(), ..options });
         let store = store.await.unwrap();
         let (create_if_absent, checksums) = expected;
-        assert_eq!(store.capabilities(), Capabilities { create_if_absent, checksums, lock: None });
+        let expected = Capabilities { create_if_absent, checksums, lock: None, network: true };
+        assert_eq!(store.capabilities(), expected);
         assert_eq!(store.create("a", Bytes::from_static(b"1")).await.unwrap(), Creation::Created);
         assert_eq!(store.create("a", Bytes::from_static(b"2")).await.unwrap(), Creation::Exists);
         assert_eq!(store.get("a").await.unwrap(), "1");
