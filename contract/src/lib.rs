@@ -9,6 +9,7 @@ mod bounded;
 mod clouds;
 mod connection;
 mod copy;
+mod databases;
 mod duration;
 mod exit;
 mod failure;
@@ -20,6 +21,8 @@ mod progress;
 mod reason;
 mod reference;
 mod report;
+mod restore;
+mod restore_plan;
 mod retention;
 mod s3;
 mod secret;
@@ -30,6 +33,10 @@ pub use connection::{
     CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
 };
 pub use copy::{CopyAction, CopyBytes, CopyReport, copy_run_id};
+pub use databases::{
+    DatabaseCount, DatabaseOutcome, DatabaseReport, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES,
+    MAX_WARNINGS,
+};
 pub use duration::{DurationError, DurationText, SHORTEST_GRACE};
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure, listed};
@@ -48,17 +55,20 @@ pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};
 pub use reference::failures_page;
 pub use report::{
-    BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, DatabaseReport, FindReport,
-    GlobalsReport, InitReport, InspectReport, KeySlotReport, LogPosition, MAX_REPORTED_DATABASES,
-    MAX_WARNING_BYTES, MAX_WARNINGS, Message, Method, MethodChoice, Outcome, Report, ReportBody,
-    RestoreReport, RunState, ServerReport, VerificationLevel, VerificationReport,
+    BackupReport, ByteCounts, FindReport, InitReport, InspectReport, KeySlotReport, LogPosition,
+    Message, Method, MethodChoice, Outcome, Report, ReportBody, RunState, ServerReport,
+    VerificationLevel, VerificationReport,
 };
+pub use restore::{
+    GlobalsPolicy, GlobalsReport, OnError, ReplaceAction, RequestKey, RestoreAction,
+    RestoreDatabase, RestoreReport, RestoreStrategy,
+};
+pub use restore_plan::{PlannedAction, PlannedDatabase, ReplacedDatabase, RestorePlan};
 pub use retention::RetentionSpec;
 pub use s3::{ObjectLock, ObjectLockMode, S3Access, S3CredentialFiles};
 pub use secret::SecretString;
 pub use task::{
-    AccessMode, Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, GlobalsPolicy,
-    InitAction, Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReplaceAction,
-    ReportEndpoint, RepositoryAccess, RestoreAction, RestoreDatabase, RestoreStrategy, Source,
-    StorageAccess, Subject, SubjectKind, TASK_VERSION, Task, TaskError,
+    AccessMode, Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, InitAction,
+    Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint,
+    RepositoryAccess, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION, Task, TaskError,
 };

@@ -226,6 +226,12 @@ reasons! {
     LockTimeout: Retryable, Retryable, RUNS, "Find the session that the message names, or run when it is done.";
     /// a database that is to be replaced is in use
     DatabaseInUse: Fatal, Conflict, RESTORES, "Stop the applications that use it, or end their sessions: --terminate-sessions.";
+    /// the request was carried out before, by an object of the same name that asked for the same
+    AlreadyCarriedOut: Fatal, Conflict, RESTORES, "Look at the databases. To restore them once more all the same, create a RestoreRequest of another name.";
+    /// the plan that was approved is not the one that would be carried out now
+    PlanChanged: Fatal, Conflict, RESTORES, "Look at the plan. If it is what you want, approve it by its digest.";
+    /// it was not begun, since another database of the restore has failed
+    NotBegun: Fatal, Conflict, RESTORES, "Correct what has failed, or leave that database out; onError: Continue (--on-error continue) restores the others all the same.";
     /// somebody else restores to the same place now
     RestoreInProgress: Retryable, Retryable, RESTORES, "Wait for the other restore.";
     /// a database bears the scratch name but not the mark of this restore
@@ -266,6 +272,10 @@ reasons! {
     ReferenceNotFound: Retryable, outside, REFERRERS, "Create the object that the message names, in the same namespace.";
     /// an object that the spec refers to is not ready
     ReferenceNotReady: Retryable, outside, REFERRERS, "Look at the conditions of the object that the message names.";
+    /// the plan is in the status, and waits for somebody who approves of it
+    AwaitingApproval: Retryable, outside, RESTORES, "Look at status.plan. To carry it out, set dryRun: false and approvedPlan to status.plan.digest.";
+    /// its validUntil had passed before it began
+    RequestExpired: Fatal, outside, RESTORES, "If it is still wanted, create another RestoreRequest with a later validUntil.";
     /// as many backups run as the repository or the operator allows at once
     Queued: Retryable, outside, BACKUPS, "It begins when its turn comes. To let more run at once, raise maxConcurrentJobs of the BackupRepository, or of the chart.";
     /// the volume claim does not exist or is not bound

@@ -4,10 +4,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{CopyReport, Failure, ImportReport, MaintainReport, Progress};
-
-/// Most databases that a report lists; failures come first.
-pub const MAX_REPORTED_DATABASES: usize = 100;
+use crate::{
+    CopyReport, DatabaseCount, DatabaseReport, Failure, ImportReport, MaintainReport, Progress,
+    RestoreReport,
+};
 
 /// One message on the report channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,137 +184,6 @@ pub struct ByteCounts {
     pub stored: u64,
 }
 
-/// How one database ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum DatabaseOutcome {
-    /// It is not in the snapshot, or was not put in place.
-    Failed,
-    /// It was left out by the server's own rule (it allows no connections).
-    Skipped,
-    /// It is done.
-    Succeeded,
-}
-
-/// Most warnings of a database, or of the globals; where there were more, the last one says so.
-pub const MAX_WARNINGS: usize = 8;
-/// Longest warning, in bytes.
-pub const MAX_WARNING_BYTES: usize = 256;
-
-/// One database of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct DatabaseReport {
-    /// Its name.
-    #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
-    pub name: String,
-    /// Its name on the target, where a restore gave it another one.
-    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
-    pub as_name: Option<String>,
-    /// The name under which a restore has kept the database that it replaced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
-    pub kept_as: Option<String>,
-    /// Statements that put the replaced database back in its place, and the restored one aside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 1024)))]
-    pub undo: Option<String>,
-    /// How it ended.
-    pub outcome: DatabaseOutcome,
-    /// Bytes of its dump.
-    #[serde(default)]
-    pub bytes: u64,
-    /// Tables with rows of their own.
-    #[serde(default)]
-    pub tables: u64,
-    /// Rows of these tables.
-    #[serde(default)]
-    pub rows: u64,
-    /// How long it took.
-    #[serde(default)]
-    pub duration_milliseconds: u64,
-    /// What is done, but not as it was on the server: at most [`MAX_WARNINGS`] sentences.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
-    pub warnings: Vec<String>,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Failure>,
-}
-
-impl DatabaseReport {
-    /// Of a database of which nothing else is known yet.
-    #[must_use]
-    pub fn new(name: impl Into<String>, outcome: DatabaseOutcome) -> Self {
-        Self {
-            name: name.into(),
-            as_name: None,
-            kept_as: None,
-            undo: None,
-            outcome,
-            bytes: 0,
-            tables: 0,
-            rows: 0,
-            duration_milliseconds: 0,
-            warnings: Vec::new(),
-            error: None,
-        }
-    }
-
-    /// Adds a warning, cut to the length that a status has room for.
-    pub fn warn(&mut self, warning: impl Into<String>) {
-        add_warning(&mut self.warnings, warning.into());
-    }
-}
-
-fn add_warning(warnings: &mut Vec<String>, mut warning: String) {
-    warning.truncate(warning.floor_char_boundary(MAX_WARNING_BYTES));
-    match warnings.len() {
-        0..MAX_WARNINGS => warnings.push(warning),
-        _ => warnings[MAX_WARNINGS - 1] = "and more; see the run's log".to_owned(),
-    }
-}
-
-/// How many databases ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", default)]
-pub struct DatabaseCount {
-    /// All that were asked for.
-    pub total: u32,
-    /// Done.
-    pub succeeded: u32,
-    /// Not done.
-    pub failed: u32,
-}
-
-impl DatabaseCount {
-    /// Counts `databases`; those left out by the server's rule count nowhere.
-    #[must_use]
-    pub fn of(databases: &[DatabaseReport]) -> Self {
-        let count = |outcome| {
-            let matching = databases.iter().filter(|database| database.outcome == outcome).count();
-            u32::try_from(matching).unwrap_or(u32::MAX)
-        };
-        let (succeeded, failed) =
-            (count(DatabaseOutcome::Succeeded), count(DatabaseOutcome::Failed));
-        Self { total: succeeded.saturating_add(failed), succeeded, failed }
-    }
-
-    /// How a run with these databases ended.
-    #[must_use]
-    pub const fn outcome(self) -> Outcome {
-        match (self.succeeded, self.failed) {
-            // A run that did nothing is no success.
-            (0, _) => Outcome::Failed,
-            (_, 0) => Outcome::Succeeded,
-            _ => Outcome::PartiallyFailed,
-        }
-    }
-}
-
 /// How far a snapshot was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -384,64 +253,6 @@ pub struct BackupReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationReport>,
     /// Why it failed; the first failed database's reason where some failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Failure>,
-}
-
-/// What happened to roles and other globals.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", default)]
-pub struct GlobalsReport {
-    /// Roles that were created.
-    pub created: u32,
-    /// Roles that existed and stayed as they were.
-    pub kept: u32,
-    /// What the created roles had and could not be given: at most [`MAX_WARNINGS`] sentences.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
-    pub warnings: Vec<String>,
-}
-
-impl GlobalsReport {
-    /// Adds a warning, cut to the length that a status has room for.
-    pub fn warn(&mut self, warning: impl Into<String>) {
-        add_warning(&mut self.warnings, warning.into());
-    }
-}
-
-/// How a restore ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct RestoreReport {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The snapshot that was restored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = 128)))]
-    pub snapshot_id: Option<String>,
-    /// When the attempt began.
-    pub start_time: Timestamp,
-    /// When it ended.
-    pub completion_time: Timestamp,
-    /// The server that was written to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<ServerReport>,
-    /// Bytes that were given to the server.
-    #[serde(default)]
-    pub restored_bytes: u64,
-    /// Roles and other globals; absent where they were skipped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub globals: Option<GlobalsReport>,
-    /// How many databases.
-    #[serde(default)]
-    pub database_count: DatabaseCount,
-    /// The databases: at most [`MAX_REPORTED_DATABASES`], failures first.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(length(max = 100)))]
-    pub databases: Vec<DatabaseReport>,
-    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
 }
@@ -536,57 +347,10 @@ impl Report {
     }
 }
 
-impl BackupReport {
-    /// Orders `databases` failures first and keeps at most [`MAX_REPORTED_DATABASES`].
-    #[must_use]
-    pub fn listed(mut databases: Vec<DatabaseReport>) -> Vec<DatabaseReport> {
-        databases.sort_by(|a, b| (a.outcome, &a.name).cmp(&(b.outcome, &b.name)));
-        databases.truncate(MAX_REPORTED_DATABASES);
-        databases
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{ExitCode, Reason};
-
-    #[test]
-    fn a_list_of_databases_is_bounded_and_shows_failures_first() {
-        let mut databases: Vec<_> = (0..150)
-            .map(|n| DatabaseReport::new(format!("db{n:03}"), DatabaseOutcome::Succeeded))
-            .collect();
-        databases.push(DatabaseReport::new("zz", DatabaseOutcome::Failed));
-        let listed = BackupReport::listed(databases);
-        assert_eq!(listed.len(), MAX_REPORTED_DATABASES);
-        assert_eq!(listed[0].name, "zz");
-    }
-
-    #[test]
-    fn warnings_are_bounded_and_say_that_there_were_more() {
-        let mut globals = GlobalsReport::default();
-        for n in 0..MAX_WARNINGS {
-            globals.warn(format!("{n} {}", "é".repeat(MAX_WARNING_BYTES)));
-        }
-        assert!(globals.warnings.iter().all(|warning| warning.len() <= MAX_WARNING_BYTES));
-        assert!(globals.warnings[MAX_WARNINGS - 1].starts_with("7 é"));
-        globals.warn("one more");
-        assert_eq!(globals.warnings.len(), MAX_WARNINGS);
-        assert_eq!(globals.warnings[MAX_WARNINGS - 1], "and more; see the run's log");
-    }
-
-    #[test]
-    fn counts_decide_the_outcome() {
-        use DatabaseOutcome::{Failed, Skipped, Succeeded};
-        let of = |outcomes: &[DatabaseOutcome]| {
-            let databases: Vec<_> = outcomes.iter().map(|o| DatabaseReport::new("d", *o)).collect();
-            DatabaseCount::of(&databases).outcome()
-        };
-        assert_eq!(of(&[Succeeded, Skipped]), Outcome::Succeeded);
-        assert_eq!(of(&[Succeeded, Failed]), Outcome::PartiallyFailed);
-        assert_eq!(of(&[Failed, Skipped]), Outcome::Failed);
-        assert_eq!(of(&[Skipped]), Outcome::Failed);
-    }
 
     #[test]
     fn a_failed_report_never_exits_with_zero() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, ImportAction, MaintainAction,
-    PostgresqlAccess, Reason, S3Access, SecretFile,
+    PostgresqlAccess, Reason, RestoreAction, S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -369,78 +369,6 @@ pub struct FindAction {
     /// It holds these databases, if any does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<String>,
-}
-
-/// What happens to roles and other globals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum GlobalsPolicy {
-    /// They are left alone; what is missing is refused before anything is created.
-    #[default]
-    Skip,
-    /// What is missing is created; what exists stays as it is.
-    Merge,
-}
-
-/// What happens to a database that exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum RestoreStrategy {
-    /// The restore is refused.
-    #[default]
-    CreateNew,
-}
-
-/// One database of a restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RestoreDatabase {
-    /// Its name in the snapshot.
-    pub name: String,
-    /// Its name on the target; the same where absent.
-    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
-    pub as_name: Option<String>,
-}
-
-/// Restore databases.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RestoreAction {
-    /// UID of the request: the mark of its scratch databases.
-    pub request_uid: String,
-    /// From which snapshot: its id, or a prefix of it that fits no other.
-    pub snapshot: String,
-    /// To which server.
-    pub target: PostgresqlAccess,
-    /// Which databases; all of the snapshot where empty.
-    #[serde(default)]
-    pub databases: Vec<RestoreDatabase>,
-    /// Roles and other globals.
-    #[serde(default)]
-    pub globals: GlobalsPolicy,
-    /// How databases are replaced that stand under the names of restored ones; absent, the
-    /// restore of those is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replace: Option<ReplaceAction>,
-}
-
-/// How databases are replaced that stand under the names of restored ones, once those are
-/// loaded and compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ReplaceAction {
-    /// Whether they are kept, under a name that says since when; otherwise they are dropped.
-    pub keep: bool,
-    /// Sessions on them are ended; otherwise the restore is refused while there are any.
-    #[serde(default)]
-    pub terminate_sessions: bool,
-    /// How long the renames may wait for sessions to end and for other transactions.
-    pub lock_timeout_seconds: u64,
-    /// The time in the names of those that are kept; the same in every attempt.
-    pub time: Timestamp,
-    /// Whether an earlier attempt is known to have begun: one of which nothing is left is done.
-    #[serde(default)]
-    pub is_continued: bool,
 }
 
 /// Look up what became of a run.

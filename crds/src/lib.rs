@@ -46,7 +46,7 @@ pub use repository::{
 };
 pub use restore::{
     LatestSource, ResolvedRestore, RestoreDatabaseSpec, RestoreFrom, RestorePhase, RestoreRequest,
-    RestoreRequestSpec, RestoreRequestStatus, SnapshotSource,
+    RestoreRequestSpec, RestoreRequestStatus, SnapshotSource, SwapSpec,
 };
 pub use schedule::{
     BackupSchedule, BackupScheduleSpec, BackupScheduleStatus, ConcurrencyPolicy, LastBackup,

@@ -1,15 +1,17 @@
 //! `RestoreRequest`: databases back from a backup.
 
 use dbbackup_contract::{
-    DatabaseCount, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, Progress,
-    RestoreStrategy, ServerReport,
+    DatabaseCount, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError, Progress,
+    RestorePlan, RestoreStrategy, ServerReport,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, JobSpec, LocalRef, RawReport, RepositoryStatusRef, TargetSpec};
+use crate::{
+    Condition, DurationText, JobSpec, LocalRef, RawReport, RepositoryStatusRef, TargetSpec,
+};
 
 /// Which databases come back, from which backup, and where to.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -23,7 +25,7 @@ use crate::{Condition, JobSpec, LocalRef, RawReport, RepositoryStatusRef, Target
     derive = "PartialEq",
     shortname = "dbrr",
     category = "dbbackup",
-    doc = "One restore of databases. It creates databases beside the existing ones and touches none that exists. Deleting the object stops its Job if it still runs.",
+    doc = "One restore of databases. It creates them beside the existing ones and touches none that exists; where strategy says so they take the place of existing ones at one moment, when they are loaded and compared. Deleting the object stops its Job if it still runs.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
         name = "Status",
@@ -41,7 +43,14 @@ use crate::{Condition, JobSpec, LocalRef, RawReport, RepositoryStatusRef, Target
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self == oldSelf").message("a RestoreRequest is one restore and cannot be changed: create another one"),
+    validation = Rule::new("self.from == oldSelf.from && self.globals == oldSelf.globals && self.strategy == oldSelf.strategy && self.onError == oldSelf.onError && self.job == oldSelf.job").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
+    validation = Rule::new("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.databases) == has(oldSelf.databases) && (!has(self.databases) || self.databases == oldSelf.databases)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
+    validation = Rule::new("has(self.swap) == has(oldSelf.swap) && (!has(self.swap) || self.swap == oldSelf.swap) && has(self.confirm) == has(oldSelf.confirm) && (!has(self.confirm) || self.confirm == oldSelf.confirm) && has(self.validUntil) == has(oldSelf.validUntil) && (!has(self.validUntil) || self.validUntil == oldSelf.validUntil)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
+    validation = Rule::new("!self.dryRun || oldSelf.dryRun").message("dryRun can be taken away and not given: create another RestoreRequest for another plan"),
+    validation = Rule::new("self.strategy == 'CreateNew' || has(self.validUntil)").message("strategy Swap and Overwrite need validUntil: an object that is created again later must not replace anything"),
+    validation = Rule::new("self.strategy != 'CreateNew' || !has(self.swap)").message("swap is of strategy Swap and Overwrite"),
+    validation = Rule::new("(self.strategy == 'Overwrite') == (has(self.confirm) && self.confirm.size() > 0)").message("strategy Overwrite drops databases: confirm repeats the name of each on the target; with other strategies it is left out"),
+    validation = Rule::new("self.strategy != 'Overwrite' || (has(self.databases) && self.databases.size() > 0)").message("strategy Overwrite drops databases: databases says which"),
     validation = Rule::new("!has(self.from.snapshot) || has(self.target)").message("with from.snapshot the server must be said: target.postgresql; only a Backup or a schedule knows its own server")
 )]
 pub struct RestoreRequestSpec {
@@ -57,12 +66,54 @@ pub struct RestoreRequestSpec {
     /// Roles and other globals. Skip: they are left alone, and a missing one is a refusal. Merge: missing ones are created, existing ones stay as they are.
     #[serde(default)]
     pub globals: GlobalsPolicy,
-    /// What happens where the database exists. CreateNew: the restore is refused before anything is created.
+    /// What happens where a database exists under the name. CreateNew: the restore is refused before anything is created. Swap: it is kept under a name that says since when, and status.databases has the statements that undo it. Overwrite: it is dropped.
     #[serde(default)]
     pub strategy: RestoreStrategy,
+    /// How a database gives way, with Swap and Overwrite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<SwapSpec>,
+    /// With Overwrite: the names of the databases on the target that may be dropped, once more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub confirm: Vec<String>,
+    /// Until when the restore may begin (RFC 3339); later it is Expired, untouched. Swap and Overwrite need it: Git, or a cluster that is restored, may create this object again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Timestamp>,
+    /// What becomes of the other databases when one has failed. Stop: where one is refused, none is created; after one that fails, no other is begun. Continue: they are restored.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Only the plan is made: status.plan says what would be done, and nothing is created, changed or dropped. To carry it out, set it to false, and approvedPlan to status.plan.digest.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The digest of the plan that is approved. If another one would be carried out now, nothing is done, and status.plan has that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub approved_plan: Option<String>,
     /// How the Job runs.
     #[serde(default)]
     pub job: JobSpec,
+}
+
+/// How a database gives way to a restored one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SwapSpec {
+    /// Sessions on it are ended; otherwise the restore is refused while there are any.
+    #[serde(default)]
+    pub terminate_sessions: bool,
+    /// How long the renames may wait for sessions to end and for other transactions. Units: s, m, h, d.
+    #[serde(default = "ten_seconds")]
+    pub lock_timeout: DurationText,
+}
+
+impl Default for SwapSpec {
+    fn default() -> Self {
+        Self { terminate_sessions: false, lock_timeout: ten_seconds() }
+    }
+}
+
+fn ten_seconds() -> DurationText {
+    DurationText::new("10s")
 }
 
 /// From which backup. Exactly one is said.
@@ -130,6 +181,8 @@ pub enum RestorePhase {
     /// It waits.
     #[default]
     Pending,
+    /// Its plan is made, and waits for somebody who approves of it.
+    AwaitingApproval,
     /// Its Job runs.
     Running,
     /// All that was asked for is there.
@@ -138,13 +191,17 @@ pub enum RestorePhase {
     PartiallyFailed,
     /// Nothing was restored.
     Failed,
+    /// It had not begun when validUntil passed. Nothing was touched.
+    Expired,
+    /// An object of the same name asked for the same and was carried out. Nothing was touched.
+    AlreadyCarriedOut,
 }
 
 impl RestorePhase {
     /// Whether the restore has ended.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::PartiallyFailed | Self::Failed)
+        !matches!(self, Self::Pending | Self::AwaitingApproval | Self::Running)
     }
 }
 
@@ -199,6 +256,9 @@ pub struct RestoreRequestStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub databases: Vec<DatabaseReport>,
+    /// What will be done, where dryRun asked for it, or where it is not what was approved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<RestorePlan>,
     /// How far the restore has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

@@ -7,7 +7,7 @@
 use dbbackup_kind_tests::runner::{pods_of, snapshots};
 use dbbackup_kind_tests::{
     Operator, Scenario, Server, StoppedApiServer, TableLock, backup, create_objects,
-    create_repository, kubectl, schedule,
+    create_repository, kubectl, restore, schedule,
 };
 
 /// A server, a repository, and a backup that runs until the lock is dropped.
@@ -119,6 +119,47 @@ fn a_report_waits_for_an_api_server_that_is_away() {
     });
     api_server.go_on();
     assert_undisturbed(&scenario);
+}
+
+#[test]
+fn a_swap_whose_outcome_is_lost_is_told_all_the_same_and_not_done_again() {
+    let scenario = Scenario::begin("lost-swap");
+    let operator = Operator::alone();
+    let server = Server::start(&scenario);
+    server.create_database("shop", 2000);
+    server.slow_restores_of("shop");
+    create_repository(&scenario);
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    scenario.apply(&backup("done", "nightly"));
+    let _ = scenario.wait_for_condition("backup/done", "Complete");
+    server.sql("shop", "insert into items values (-1, 'newer than the backup', 0)");
+    let swap = restore("back", "done", "shop", "shop")
+        + "  strategy: Swap\n  validUntil: \"2099-01-01T00:00:00Z\"\n";
+    scenario.apply(&swap);
+    server.wait_for_slow_restore();
+    operator.stop();
+    let job = scenario.wait_until("the Job has ended", || {
+        let jobs = scenario.objects("jobs", "");
+        let job =
+            jobs.iter().find(|job| job["metadata"]["ownerReferences"][0]["name"] == "back")?;
+        let conditions = job["status"]["conditions"].as_array()?;
+        let ended = conditions.iter().any(|it| it["type"] == "Complete" && it["status"] == "True");
+        ended.then(|| job["metadata"]["name"].as_str().unwrap().to_owned())
+    });
+    // Report, Job and pod are gone: what was done is known to the repository alone.
+    scenario.kubectl(&["delete", "job", &job, "--cascade=foreground"]);
+    server.sql("shop", "insert into items values (-2, 'after the restore', 0)");
+    operator.start();
+    let told = scenario.wait_for_condition("restorerequest/back", "Complete");
+    assert_eq!(told["status"]["phase"], "Succeeded");
+    let kept = told["status"]["databases"][0]["keptAs"].as_str().unwrap();
+    for database in ["shop", kept] {
+        assert_eq!(server.sql(database, "select count(*) from items"), "2001");
+    }
+    let marked = "select count(*) from pg_database
+                  where shobj_description(oid, 'pg_database') like 'dbbackup restore%'";
+    scenario
+        .wait_until("the mark is gone", || (server.sql("postgres", marked) == "0").then_some(()));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Words for people: the column that answers "is it fine?".
 
-use dbbackup_contract::{BackupReport, DatabaseCount, Failure, Progress, RestoreReport};
+use dbbackup_contract::{
+    BackupReport, DatabaseCount, Failure, PlannedAction, Progress, RestorePlan, RestoreReport,
+    listed,
+};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use crate::run::Waiting;
@@ -101,6 +104,25 @@ pub fn backup(report: &BackupReport) -> String {
 pub fn restore(report: &RestoreReport) -> String {
     let took = duration(report.completion_time.duration_since(report.start_time));
     format!("{}, {} in {took}", databases(report.database_count), bytes(report.restored_bytes))
+}
+
+/// What a restore is going to do: `replaces 1 database, creates 2`.
+#[must_use]
+pub fn plan(plan: &RestorePlan) -> String {
+    let mut parts = Vec::new();
+    for (action, verb) in [
+        (PlannedAction::Replace, "replaces"),
+        (PlannedAction::Create, "creates"),
+        (PlannedAction::Done, "has done"),
+        (PlannedAction::Refuse, "refuses"),
+    ] {
+        let names: Vec<_> = plan.databases.iter().filter(|it| it.action == action).collect();
+        if !names.is_empty() {
+            let shown: Vec<_> = names.iter().map(|it| it.target_name()).collect();
+            parts.push(format!("{verb} {}", listed(&shown, 3)));
+        }
+    }
+    if parts.is_empty() { "nothing is to be done".to_owned() } else { parts.join("; ") }
 }
 
 /// A run that goes on: `42%, 1.2 GB of 2.9 GB, 2m05s left`.

@@ -16,6 +16,8 @@ pub enum Purpose {
     Inspect,
     /// It finds the newest snapshot of a series.
     Find,
+    /// It plans a restore.
+    Plan,
     /// It restores databases.
     Restore,
     /// It maintains a repository.
@@ -35,6 +37,7 @@ impl Purpose {
             Self::Backup => "backup",
             Self::Inspect => "inspect",
             Self::Find => "find",
+            Self::Plan => "plan",
             Self::Restore => "restore",
             Self::Maintain => "maintain",
             Self::Copy => "copy",

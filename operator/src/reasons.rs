@@ -34,6 +34,8 @@ pub const STARTING: &str = "Starting";
 pub const RUNNING: &str = "Running";
 /// A run has ended, and all is done.
 pub const SUCCEEDED: &str = "Succeeded";
+/// The plan of a restore was made.
+pub const PLANNED: &str = "Planned";
 /// A repository was maintained.
 pub const MAINTAINED: &str = "Maintained";
 /// A check found no damage.

@@ -34,6 +34,7 @@ pub(crate) enum Kind {
     Marks = 9,
     Blockers = 10,
     Decision = 13,
+    Ledger = 15,
     Leaving = 16,
     WrittenOff = 17,
 }

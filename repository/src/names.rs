@@ -35,6 +35,8 @@ pub(crate) const MARKS: &str = "marks/";
 /// Folder of what was decided about snapshots.
 pub(crate) const DECISIONS: &str = "decisions/";
 
+/// Folder of requests that were carried out.
+pub(crate) const LEDGER: &str = "ledger/";
 /// Folder of snapshots that were written off.
 pub(crate) const WRITTEN_OFF: &str = "written-off/";
 
@@ -48,7 +50,7 @@ const TIME_CHARACTERS: usize = 16;
 const RUN_CHARACTERS: usize = 16;
 
 /// All folders that a repository has or will have.
-const FOLDERS: [&str; 17] = [
+const FOLDERS: [&str; 18] = [
     "config",
     "keys",
     "leaving",
@@ -66,11 +68,12 @@ const FOLDERS: [&str; 17] = [
     "logs",
     "decisions",
     "written-off",
+    "ledger",
 ];
 
 /// Whether an object of this name may belong to a repository.
 pub(crate) fn is_ours(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder) || folder == "ledger")
+    name.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder))
 }
 
 /// Lower-case base32 without padding.

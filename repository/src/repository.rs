@@ -56,6 +56,14 @@ impl Repository {
     pub fn is_encrypted(&self) -> bool {
         self.inner.keys.cipher == Cipher::Aes256Gcm
     }
+
+    /// Refuses where nothing may be written.
+    ///
+    /// # Errors
+    /// `RepositoryReadOnly`, or `RepositoryVersionUnsupported` where a newer release forbids it.
+    pub fn may_write(&self) -> Result<()> {
+        self.inner.may_write()
+    }
 }
 
 /// An object that was created, or one that stands in its place.

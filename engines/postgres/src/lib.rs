@@ -30,4 +30,4 @@ pub use options::{
     BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, Replace, RestoreOptions,
     RestoreResult, ServerConnection, Strategy,
 };
-pub use restore::{holds_databases, restore, settle};
+pub use restore::{holds_databases, placed, restore, settle};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dbbackup_contract::{
     DatabaseReport, DatabaseSelection, GlobalsPolicy, GlobalsReport, LogPosition, MethodChoice,
-    PostgresqlAccess, RestoreDatabase, ServerReport,
+    OnError, PostgresqlAccess, RestoreDatabase, RestorePlan, ServerReport,
 };
 use jiff::Timestamp;
 
@@ -73,6 +73,14 @@ pub struct RestoreOptions {
     pub is_continued: bool,
     /// How long an earlier attempt, or another request, may hold the lock on a target's name.
     pub lock_timeout: Duration,
+    /// The snapshot's id, which the plan's digest has.
+    pub snapshot: String,
+    /// Only the plan is wanted: nothing is created, changed or dropped.
+    pub dry_run: bool,
+    /// The digest of the plan that was approved; another one is not carried out.
+    pub approved_plan: Option<String>,
+    /// What becomes of the other databases when one has failed.
+    pub on_error: OnError,
 }
 
 /// What becomes of a database that stands under the name of a restored one.
@@ -98,9 +106,14 @@ pub struct Replace {
     pub stamp: String,
 }
 
-/// A restore that was carried out, perhaps without some of its databases.
+/// A restore that was carried out, perhaps without some of its databases; or its plan alone.
 #[derive(Clone, Debug)]
 pub struct RestoreResult {
+    /// What was going to be done.
+    pub plan: RestorePlan,
+    /// Whether it was done: nothing was, where only the plan was wanted, or another one was
+    /// approved.
+    pub is_carried_out: bool,
     /// The target.
     pub server: ServerReport,
     /// Bytes that were given to the server.

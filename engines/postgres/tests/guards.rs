@@ -315,7 +315,7 @@ async fn settling_with_a_server_that_hangs_is_a_stall_too() {
     let options = restore_to(way, &[("shop", "shop2")]);
     let restored = put_back(&options, &backup).await.unwrap();
     proxy.at("shobj_description", target.freezer());
-    let failure = settle(&options, &restored).await.unwrap_err();
+    let failure = settle(&options, &restored.placed).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Stalled, "{failure}");
     assert!(
         failure.message.contains("waiting for the server to settle database shop2"),

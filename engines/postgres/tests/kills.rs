@@ -81,7 +81,7 @@ async fn a_restore_of_several_that_is_killed_before_any_statement_is_taken_up_by
         gate.hold(number);
         let attempt = async {
             let restored = put_back_beside_others(&gated, &backup).await;
-            settle(&gated, &restored).await.unwrap();
+            settle(&gated, &restored.placed).await.unwrap();
         };
         let killed = tokio::select! {
             () = attempt => false,
@@ -93,7 +93,7 @@ async fn a_restore_of_several_that_is_killed_before_any_statement_is_taken_up_by
             let restored = put_back(&options, &backup).await.unwrap();
             assert_all_succeeded(&restored.databases);
             assert_eq!(restored.databases.len(), ODD.len(), "killed before {before}");
-            settle(&options, &restored).await.unwrap();
+            settle(&options, &restored.placed).await.unwrap();
         }
         assert_eq!(all_of_databases(&target), expected, "killed before {before}");
         if !killed {

@@ -319,7 +319,7 @@ async fn names_of_other_encodings_come_back_and_stay_apart() {
     let restore = restore_to(connection(&server, dir.path()), &again);
     let restored = put_back(&restore, &backup).await.unwrap();
     assert_all_succeeded(&restored.databases);
-    dbbackup_postgres::settle(&restore, &restored).await.unwrap();
+    dbbackup_postgres::settle(&restore, &restored.placed).await.unwrap();
     for (name, again) in again {
         assert_eq!(report(&restored.databases, name).tables, 4);
         similar_asserts(&server.dump(name), &server.dump(again).replace(again, name));

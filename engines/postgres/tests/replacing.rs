@@ -97,7 +97,7 @@ async fn refused(changed: &Changed, options: &RestoreOptions) -> Failure {
 async fn restored(changed: &Changed, options: &RestoreOptions) -> RestoreResult {
     let result = put_back(options, &changed.backup).await.unwrap();
     assert_all_succeeded(&result.databases);
-    settle(options, &result).await.unwrap();
+    settle(options, &result.placed).await.unwrap();
     assert_eq!(changed.rows("shop"), "500");
     assert_eq!(changed.comment("shop"), "as it was");
     result
@@ -312,7 +312,7 @@ async fn a_replacement_that_is_killed_before_any_statement_leaves_the_old_or_the
                 let cancel = CancellationToken::new();
                 let restored =
                     dbbackup_postgres::restore(&gated, &changed.backup, &Silent, &cancel).await;
-                settle(&gated, &restored.unwrap()).await.unwrap();
+                settle(&gated, &restored.unwrap().placed).await.unwrap();
             };
             let killed = tokio::select! {
                 () = attempt => false,

@@ -228,8 +228,8 @@ async fn a_restore_that_was_killed_at_any_step_is_taken_up_by_the_next() {
 
     // Told, and settled: from now on it is nobody's but the owner's.
     assert!(server.sql("postgres", comment).starts_with("dbbackup restore "));
-    settle(&options, &again).await.unwrap();
-    settle(&options, &again).await.unwrap();
+    settle(&options, &again.placed).await.unwrap();
+    settle(&options, &again.placed).await.unwrap();
     assert_eq!(server.sql("postgres", comment), "the shop");
     assert_eq!(
         server.dump("shop2"),

@@ -57,7 +57,7 @@ async fn a_nasty_database_comes_back_equal_with_its_properties_and_roles() {
     let nasty = report(&restored.databases, NASTY);
     assert_eq!(nasty.outcome, DatabaseOutcome::Succeeded);
     assert_eq!(nasty.rows, report(&made.databases, NASTY).rows);
-    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    dbbackup_postgres::settle(&options, &restored.placed).await.unwrap();
 
     similar_asserts(&source.dump(NASTY), &target.dump(NASTY));
     similar_asserts(&row_digests(&source, NASTY), &row_digests(&target, NASTY));
@@ -124,7 +124,7 @@ async fn several_databases_come_back_under_other_names_beside_the_live_ones() {
         restore_to(connection(&server, dir.path()), &[("crm", "crm_on_friday"), ("shop", "shop2")]);
     let restored = put_back(&options, &backup).await.unwrap();
     assert_all_succeeded(&restored.databases);
-    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    dbbackup_postgres::settle(&options, &restored.placed).await.unwrap();
     assert_eq!(server.databases(), ["crm", "crm_on_friday", "postgres", "shop", "shop2"]);
     let renamed = server.dump("crm_on_friday");
     similar_asserts(&server.dump("crm"), &renamed.replace("crm_on_friday", "crm"));
@@ -163,7 +163,7 @@ async fn a_dump_of_version_15_is_read_too_and_restored_to_17() {
     let options = restore_to(target, &[]);
     let restored = put_back(&options, &backup).await.unwrap();
     assert_all_succeeded(&restored.databases);
-    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    dbbackup_postgres::settle(&options, &restored.placed).await.unwrap();
     similar_asserts(&old.dump(NASTY), &again.dump(NASTY));
 }
 
@@ -193,7 +193,7 @@ async fn encodings_and_locales_of_every_provider_come_back() {
     let restored = put_back(&options, &backup).await.unwrap();
     assert_all_succeeded(&restored.databases);
     assert_eq!(restored.databases.len(), names.len());
-    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    dbbackup_postgres::settle(&options, &restored.placed).await.unwrap();
     for name in names {
         similar_asserts(&source.dump(name), &target.dump(name));
         let rows = "SELECT encode(a::bytea, 'hex') FROM t";

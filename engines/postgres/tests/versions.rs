@@ -87,7 +87,7 @@ async fn comes_back_on(to: u32, source: &TestServer, backup: &MemoryBackup) {
         expected.clear();
     }
     assert_eq!(warnings(&restored), expected);
-    dbbackup_postgres::settle(&options, &restored).await.unwrap();
+    dbbackup_postgres::settle(&options, &restored.placed).await.unwrap();
     assert_same_database(source, &target, NASTY);
     similar_asserts(&row_digests(source, NASTY), &row_digests(&target, NASTY));
     assert_same_roles(source, &target);

@@ -3,7 +3,7 @@
 use dbbackup_contract::{
     BackupReport, DatabaseReport, Failure, ImportReport, MAX_FOUND_SNAPSHOTS, MAX_NAMED_OWNERS,
     MAX_NAMED_SNAPSHOTS, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport,
-    Report, ServerReport,
+    Report, RestorePlan, ServerReport,
 };
 
 use crate::names::slot_of_snapshot;
@@ -20,6 +20,7 @@ pub(super) fn fitted(mut report: Report) -> Report {
                 fit_warnings(&mut globals.warnings);
             }
             fit_databases(&mut report.databases);
+            report.plan.iter_mut().for_each(fit_plan);
             fit_failure(&mut report.error);
         }
         Report::Inspect(report) => {
@@ -95,6 +96,20 @@ fn fit_databases(databases: &mut Vec<DatabaseReport>) {
         // Half of a statement is worse than none.
         database.undo.take_if(|undo| undo.chars().count() > 1024);
         fit_warnings(&mut database.warnings);
+        fit_failure(&mut database.error);
+    }
+}
+
+fn fit_plan(plan: &mut RestorePlan) {
+    cut(&mut plan.digest, 71);
+    plan.created_roles.truncate(MAX_REPORTED_DATABASES);
+    plan.created_roles.iter_mut().for_each(|name| cut(name, 256));
+    plan.total = plan.total.min(i32::MAX.unsigned_abs());
+    plan.databases.truncate(MAX_REPORTED_DATABASES);
+    for database in &mut plan.databases {
+        let kept = database.replaces.iter_mut().filter_map(|replaced| replaced.kept_as.as_mut());
+        let names = std::iter::once(&mut database.name).chain(&mut database.as_name).chain(kept);
+        names.for_each(|name| cut(name, 256));
         fit_failure(&mut database.error);
     }
 }

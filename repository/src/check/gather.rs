@@ -12,10 +12,10 @@ use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
 impl Check<'_> {
-    /// Reads all heads. What was written off is not needed any more.
+    /// Reads all heads, and notes that nothing else leads to. What was written off is not needed any more.
     pub(super) async fn gather(&mut self) -> Result<()> {
         let (written_off, unreadable) = self.inner.all_written_off("").await?;
-        for error in unreadable {
+        for error in unreadable.into_iter().chain(self.inner.unreadable_ledger().await?) {
             self.report.problem(error);
         }
         let decided = self.inner.decided().await?;

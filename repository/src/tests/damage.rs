@@ -85,7 +85,7 @@ impl Fixture {
 
 /// An object of every kind: two series with a snapshot each, with a pack and meta
 /// objects, both pinned; a tombstone; a reader's heartbeat; the collector's notes;
-/// a snapshot that was written off.
+/// a snapshot that was written off; requests that were carried out.
 async fn fill(repository: &Repository, seeds: [u64; 2]) -> [Contents; 2] {
     let mut days = seeds.map(|seed| {
         let mut contents = Contents::from([
@@ -108,6 +108,10 @@ async fn fill(repository: &Repository, seeds: [u64; 2]) -> [Contents; 2] {
     let lost = Contents::from([("lost".into(), noise(seeds[0], 1000))]);
     let lost = back_up_series(repository, 3, &lost).await;
     repository.write_off(lost.id(), "its packs are gone").await.unwrap();
+    for name in ["one", "two"] {
+        let key = repository.ledger_key("shop", name, "digest");
+        repository.note_carried_out(&key, "uid", name, json!({})).await.unwrap();
+    }
     drop(begin(repository, 9).await.unwrap());
     let fence = Some(crate::TombstoneReason::Inspect);
     repository.resolve_run("c/ns/shop", "run-9", day(9), fence).await.unwrap();
@@ -216,7 +220,7 @@ async fn every_damage_of_every_object_gives_its_reason_and_touches_nothing_else(
         while let Some(case) = cases.join_next().await {
             case.unwrap();
         }
-        let expected = 12 + usize::from(matches!(encryption, Encryption::Keys(_)));
+        let expected = 13 + usize::from(matches!(encryption, Encryption::Keys(_)));
         assert_eq!(kinds.len(), expected, "{kinds:?}");
     }
 }
@@ -271,7 +275,8 @@ impl Case {
                 }
             }
             // A snapshot can be restored, whatever was decided about it.
-            "condemned" | "verdict" | "written-off" | "blockers" | "marks" | "decisions" => {
+            "condemned" | "verdict" | "written-off" | "ledger" | "blockers" | "marks"
+            | "decisions" => {
                 assert_eq!(hit, [], "{case}");
                 match self.damage {
                     Damage::Delete | Damage::Replay => {}

@@ -489,6 +489,11 @@ async fn a_repository_of_hostile_objects_is_refused_without_a_panic() {
             json!({"snapshot": lost.as_str(), "reason": "r", "time": day(1)}),
         ),
         (
+            Kind::Ledger,
+            format!("ledger/{}", repository.ledger_key("a", "b", "c").as_str()),
+            json!({"request": "u", "subject": "a/b", "time": day(1), "report": {}}),
+        ),
+        (
             Kind::Session,
             run.session_name(),
             json!({"kind": "Writer", "series": "s", "runId": "r", "attempt": 0, "time": day(1)}),

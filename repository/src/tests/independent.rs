@@ -128,6 +128,9 @@ async fn write_repository(folder: &Path, access: Access) -> (Repository, [Conten
     let fence = Some(crate::TombstoneReason::Inspect);
     repository.resolve_run("c/ns/shop", "run-9", day(9), fence).await.unwrap();
     repository.begin_reading().await.unwrap().end().await.unwrap();
+    let key = repository.ledger_key("shop", "back", "digest");
+    let report = serde_json::json!({"outcome": "Succeeded"});
+    repository.note_carried_out(&key, "uid", "shop/back", report).await.unwrap();
     (repository, days)
 }
 
@@ -139,8 +142,8 @@ async fn an_independent_reader_reads_what_this_release_writes() {
         let (found, contents) = read_all(folder.path(), access);
         assert_eq!(found["repositoryId"], repository.id().to_string());
         assert_eq!(found["tombstones"].as_array().unwrap().len(), 1);
-        // Three writers, a reader, and its heartbeat.
-        assert_eq!(found["notes"].as_array().unwrap().len(), 5, "{}", found["notes"]);
+        // Three writers, a reader, its heartbeat, and what was carried out.
+        assert_eq!(found["notes"].as_array().unwrap().len(), 6, "{}", found["notes"]);
         let list = repository.snapshots(None).await.unwrap();
         let read = found["snapshots"].as_array().unwrap();
         assert_eq!((list.snapshots.len(), read.len()), (2, 2));

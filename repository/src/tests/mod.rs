@@ -18,6 +18,7 @@ mod independent;
 mod keys;
 mod keys_at_once;
 mod large;
+mod ledger;
 mod locks;
 mod opening;
 mod overlaps;

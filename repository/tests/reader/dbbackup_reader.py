@@ -336,7 +336,7 @@ def read_notes(sealed):
     """Sessions, heartbeats, decisions, and what the collector and a removal of keys note."""
     forms = {"sessions": SESSION, "beats": rf"{SESSION}-{NUMBER}", "decisions": rf"{SESSION}-{NUMBER}",
              "condemned": NUMBER, "blockers": NUMBER, "verdict": NUMBER, "marks": NUMBER,
-             "leaving": "[a-z2-7]{26}", "written-off": SESSION}
+             "leaving": "[a-z2-7]{26}", "written-off": SESSION, "ledger": "[a-z2-7]{26}"}
     notes = []
     for folder, form in forms.items():
         for name in sealed.names(folder):

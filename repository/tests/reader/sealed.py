@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 KINDS = {"packs": 1, "meta": 2, "snapshots": 3, "sessions": 4, "beats": 5, "condemned": 6, "verdict": 7,
-         "marks": 9, "blockers": 10, "decisions": 13, "leaving": 16, "written-off": 17}
+         "marks": 9, "blockers": 10, "decisions": 13, "ledger": 15, "leaving": 16,
+         "written-off": 17}
 LARGEST_OBJECT = 32 << 20
 LARGEST_PIECE = 4 << 20
 NUMBER = r"(?:0|[1-9][0-9]{0,9})"

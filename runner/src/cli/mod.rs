@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dbbackup_contract::{GlobalsPolicy, TlsMode};
+use dbbackup_contract::{GlobalsPolicy, OnError, TlsMode};
 use dbbackup_repository::{Cutting, DEFAULT_COMPRESSION_LEVEL, Kdf};
 use jiff::Timestamp;
 
@@ -255,6 +255,23 @@ pub(crate) enum StrategyArg {
     Overwrite,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnErrorArg {
+    /// Create none where one is refused; begin no other after one that fails.
+    Stop,
+    /// Restore the others.
+    Continue,
+}
+
+impl From<OnErrorArg> for OnError {
+    fn from(arg: OnErrorArg) -> Self {
+        match arg {
+            OnErrorArg::Stop => Self::Stop,
+            OnErrorArg::Continue => Self::Continue,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
@@ -287,6 +304,16 @@ pub(crate) struct RestoreArgs {
     /// With `swap` and `overwrite`: how long to wait for sessions to end and for other transactions.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) lock_timeout: String,
+    /// What becomes of the other databases when one is refused, or fails: `stop` creates none, or
+    /// begins no other; `continue` restores them.
+    #[arg(long, value_enum, default_value = "stop")]
+    pub(crate) on_error: OnErrorArg,
+    /// Say what would be done, and do nothing.
+    #[arg(long, conflicts_with = "approved_plan")]
+    pub(crate) dry_run: bool,
+    /// Go on only if this is what would be done: the digest that --dry-run has printed.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) approved_plan: Option<String>,
     /// Restore it though it was written off: what is lost of it fails.
     #[arg(long)]
     pub(crate) even_if_written_off: bool,

@@ -123,10 +123,14 @@ fn row(database: &DatabaseReport) -> [String; 5] {
     ]
 }
 
-/// `shop`, or `shop as shop_before` where it has another name on the target.
 fn shown_name(database: &DatabaseReport) -> String {
-    match &database.as_name {
-        Some(other) if *other != database.name => format!("{} as {other}", database.name),
-        _ => database.name.clone(),
+    renamed(&database.name, database.as_name.as_deref())
+}
+
+/// `shop`, or `shop as shop_before` where it has another name on the target.
+pub(super) fn renamed(name: &str, as_name: Option<&str>) -> String {
+    match as_name {
+        Some(other) if other != name => format!("{name} as {other}"),
+        _ => name.to_owned(),
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use dbbackup_contract::{
-    DurationText, ExitCode, Failure, Outcome, Reason, ReplaceAction, Report, RestoreAction,
-    RestoreDatabase,
+    DurationText, ExitCode, Failure, Outcome, PlannedAction, Reason, ReplaceAction, Report,
+    RestoreAction, RestoreDatabase, RestorePlan, listed,
 };
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +37,12 @@ pub(super) async fn restore(
         target,
         databases,
         globals: args.globals.into(),
+        once: None,
+        on_error: args.on_error.into(),
+        dry_run: args.dry_run,
+        approved_plan: args.approved_plan.clone(),
     };
-    if action.replace.is_some() {
+    if action.replace.is_some() && !action.dry_run {
         // Said before anything happens: a terminal may be gone by the end.
         let id = &action.request_uid;
         print::aside(&format!("restore {id}; if it is cut off, --request-id {id} goes on"));
@@ -49,8 +53,12 @@ pub(super) async fn restore(
     order.even_if_written_off = args.even_if_written_off;
     let (report, settlement) = work::restore(&order, &action).await;
     board.clear();
+    let only_planned = action.dry_run
+        || report.error.as_ref().is_some_and(|error| error.reason == Reason::PlanChanged);
     if args.json {
         print::json(&report)?;
+    } else if let Some(plan) = report.plan.as_ref().filter(|_| only_planned) {
+        print_plan(plan, &action);
     } else {
         let left_out = "it exists on the server, and holds nothing in the backup";
         print::databases(&report.databases, left_out);
@@ -83,6 +91,56 @@ pub(super) async fn restore(
     Ok(Report::Restore(report).exit_code())
 }
 
+/// What would be done, and how just that is done.
+fn print_plan(plan: &RestorePlan, action: &RestoreAction) {
+    for database in &plan.databases {
+        let name = print::renamed(&database.name, database.as_name.as_deref());
+        let size = format!(
+            "{} in {}",
+            print::bytes(database.bytes),
+            print::count(database.tables, "table")
+        );
+        let what = match (database.action, &database.replaces, &database.error) {
+            (PlannedAction::Refuse, _, Some(error)) => {
+                format!("REFUSED: {} ({})", error.message, error.reason)
+            }
+            (PlannedAction::Refuse, ..) => "REFUSED".to_owned(),
+            (PlannedAction::Create, ..) => format!("create, {size}"),
+            (PlannedAction::Done, ..) => {
+                "in place: an attempt before this one has done it".to_owned()
+            }
+            (PlannedAction::Skip, ..) => {
+                "left out: it exists, and holds nothing in the backup".to_owned()
+            }
+            (PlannedAction::Replace, None, _) => format!("replace, {size}"),
+            (PlannedAction::Replace, Some(replaced), _) => {
+                let becomes = match &replaced.kept_as {
+                    Some(kept) => format!("kept as {kept}"),
+                    None => "dropped".to_owned(),
+                };
+                format!(
+                    "replace, {size}; what is there ({}, {}) is {becomes}",
+                    print::bytes(replaced.size_bytes),
+                    print::count(replaced.sessions.into(), "session")
+                )
+            }
+        };
+        print::line(&format!("  {name}  {what}"));
+    }
+    let more = plan.total as usize - plan.databases.len();
+    if more > 0 {
+        print::line(&format!("  and {}", print::count(more as u64, "database")));
+    }
+    if !plan.created_roles.is_empty() {
+        print::line(&format!("creates the roles {}", listed(&plan.created_roles, 20)));
+    }
+    print::line(&format!("plan {}; nothing was done", plan.digest));
+    print::aside(&format!(
+        "To do just that, give --approved-plan {} --request-id {} instead of --dry-run",
+        plan.digest, action.request_uid
+    ));
+}
+
 /// How databases that exist are replaced, if they are.
 fn replacing(
     args: &RestoreArgs,
@@ -100,11 +158,11 @@ fn replacing(
     if args.strategy == StrategyArg::CreateNew {
         return Ok(None);
     }
-    if databases.is_empty() {
-        let message = "what replaces databases says which: --database NAME";
+    let keep = args.strategy == StrategyArg::Swap;
+    if databases.is_empty() && !keep {
+        let message = "what drops databases says which: --database NAME";
         return wrong(message, "Give one for each database that is to be restored.".to_owned());
     }
-    let keep = args.strategy == StrategyArg::Swap;
     let unconfirmed = databases
         .iter()
         .map(|database| database.as_name.as_ref().unwrap_or(&database.name))
@@ -128,7 +186,8 @@ fn replacing(
         terminate_sessions: args.terminate_sessions,
         lock_timeout_seconds: timeout.as_secs().max(1),
         time,
-        is_continued: args.request_id.is_some(),
+        // What was approved names the database that gives way: another one is another plan.
+        is_continued: args.request_id.is_some() && args.approved_plan.is_none(),
     }))
 }
 
@@ -178,9 +237,10 @@ mod tests {
         assert_eq!(asked(&[]).unwrap(), None);
         let swap = asked(&["--strategy", "swap", "--database", "shop"]).unwrap().unwrap();
         assert!(swap.keep && !swap.terminate_sessions);
+        assert!(asked(&["--strategy", "swap"]).unwrap().unwrap().keep);
         assert_eq!(swap.time.to_string(), "2024-11-20T15:09:25Z");
         for refused in [
-            &["--strategy", "swap"][..],
+            &["--strategy", "overwrite"][..],
             &["--strategy", "overwrite", "--database", "shop"],
             &["--strategy", "overwrite", "--database", "shop", "--as", "b", "--confirm", "shop"],
             &["--strategy", "swap", "--database", "shop", "--lock-timeout", "soon"],

@@ -11,6 +11,7 @@ mod found;
 mod init;
 mod inspect;
 mod maintain;
+mod once;
 mod open;
 mod plan;
 mod restore;

@@ -1,4 +1,5 @@
-//! One restore: find the snapshot, hold a session on it, let the engine put it back.
+//! One restore: find the snapshot, hold a session on it, let the engine put it back. What
+//! replaces databases for a request is carried out once (`docs/format.md`, "Ledger").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,15 @@ use dbbackup_contract::{
     BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, Failure, Outcome, Reason,
     ReplaceAction, RestoreAction, RestoreReport,
 };
-use dbbackup_postgres::{self as postgres, Replace, RestoreOptions, RestoreResult, Strategy};
+use dbbackup_postgres::{
+    self as postgres, PlacedDatabase, Replace, RestoreOptions, RestoreResult, Strategy,
+};
 use dbbackup_repository::Snapshot;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::SNAPSHOT_KIND;
+use super::once::Once;
 use super::open::named;
 use super::{Order, end, server_connection, why_incomplete};
 use crate::patience::with_grace;
@@ -24,7 +28,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is left to do when whoever asked knows the outcome.
 pub(crate) struct Settlement {
     options: RestoreOptions,
-    result: RestoreResult,
+    placed: Vec<PlacedDatabase>,
 }
 
 impl Settlement {
@@ -32,7 +36,7 @@ impl Settlement {
     /// retry finds them, and does not do the work twice.
     pub(crate) async fn settle(self, cancel: &CancellationToken) {
         let kept = "restored databases keep the request's mark as their comment";
-        match with_grace(cancel, postgres::settle(&self.options, &self.result)).await {
+        match with_grace(cancel, postgres::settle(&self.options, &self.placed)).await {
             Some(Ok(())) => {}
             Some(Err(failure)) => tracing::warn!(%failure, "{kept}"),
             None => tracing::warn!("{kept}: the run was told to stop"),
@@ -47,11 +51,8 @@ pub(crate) async fn restore(
 ) -> (RestoreReport, Option<Settlement>) {
     let start_time = Timestamp::now();
     let mut snapshot_id = None;
-    match try_restore(order, action, &mut snapshot_id).await {
-        Ok((options, result)) => {
-            let report = report_of(&result, start_time, snapshot_id);
-            (report, Some(Settlement { options, result }))
-        }
+    match try_restore(order, action, start_time, &mut snapshot_id).await {
+        Ok(ended) => ended,
         Err(error) => {
             let error = Some(named(error, &order.repository.name));
             (RestoreReport { error, snapshot_id, ..empty_report(start_time) }, None)
@@ -62,8 +63,9 @@ pub(crate) async fn restore(
 async fn try_restore(
     order: &Order<'_>,
     action: &RestoreAction,
+    start_time: Timestamp,
     snapshot_id: &mut Option<String>,
-) -> Result<(RestoreOptions, RestoreResult), Failure> {
+) -> Result<(RestoreReport, Option<Settlement>), Failure> {
     let repository = order.open().await?;
     let snapshot = order.step(repository.find(&action.snapshot)).await?;
     *snapshot_id = Some(snapshot.id().to_string());
@@ -71,25 +73,57 @@ async fn try_restore(
     if !order.even_if_written_off {
         snapshot.must_not_be_written_off()?;
     }
-    let options = RestoreOptions {
+    let once = Once::of(action, &repository)?;
+    let options = options(order, action, &snapshot, once.as_ref());
+    let missing = if action.databases.is_empty() { missing(&snapshot) } else { Vec::new() };
+    // While it lives, the collector leaves alone what the snapshot needs.
+    let session = order.step(repository.begin_reading()).await?;
+    let source = SnapshotSource::new(Arc::new(snapshot));
+    let ended = async {
+        if let Some(once) = &once
+            && let Some(report) = order.step(once.report_of_this_one()).await?
+        {
+            let placed = postgres::placed(&options, &source, order.cancel).await?;
+            return Ok((report, placed));
+        }
+        let mut result = postgres::restore(&options, &source, order.board, order.cancel).await?;
+        result.databases.extend(missing);
+        let report = report_of(&result, action, start_time, snapshot_id.clone());
+        if let Some(once) = once.filter(|_| !result.placed.is_empty()) {
+            once.note(order, &report).await?;
+        }
+        Ok((report, result.placed))
+    };
+    let ended: Result<_, Failure> = ended.await;
+    end(session).await;
+    let (report, placed) = ended?;
+    Ok((report, Some(Settlement { options, placed })))
+}
+
+fn options(
+    order: &Order<'_>,
+    action: &RestoreAction,
+    snapshot: &Snapshot,
+    once: Option<&Once<'_>>,
+) -> RestoreOptions {
+    let snapshot = snapshot.id().to_string();
+    // What was put in place is known by the mark until it is settled: also to a request that
+    // was created anew, whose UID is another.
+    let request = once.map_or(action.request_uid.as_str(), Once::name);
+    RestoreOptions {
         server: server_connection(order, &action.target),
         databases: action.databases.clone(),
         globals: action.globals,
         strategy: action.replace.as_ref().map_or(Strategy::CreateNew, strategy),
         is_continued: action.replace.as_ref().is_some_and(|replace| replace.is_continued),
         // A retry that would take another snapshot must not take up what this one began.
-        request_uid: format!("{}@{}", action.request_uid, snapshot.id()),
+        request_uid: format!("{request}@{snapshot}"),
         lock_timeout: LOCK_TIMEOUT,
-    };
-    let missing = if action.databases.is_empty() { missing(&snapshot) } else { Vec::new() };
-    // While it lives, the collector leaves alone what the snapshot needs.
-    let session = order.step(repository.begin_reading()).await?;
-    let source = SnapshotSource::new(Arc::new(snapshot));
-    let result = postgres::restore(&options, &source, order.board, order.cancel).await;
-    end(session).await;
-    let mut result = result?;
-    result.databases.extend(missing);
-    Ok((options, result))
+        snapshot,
+        dry_run: action.dry_run,
+        approved_plan: action.approved_plan.clone(),
+        on_error: action.on_error,
+    }
 }
 
 fn strategy(replace: &ReplaceAction) -> Strategy {
@@ -134,9 +168,13 @@ fn missing(snapshot: &Snapshot) -> Vec<DatabaseReport> {
 
 fn report_of(
     result: &RestoreResult,
+    action: &RestoreAction,
     start_time: Timestamp,
     snapshot_id: Option<String>,
 ) -> RestoreReport {
+    if !result.is_carried_out {
+        return report_of_plan(result, action, start_time, snapshot_id);
+    }
     let database_count = DatabaseCount::of(&result.databases);
     RestoreReport {
         outcome: database_count.outcome(),
@@ -151,7 +189,37 @@ fn report_of(
     }
 }
 
-fn empty_report(start_time: Timestamp) -> RestoreReport {
+/// Of a restore that was only planned, or whose plan is not the one that was approved.
+fn report_of_plan(
+    result: &RestoreResult,
+    action: &RestoreAction,
+    start_time: Timestamp,
+    snapshot_id: Option<String>,
+) -> RestoreReport {
+    let plan = &result.plan;
+    let refused = plan.databases.iter().find_map(|it| Some((&it.name, it.error.as_ref()?)));
+    let (outcome, error) = match (&action.approved_plan, refused) {
+        (Some(approved), _) if !action.dry_run => {
+            let message = format!("the plan is {}, and {approved} was approved", plan.digest);
+            (Outcome::Failed, Some(Failure::new(Reason::PlanChanged, message)))
+        }
+        (_, Some((name, error))) => {
+            let message = format!("{name}: {}", error.message);
+            (Outcome::Failed, Some(Failure { message, ..error.clone() }))
+        }
+        _ => (Outcome::Succeeded, None),
+    };
+    RestoreReport {
+        outcome,
+        snapshot_id,
+        server: Some(result.server.clone()),
+        plan: Some(plan.clone()),
+        error,
+        ..empty_report(start_time)
+    }
+}
+
+pub(super) fn empty_report(start_time: Timestamp) -> RestoreReport {
     RestoreReport {
         outcome: Outcome::Failed,
         snapshot_id: None,
@@ -162,6 +230,7 @@ fn empty_report(start_time: Timestamp) -> RestoreReport {
         globals: None,
         database_count: DatabaseCount::default(),
         databases: Vec::new(),
+        plan: None,
         error: None,
     }
 }

@@ -1,9 +1,9 @@
 //! A restore of databases: beside what is there (`CreateNew`), or in its place (`Swap`,
 //! `Overwrite`).
 //!
-//! gather (target, contents) → validate every database → lock → clear away what
-//! others left → merge globals → carry out each journal → report → [`settle`]. Nothing is created before
-//! everything was validated; one database's failure leaves the others.
+//! gather (target, contents) → validate every database → plan → lock → clear away what
+//! others left → merge globals → carry out each journal → report → [`settle`]. Nothing is
+//! created before everything was validated and the plan is one that was approved, if any was.
 
 mod contents;
 mod dropping;
@@ -13,6 +13,7 @@ mod load;
 mod locks;
 mod memberships;
 mod merge;
+mod planning;
 mod preamble;
 mod prologue;
 mod properties;
@@ -29,8 +30,8 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use dbbackup_contract::{
-    DatabaseOutcome, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, ProgressPhase, Reason,
-    ServerReport,
+    DatabaseOutcome, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError, PlannedAction,
+    ProgressPhase, Reason, ReplacedDatabase, ServerReport,
 };
 use dbbackup_engine::{BackupSource, ProgressSink};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub(crate) use self::leftovers::is_scratch;
 use self::load::Loader;
 use self::locks::lock_both;
 use self::merge::{MergePlan, apply_merge, plan_merge};
+pub use self::planning::placed;
+use self::planning::tell;
 use self::scratch::{Scratch, look_at, set_comment};
 use self::steps::{carry_out, clean_up};
 use self::target::Target;
@@ -59,11 +62,14 @@ use crate::{PlacedDatabase, RestoreOptions, RestoreResult};
 struct Planned {
     wanted: Wanted,
     scratch: Scratch,
+    action: PlannedAction,
+    replaces: Option<ReplacedDatabase>,
     report: DatabaseReport,
 }
 
 impl Planned {
     fn fail(&mut self, failure: Failure) {
+        self.action = PlannedAction::Refuse;
         self.report.outcome = DatabaseOutcome::Failed;
         self.report.error = Some(failure);
     }
@@ -119,14 +125,36 @@ async fn run(
     let validating =
         validate_all(guard, options, session, &target, &mut planned, merge.as_ref(), whole);
     guard.on(session, validating).await?;
+    let plan = tell(options, server, &planned, merge.as_ref());
+    let mut result = RestoreResult {
+        plan,
+        is_carried_out: false,
+        server: ServerReport {
+            version: server.version.clone(),
+            identity: server.identity.clone(),
+            size_bytes: 0,
+        },
+        restored_bytes: 0,
+        globals: None,
+        databases: Vec::new(),
+        placed: Vec::new(),
+        left_behind: Vec::new(),
+    };
+    let is_approved = |digest: &String| *digest == result.plan.digest;
+    if options.dry_run || !options.approved_plan.as_ref().is_none_or(is_approved) {
+        return Ok(result);
+    }
+    result.is_carried_out = true;
+    if options.on_error == OnError::Stop {
+        stop_where_one_is_refused(&mut planned);
+    }
     let clients = options.server.clients.for_archive(newest_client(&planned))?;
     guard.on(session, lock_all(guard, options, session, &planned)).await?;
-    let mut left_behind = Vec::new();
     if planned.iter().any(Planned::goes_on) {
         let own: Vec<_> = planned.iter().flat_map(|planned| planned.scratch.names()).collect();
-        left_behind = clear_away(guard, &options.server, &own).await?;
+        result.left_behind = clear_away(guard, &options.server, &own).await?;
     }
-    let globals = match &merge {
+    result.globals = match &merge {
         Some(plan) if planned.iter().any(Planned::goes_on) => {
             guard.waiting_for("the server to create roles");
             Some(guard.on(session, apply_merge(session, plan)).await?)
@@ -147,19 +175,8 @@ async fn run(
         meter: &meter,
         guard,
     };
-    let result = RestoreResult {
-        server: ServerReport {
-            version: server.version.clone(),
-            identity: server.identity.clone(),
-            size_bytes: bytes,
-        },
-        restored_bytes: 0,
-        globals,
-        databases: Vec::new(),
-        placed: Vec::new(),
-        left_behind,
-    };
-    restore_each(&loader, &mut planned, result).await
+    result.server.size_bytes = bytes;
+    restore_each(&loader, options.on_error, &mut planned, result).await
 }
 
 fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
@@ -169,7 +186,27 @@ fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
     report.tables = wanted.layout.tables().count() as u64;
     report.rows = wanted.layout.rows();
     let scratch = Scratch::new(&options.request_uid, &wanted.target, &options.strategy);
-    Planned { wanted, scratch, report }
+    Planned { wanted, scratch, action: PlannedAction::Refuse, replaces: None, report }
+}
+
+/// Before anything is created: one that is refused keeps all others from being begun.
+fn stop_where_one_is_refused(planned: &mut [Planned]) {
+    let Some(refused) = planned.iter().find(|planned| planned.report.error.is_some()) else {
+        return;
+    };
+    let name = refused.wanted.name.clone();
+    planned.iter_mut().filter(|planned| planned.goes_on()).for_each(|planned| {
+        planned.fail(not_begun(&name));
+    });
+}
+
+fn not_begun(failed: &str) -> Failure {
+    Failure::new(Reason::NotBegun, format!("it was not begun, since {failed} has failed"))
+}
+
+/// Whether it is the database that every server has, and of which the backup holds nothing.
+fn is_the_servers_own(wanted: &Wanted) -> bool {
+    wanted.name == "postgres" && wanted.layout.needs.objects == 0
 }
 
 /// Names that were cut to fit may have become the same.
@@ -203,16 +240,23 @@ async fn validate_all(
         guard.waiting_for(what);
         let validated =
             validate(session, target, wanted, scratch, options.is_continued, created_roles).await;
+        let stands = match &validated {
+            Ok(action) => *action == PlannedAction::Replace,
+            Err(failure) => {
+                matches!(failure.reason, Reason::DatabaseExists | Reason::DatabaseInUse)
+            }
+        };
+        if stands && whole && is_the_servers_own(wanted) {
+            planned.action = PlannedAction::Skip;
+            planned.report.outcome = DatabaseOutcome::Skipped;
+            continue;
+        }
         match validated {
-            Ok(()) => {}
-            // Every server has such a database, and this one has nothing to restore.
-            Err(failure)
-                if failure.reason == Reason::DatabaseExists
-                    && whole
-                    && wanted.name == "postgres"
-                    && wanted.layout.needs.objects == 0 =>
-            {
-                planned.report.outcome = DatabaseOutcome::Skipped;
+            Ok(action) => {
+                if let (PlannedAction::Replace, Some(replacing)) = (action, &scratch.replacing) {
+                    planned.replaces = Some(replacing.describe(session).await?);
+                }
+                planned.action = action;
             }
             Err(failure) if is_server_lost(failure.reason) => return Err(failure),
             Err(failure) => planned.fail(failure),
@@ -243,11 +287,17 @@ async fn lock_all(
 
 async fn restore_each(
     loader: &Loader<'_>,
+    on_error: OnError,
     planned: &mut [Planned],
     mut result: RestoreResult,
 ) -> Result<RestoreResult, Failure> {
     let Loader { server, meter, guard, .. } = loader;
+    let mut failed: Option<String> = None;
     for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
+        if let Some(failed) = failed.as_ref().filter(|_| on_error == OnError::Stop) {
+            planned.fail(not_begun(failed));
+            continue;
+        }
         let started = Instant::now();
         meter.begin(&planned.scratch.target);
         let outcome = carry_out(loader, planned).await;
@@ -285,6 +335,7 @@ async fn restore_each(
                 let is_loaded = failure.reason == Reason::DatabaseInUse && failure.is_retryable();
                 clean_up(loader, &planned.scratch, is_loaded).await;
                 planned.fail(failure);
+                failed = Some(planned.wanted.name.clone());
             }
         }
         meter.end(planned.report.bytes);
@@ -310,8 +361,8 @@ fn newest_client(planned: &[Planned]) -> u32 {
 ///
 /// # Errors
 /// When the server cannot be reached. The databases are in place all the same.
-pub async fn settle(options: &RestoreOptions, result: &RestoreResult) -> Result<(), Failure> {
-    if result.placed.is_empty() {
+pub async fn settle(options: &RestoreOptions, placed: &[PlacedDatabase]) -> Result<(), Failure> {
+    if placed.is_empty() {
         return Ok(());
     }
     // Whoever does not want to wait drops the call.
@@ -323,7 +374,7 @@ pub async fn settle(options: &RestoreOptions, result: &RestoreResult) -> Result<
     let settling = async {
         // All or none: a run that is killed here leaves nothing half settled.
         session.run("BEGIN", "settling the restore").await?;
-        for placed in &result.placed {
+        for placed in placed {
             guard.waiting_for(format!("the server to settle database {}", placed.name));
             let scratch = Scratch::new(&options.request_uid, &placed.name, &options.strategy);
             let seen = look_at(session, &placed.name).await?;

@@ -10,7 +10,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use dbbackup_contract::{ErrorClass, Failure, Reason};
+use dbbackup_contract::{ErrorClass, Failure, Reason, ReplacedDatabase};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
@@ -123,6 +123,27 @@ impl Replacing {
                 .with_hint("Drop them first, or use Swap, which keeps the database."));
         }
         Ok(())
+    }
+
+    /// The database that gives way, for the plan.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub(super) async fn describe(&self, session: &Session) -> Result<ReplacedDatabase, Failure> {
+        let sql = format!(
+            "SELECT d.oid, pg_database_size(d.oid), \
+             (SELECT count(*) FROM pg_stat_activity s WHERE {CONNECTED} AND s.datid = d.oid) \
+             FROM pg_database d WHERE datname = $1"
+        );
+        let row = session.query_one(&sql, &[&self.target]).await;
+        let row = row.map_err(|error| query_failure(&error, "looking at what is replaced"))?;
+        let (size, sessions): (i64, i64) = (row.get(1), row.get(2));
+        Ok(ReplacedDatabase {
+            oid: row.get(0),
+            kept_as: self.is_kept.then(|| self.name.clone()),
+            size_bytes: u64::try_from(size).unwrap_or(0),
+            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
+        })
     }
 
     /// Who is connected, and whether we may end that.

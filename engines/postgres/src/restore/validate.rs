@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use dbbackup_contract::{Failure, Reason, listed};
+use dbbackup_contract::{Failure, PlannedAction, Reason, listed};
 
 use super::contents::Wanted;
 use super::journal::{Refusal, Step, next_step};
@@ -17,7 +17,8 @@ use crate::versions::{KNOWN_MAJORS, major_of};
 /// Names that are shown in a message; the rest is a number.
 const NAMED: usize = 5;
 
-/// Everything that could make the restore of `wanted` fail and can be known now.
+/// Everything that could make the restore of `wanted` fail and can be known now; says what it
+/// will do.
 ///
 /// `created_roles` are those that the merge of globals will create.
 pub(super) async fn validate(
@@ -27,7 +28,7 @@ pub(super) async fn validate(
     scratch: &Scratch,
     is_continued: bool,
     created_roles: &HashSet<String>,
-) -> Result<(), Failure> {
+) -> Result<PlannedAction, Failure> {
     check_versions(wanted)?;
     let looked = scratch.look(session).await?;
     let step = next_step(&looked, scratch.replaces(), &scratch.marks, false)
@@ -49,7 +50,12 @@ pub(super) async fn validate(
     check_tablespaces(target, wanted)?;
     check_extensions(target, wanted)?;
     create_options(&wanted.document.properties, target.major)?;
-    check_locale(session, wanted).await
+    check_locale(session, wanted).await?;
+    Ok(match looked.target {
+        _ if is_placed => PlannedAction::Done,
+        Some(_) => PlannedAction::Replace,
+        None => PlannedAction::Create,
+    })
 }
 
 /// What a refusal of the journal means.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use dbbackup_contract::{
     CredentialFiles, DatabaseOutcome, DatabaseReport, DatabaseSelection, Failure, GlobalsPolicy,
-    PostgresqlAccess, RestoreDatabase, SecretFile, TlsAccess, TlsMode, UserName,
+    OnError, PostgresqlAccess, RestoreDatabase, SecretFile, TlsAccess, TlsMode, UserName,
 };
 use dbbackup_postgres::{
     BackupOptions, BackupResult, ClientFolders, RestoreOptions, RestoreResult, ServerConnection,
@@ -114,6 +114,10 @@ pub fn restore_to(server: ServerConnection, databases: &[(&str, &str)]) -> Resto
         is_continued: false,
         request_uid: "4f1c0d9e-0000-4000-8000-000000000001".to_owned(),
         lock_timeout: Duration::from_secs(1),
+        snapshot: "snapshot".to_owned(),
+        dry_run: false,
+        approved_plan: None,
+        on_error: OnError::Continue,
     }
 }
 

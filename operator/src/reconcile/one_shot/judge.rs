@@ -50,6 +50,9 @@ impl End {
     /// The end by a failure, after `attempts` pods.
     #[must_use]
     pub fn of_failure(failure: &Failure, attempts: u32) -> Self {
+        if failure.reason == Reason::AlreadyCarriedOut {
+            return Self::done_before(failure);
+        }
         let told = ended(failure, attempts);
         let words = display::gave_up(failure, attempts) + &display::failure(failure);
         Self {
@@ -57,6 +60,17 @@ impl End {
             verdict: Verdict::of_failure(Standing::Failed, &told),
             display: display::shortened(words),
             told: Told::Failure(told),
+        }
+    }
+
+    /// Nothing was to be done: an object of the same name has done it. Whoever waits for this
+    /// one, as GitOps tools do, may go on.
+    fn done_before(failure: &Failure) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            verdict: Verdict::of_failure(Standing::Complete, failure),
+            display: display::shortened(format!("not again: {}", failure.message)),
+            told: Told::Failure(failure.clone()),
         }
     }
 }

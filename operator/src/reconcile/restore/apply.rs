@@ -1,17 +1,21 @@
 //! Carries a planned step out, then writes what became of it into the status.
 
+use std::time::Duration;
+
 use dbbackup_contract::{Failure, RestoreReport};
 use dbbackup_crds::{ResolvedRestore, RestoreRequest};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use super::gather::Gathered;
+use super::status::{awaiting, proposed};
 use super::{Step, task};
-use crate::cluster::{delete_job, release_job, write_status};
+use crate::cluster::{delete_job, publish, release_job, write_status};
 use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
-use crate::reconcile::LOOK_AGAIN;
-use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately};
+use crate::reasons;
+use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
+use crate::reconcile::{LOOK_AGAIN, OneShot as _};
 
 pub(super) async fn apply(
     seen: &Gathered,
@@ -27,6 +31,11 @@ pub(super) async fn apply(
             begin(seen, &resolved, Purpose::Find, cause, context, now).await
         }
         Step::Choose(resolved, id) => choose(seen, *resolved, id, context, now).await,
+        Step::Plan(resolved, cause) => {
+            begin(seen, &resolved, Purpose::Plan, cause, context, now).await
+        }
+        Step::Propose(report) => propose(seen, *report, context, now).await,
+        Step::AwaitApproval(why) => await_approval(seen, &why, context, now).await,
         Step::Begin(resolved, cause) => {
             begin(seen, &resolved, Purpose::Restore, cause, context, now).await
         }
@@ -96,6 +105,41 @@ async fn choose(
     write_status(context, &seen.request, status).await?;
     // The watch brings it back at once.
     Ok(Action::requeue(LOOK_AGAIN))
+}
+
+/// Writes the plan down. Its Job is done with.
+async fn propose(
+    seen: &Gathered,
+    report: RestoreReport,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    if let Some(job) = &seen.status.job_name {
+        release_job(context, &seen.identity.namespace, job, now).await?;
+    }
+    let status = proposed(seen.status.clone(), report, seen.request.metadata.generation, now);
+    let object = write_status(context, &seen.request, status).await?;
+    let note = object.status.and_then(|status| status.display).unwrap_or_default();
+    publish(context, &seen.request, reasons::PLANNED, RestoreRequest::ACTION, note).await;
+    // The watch brings it back at once.
+    Ok(Action::requeue(LOOK_AGAIN))
+}
+
+/// It waits for an approval, until that is too late.
+async fn await_approval(
+    seen: &Gathered,
+    why: &Failure,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let generation = seen.request.metadata.generation;
+    let dry_run = seen.request.spec.dry_run;
+    let status = awaiting(seen.status.clone(), why, dry_run, generation, now);
+    write_status(context, &seen.request, status).await?;
+    Ok(match seen.request.spec.valid_until {
+        Some(time) => Action::requeue(until(time, now) + Duration::from_secs(1)),
+        None => Action::await_change(),
+    })
 }
 
 async fn finish(

@@ -28,6 +28,8 @@ pub struct Gathered {
     pub repository: Option<BackupRepository>,
     /// Its Job, if one was begun.
     pub run: Option<RunView>,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// What a `RestoreRequest` refers to.
@@ -57,6 +59,7 @@ pub(super) async fn gather(
         )),
         repository: None,
         run: None,
+        now,
         status,
     };
     if gathered.status.phase.is_some_and(dbbackup_crds::RestorePhase::is_terminal) {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use dbbackup_contract::{ErrorClass, Failure, FindReport, Reason, Report, RestoreReport};
-use dbbackup_crds::{ResolvedRestore, RestoreDatabaseSpec};
+use dbbackup_contract::{
+    ErrorClass, Failure, FindReport, Outcome, Reason, Report, RestoreReport, RestoreStrategy,
+};
+use dbbackup_crds::{ResolvedRestore, RestoreDatabaseSpec, RestoreRequestSpec};
 
 use super::gather::{Gathered, Resolution};
 use crate::reconcile::backup::repository_trouble;
@@ -25,6 +27,12 @@ pub enum Step {
     Find(Box<ResolvedRestore>, Option<Failure>),
     /// The snapshot was found: from now on it is this one.
     Choose(Box<ResolvedRestore>, String),
+    /// Create the Job that makes the plan; the failure says why it is not the first one.
+    Plan(Box<ResolvedRestore>, Option<Failure>),
+    /// The plan is made, or is not the one that was approved: somebody has to approve of it.
+    Propose(Box<RestoreReport>),
+    /// It waits for that.
+    AwaitApproval(Failure),
     /// Create the next Job; the failure says why it is not the first one.
     Begin(Box<ResolvedRestore>, Option<Failure>),
     /// The Job's pod has not started.
@@ -49,7 +57,7 @@ pub fn plan(seen: &Gathered) -> Step {
         return Step::Nothing;
     }
     if seen.status.job_name.is_none()
-        && let Some(failure) = name_given_twice(&seen.request.spec.databases)
+        && let Some(failure) = refused(&seen.request.spec).or_else(|| expired(seen))
     {
         return Step::Fail(failure, 0);
     }
@@ -61,7 +69,9 @@ pub fn plan(seen: &Gathered) -> Step {
     match &seen.run {
         None => match repository_trouble(&resolved.repository_ref.name, seen.repository.as_ref()) {
             Some(failure) => Step::Wait(failure),
-            None => next_job(resolved, None),
+            None => cannot_note(seen)
+                .or_else(|| unapproved(seen))
+                .unwrap_or_else(|| next_job(seen, resolved, None)),
         },
         Some(RunView::Waiting(waiting)) => Step::Start(waiting.clone()),
         Some(RunView::Running { attempts, last_failure }) => {
@@ -69,6 +79,9 @@ pub fn plan(seen: &Gathered) -> Step {
         }
         Some(RunView::NeverStarted(failure)) => Step::Fail(failure.clone(), 0),
         Some(RunView::Reported(report, attempts)) => match report.as_ref() {
+            Report::Restore(report) if is_proposal(report) => {
+                Step::Propose(Box::new(report.clone()))
+            }
             Report::Restore(report) => Step::Finish(Box::new(report.clone()), *attempts),
             Report::Find(report) => found(resolved, report, *attempts),
             _ => again(seen, resolved, &another_action(), *attempts),
@@ -81,12 +94,61 @@ pub fn plan(seen: &Gathered) -> Step {
 
 /// A restore of the newest snapshot first finds out which one that is: later
 /// attempts must take up what the first one began, whatever was committed since.
-fn next_job(resolved: &ResolvedRestore, cause: Option<Failure>) -> Step {
+fn next_job(seen: &Gathered, resolved: &ResolvedRestore, cause: Option<Failure>) -> Step {
     let resolved = Box::new(resolved.clone());
     match resolved.snapshot_id {
+        Some(_) if seen.request.spec.dry_run => Step::Plan(resolved, cause),
         Some(_) => Step::Begin(resolved, cause),
         None => Step::Find(resolved, cause),
     }
+}
+
+/// Whether a report has a plan that somebody has to look at: nothing was done then, whatever
+/// the request says by now.
+fn is_proposal(report: &RestoreReport) -> bool {
+    let changed = |error: &Failure| error.reason == Reason::PlanChanged;
+    let is_possible = report.outcome != Outcome::Failed;
+    report.plan.is_some() && (is_possible || report.error.as_ref().is_some_and(changed))
+}
+
+/// What a plan still waits for: once there is one, only an approval of it goes on.
+fn unapproved(seen: &Gathered) -> Option<Step> {
+    let plan = seen.status.plan.as_ref()?;
+    let spec = &seen.request.spec;
+    let message = match &spec.approved_plan {
+        _ if spec.dry_run => format!("the plan is {}", plan.digest),
+        None => {
+            format!("dryRun is false, and approvedPlan is missing: the plan is {}", plan.digest)
+        }
+        Some(approved) if *approved != plan.digest => {
+            format!("approvedPlan is {approved}, and the plan is {}", plan.digest)
+        }
+        Some(_) => return None,
+    };
+    Some(Step::AwaitApproval(Failure::new(Reason::AwaitingApproval, message)))
+}
+
+/// What replaces databases is noted in the repository.
+fn cannot_note(seen: &Gathered) -> Option<Step> {
+    let repository = seen.repository.as_ref()?;
+    let replaces = seen.request.spec.strategy != RestoreStrategy::CreateNew;
+    if !replaces || repository.spec.access.may_write() {
+        return None;
+    }
+    let name = repository.metadata.name.as_deref().unwrap_or_default();
+    let message = format!("the BackupRepository {name} is only read (access: ReadOnly)");
+    let failure = Failure::new(Reason::RepositoryReadOnly, message).with_hint(
+        "A restore that replaces databases is noted in its repository. Use CreateNew, or restore \
+         from a copy in a repository that may be written to.",
+    );
+    Some(Step::Fail(failure, 0))
+}
+
+/// A restore that has not begun may be too late.
+fn expired(seen: &Gathered) -> Option<Failure> {
+    let until = seen.request.spec.valid_until.filter(|until| *until < seen.now)?;
+    let message = format!("validUntil has passed: it could begin until {until}");
+    Some(Failure::new(Reason::RequestExpired, message))
 }
 
 fn found(resolved: &ResolvedRestore, report: &FindReport, attempts: u32) -> Step {
@@ -115,7 +177,7 @@ fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts:
     if seen.status.jobs.unwrap_or(0) < MAX_JOBS {
         return match trouble {
             Some(failure) => Step::Wait(failure),
-            None => next_job(resolved, Some(cause.clone())),
+            None => next_job(seen, resolved, Some(cause.clone())),
         };
     }
     let message = format!("{}; the restore was begun {MAX_JOBS} times", cause.message);
@@ -127,7 +189,31 @@ fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts:
     Step::Fail(failure, attempts)
 }
 
-/// Two databases cannot become one. The CRD cannot say this within its budget.
+/// What the CRD cannot say within its budget.
+fn refused(spec: &RestoreRequestSpec) -> Option<Failure> {
+    name_given_twice(&spec.databases).or_else(|| unconfirmed(spec))
+}
+
+/// What is dropped is said twice.
+fn unconfirmed(spec: &RestoreRequestSpec) -> Option<Failure> {
+    let names = || spec.databases.iter().map(RestoreDatabaseSpec::target_name);
+    let message = match spec.strategy {
+        RestoreStrategy::Overwrite if spec.databases.is_empty() => {
+            "spec.databases is empty: strategy Overwrite drops databases, and says which".to_owned()
+        }
+        RestoreStrategy::Overwrite => {
+            let missing = names().find(|name| !spec.confirm.iter().any(|it| it == name))?;
+            format!("spec.confirm lacks {missing}: strategy Overwrite drops that database")
+        }
+        _ => return None,
+    };
+    Some(
+        Failure::new(Reason::InvalidSpec, message)
+            .with_hint("Repeat the name in confirm, or use strategy: Swap, which keeps it."),
+    )
+}
+
+/// Two databases cannot become one.
 fn name_given_twice(databases: &[RestoreDatabaseSpec]) -> Option<Failure> {
     let mut seen = BTreeSet::new();
     let (index, twice) =

@@ -4,7 +4,9 @@ use dbbackup_contract::{DatabaseCount, DatabaseReport, Failure, Outcome, Reason,
 use dbbackup_crds::{RestorePhase, RestoreRequest, RestoreRequestStatus};
 use jiff::Timestamp;
 
+use crate::conditions::{Standing, Verdict, conditions};
 use crate::display;
+use crate::reasons;
 use crate::reconcile::{Common, OneShot, RunReport, RunStatus, Stage};
 
 impl OneShot for RestoreRequest {
@@ -62,7 +64,11 @@ impl RunStatus for RestoreRequestStatus {
             Stage::Running => RestorePhase::Running,
             Stage::Ended(Outcome::Succeeded) => RestorePhase::Succeeded,
             Stage::Ended(Outcome::PartiallyFailed) => RestorePhase::PartiallyFailed,
-            Stage::Ended(Outcome::Failed) => RestorePhase::Failed,
+            Stage::Ended(Outcome::Failed) => match self.error.as_ref().map(|error| error.reason) {
+                Some(Reason::RequestExpired) => RestorePhase::Expired,
+                Some(Reason::AlreadyCarriedOut) => RestorePhase::AlreadyCarriedOut,
+                _ => RestorePhase::Failed,
+            },
         });
     }
 
@@ -85,5 +91,54 @@ impl RunStatus for RestoreRequestStatus {
         self.globals.clone_from(&report.globals);
         self.database_count = Some(report.database_count);
         self.databases.clone_from(&report.databases);
+        if report.plan.is_some() {
+            self.plan.clone_from(&report.plan);
+        }
     }
+}
+
+/// The plan of a restore, which waits for an approval from now on. Jobs that follow are
+/// counted anew, unless one of them has found the plan changed.
+pub(super) fn proposed(
+    mut status: RestoreRequestStatus,
+    report: RestoreReport,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> RestoreRequestStatus {
+    if report.error.is_none() {
+        (status.jobs, status.attempts) = (None, None);
+    }
+    (status.job_name, status.report, status.progress) = (None, None, None);
+    status.server = report.server.or(status.server);
+    status.snapshot_id = report.snapshot_id.or(status.snapshot_id);
+    status.plan = report.plan;
+    let why = report
+        .error
+        .unwrap_or_else(|| Failure::new(Reason::AwaitingApproval, "its plan is in status.plan"));
+    awaiting(status, &why, why.reason == Reason::AwaitingApproval, generation, now)
+}
+
+/// It waits for an approval. A plan that alone was wanted is there; one that is to be carried
+/// out, and is not approved, stands in the way.
+pub(super) fn awaiting(
+    mut status: RestoreRequestStatus,
+    why: &Failure,
+    dry_run: bool,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> RestoreRequestStatus {
+    let plan = status.plan.as_ref().map_or_else(String::new, display::plan);
+    let verdict = if dry_run {
+        let message = format!("the plan: {plan}. {}", why.hint);
+        Verdict::new(Standing::Ready, reasons::PLANNED, message)
+    } else {
+        Verdict::of_failure(Standing::Stalled, why)
+    };
+    let words = if dry_run { format!("planned: {plan}") } else { why.message.clone() };
+    status.phase = Some(RestorePhase::AwaitingApproval);
+    status.display = Some(display::shortened(words));
+    status.error = (!dry_run).then(|| why.clone());
+    status.observed_generation = generation;
+    status.conditions = conditions(&status.conditions, &verdict, generation, now);
+    status
 }

@@ -1,20 +1,22 @@
-//! The tasks of a `RestoreRequest`: the restore itself, and the question which
+//! The tasks of a `RestoreRequest`: the restore itself, its plan, and the question which
 //! snapshot is the newest.
 
 use dbbackup_contract::{
-    Action, Failure, FindAction, Reason, RestoreAction, RestoreDatabase, RestoreStrategy, Subject,
-    SubjectKind, Task,
+    Action, Failure, FindAction, Reason, ReplaceAction, RequestKey, RestoreAction, RestoreDatabase,
+    RestoreStrategy, Subject, SubjectKind, Task,
 };
-use dbbackup_crds::{BackupRepository, ResolvedRestore};
+use dbbackup_crds::{BackupRepository, JobSpec, ResolvedRestore, RestoreRequestSpec};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use kube::Resource;
+use kube::{Resource, ResourceExt as _};
+use sha2::{Digest, Sha256};
 
 use super::gather::Gathered;
 use crate::context::{Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults};
 use crate::job::{JobRequest, Mounts, Place, build_job, postgresql_access, repository_access};
 use crate::names::Purpose;
 
-/// The Job of a purpose: `Find` or `Restore`.
+/// The Job of a purpose: `Find`, `Plan` or `Restore`.
 pub(super) fn job(
     around: &Surroundings,
     seen: &Gathered,
@@ -28,7 +30,7 @@ pub(super) fn job(
     let mut mounts = Mounts::default();
     let action = match purpose {
         Purpose::Find => find(seen, resolved)?,
-        _ => restore(seen, resolved, &mut mounts)?,
+        _ => restore(seen, resolved, purpose == Purpose::Plan, &mut mounts)?,
     };
     let repository_name = repository.metadata.name.clone().unwrap_or_default();
     let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
@@ -80,6 +82,7 @@ fn find(seen: &Gathered, resolved: &ResolvedRestore) -> Result<Action, Failure> 
 fn restore(
     seen: &Gathered,
     resolved: &ResolvedRestore,
+    dry_run: bool,
     mounts: &mut Mounts,
 ) -> Result<Action, Failure> {
     let invalid = |message: &str| Failure::new(Reason::InvalidSpec, message);
@@ -97,11 +100,54 @@ fn restore(
         target: postgresql_access(target, &place(seen), mounts),
         databases: databases.collect(),
         globals: spec.globals,
-        // The one strategy of the API so far.
-        replace: match spec.strategy {
-            RestoreStrategy::CreateNew => None,
-        },
+        replace: replacing(seen)?,
+        once: (spec.strategy != RestoreStrategy::CreateNew).then(|| RequestKey {
+            namespace: seen.identity.namespace.clone(),
+            name: seen.identity.name.clone(),
+            spec_digest: spec_digest(spec),
+        }),
+        on_error: spec.on_error,
+        dry_run,
+        approved_plan: spec.approved_plan.clone().filter(|_| !dry_run),
     }))
+}
+
+/// How databases that exist give way, if they do.
+fn replacing(seen: &Gathered) -> Result<Option<ReplaceAction>, Failure> {
+    let spec = &seen.request.spec;
+    let keep = match spec.strategy {
+        RestoreStrategy::CreateNew => return Ok(None),
+        RestoreStrategy::Swap => true,
+        RestoreStrategy::Overwrite => false,
+    };
+    let swap = spec.swap.clone().unwrap_or_default();
+    let timeout = swap.lock_timeout.parse().map_err(|error| {
+        Failure::new(Reason::InvalidSpec, format!("spec.swap.lockTimeout: {error}"))
+    })?;
+    let created = seen.request.creation_timestamp();
+    Ok(Some(ReplaceAction {
+        keep,
+        terminate_sessions: swap.terminate_sessions,
+        lock_timeout_seconds: timeout.as_secs().max(1),
+        // The same in every attempt, and in the plan.
+        time: created.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        // What was carried out, the ledger knows.
+        is_continued: false,
+    }))
+}
+
+/// A digest of what is asked for: not of how the Job runs, nor of who approves.
+fn spec_digest(spec: &RestoreRequestSpec) -> String {
+    let asked = RestoreRequestSpec {
+        job: JobSpec::default(),
+        dry_run: false,
+        approved_plan: None,
+        ..spec.clone()
+    };
+    // What came as JSON becomes JSON.
+    let json = serde_json::to_vec(&asked).unwrap_or_default();
+    let digest = Sha256::digest(json);
+    digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Where the server that is restored to is named: by the request, or by what it restores.

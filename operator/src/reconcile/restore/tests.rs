@@ -1,12 +1,17 @@
-use dbbackup_contract::{Failure, FindReport, Reason, Report};
-use dbbackup_crds::{BackupRepository, LocalRef, ResolvedRestore, RestoreRequestStatus};
+use dbbackup_contract::{
+    AccessMode, Failure, FindReport, Reason, Report, RestorePlan, RestoreReport,
+};
+use dbbackup_crds::{
+    BackupRepository, LocalRef, ResolvedRestore, RestorePhase, RestoreRequestStatus,
+};
 use jiff::Timestamp;
 
 use super::gather::{Gathered, Resolution};
+use super::status::{awaiting, proposed};
 use super::{Step, plan, task};
 use crate::conditions::{Standing, Verdict};
 use crate::names::Purpose;
-use crate::reconcile::fixtures;
+use crate::reconcile::{finished, fixtures};
 use crate::run::{RunView, Waiting};
 
 /// The newest snapshot, which is not known yet.
@@ -43,6 +48,7 @@ fn seen(run: Option<RunView>) -> Gathered {
         resolved: Resolution::Known(Box::new(chosen())),
         repository: Some(ready_repository()),
         run: None,
+        now: Timestamp::UNIX_EPOCH,
     };
     if run.is_some() {
         seen.status.job_name = Some("j".into());
@@ -134,4 +140,173 @@ fn one_name_for_two_databases_is_refused_before_anything_is_begun() {
     twice.request.spec.databases[1].as_name = Some("shop_on_friday".into());
     let Step::Fail(failure, _) = plan(&twice) else { panic!() };
     assert!(failure.message.contains("spec.databases[1]"), "{}", failure.message);
+}
+
+/// A request that replaces databases.
+fn replacing(strategy: &str, more: serde_json::Value) -> Gathered {
+    let mut seen = seen(None);
+    let mut object = serde_json::to_value(&seen.request).unwrap();
+    object["metadata"]["creationTimestamp"] = "2026-11-20T08:12:00Z".into();
+    object["spec"]["strategy"] = strategy.into();
+    object["spec"]["validUntil"] = "2026-11-21T00:00:00Z".into();
+    for (key, value) in more.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    seen.request = serde_json::from_value(object).unwrap();
+    seen.now = "2026-11-20T09:00:00Z".parse().unwrap();
+    seen
+}
+
+fn task_of(seen: &Gathered, purpose: Purpose) -> serde_json::Value {
+    let (around, repository) = (fixtures::surroundings(), fixtures::repository());
+    let job = task::job(&around, seen, &chosen(), &repository, purpose, "r".into()).unwrap();
+    let job = fixtures::readable(&job);
+    job["spec"]["template"]["metadata"]["annotations"]["dbbackup.dev/task"]["action"]["restore"]
+        .clone()
+}
+
+#[test]
+fn a_swap_is_asked_for_once_with_the_same_names_in_every_attempt() {
+    let seen = replacing("Swap", serde_json::json!({"swap": {"terminateSessions": true}}));
+    assert!(matches!(plan(&seen), Step::Begin(_, None)));
+    let task = task_of(&seen, Purpose::Restore);
+    assert_eq!(
+        task["replace"],
+        serde_json::json!({"keep": true, "terminateSessions": true, "lockTimeoutSeconds": 10,
+            "time": "2026-11-20T08:12:00Z", "isContinued": false})
+    );
+    // Repositories hold it: a release that computes another one would carry requests out again.
+    assert_eq!(
+        task["once"],
+        serde_json::json!({"namespace": "shop", "name": "shop-look",
+            "specDigest": "sha256:184ea65409919a12b8cc61634cb22792674a2926059d256b1291f346f4f9487f"})
+    );
+    assert!(task_of(&super::tests::seen(None), Purpose::Restore)["once"].is_null());
+    for (more, same) in [
+        (serde_json::json!({"swap": {"terminateSessions": true}, "dryRun": true}), true),
+        (
+            serde_json::json!({"swap": {"terminateSessions": true}, "job": {"startTimeout": "1h"}}),
+            true,
+        ),
+        (serde_json::json!({"swap": {"terminateSessions": false}}), false),
+        (
+            serde_json::json!({"swap": {"terminateSessions": true}, "validUntil": "2026-11-22T00:00:00Z"}),
+            false,
+        ),
+    ] {
+        let other = task_of(&replacing("Swap", more), Purpose::Restore);
+        assert_eq!(other["once"] == task["once"], same);
+    }
+}
+
+#[test]
+fn what_is_dropped_is_named_twice_and_what_is_late_is_left_alone() {
+    let names = serde_json::json!({"confirm": ["shop_on_friday", "crm"]});
+    let mut sure = replacing("Overwrite", names);
+    assert!(matches!(plan(&sure), Step::Begin(..)));
+    assert_eq!(task_of(&sure, Purpose::Restore)["replace"]["keep"], false);
+    let unsure = replacing("Overwrite", serde_json::json!({"confirm": ["shop", "crm"]}));
+    let Step::Fail(failure, 0) = plan(&unsure) else { panic!() };
+    assert!(failure.message.contains("confirm lacks shop_on_friday"), "{failure}");
+
+    sure.now = "2026-11-21T00:00:01Z".parse().unwrap();
+    let Step::Fail(failure, 0) = plan(&sure) else { panic!() };
+    assert_eq!(failure.reason, Reason::RequestExpired);
+    // One that has begun goes on: its journal knows what it did.
+    sure.status.job_name = Some("j".into());
+    let lost = Failure::new(Reason::JobGone, "gone");
+    sure.run = Some(RunView::Unknown(lost, 1));
+    assert!(matches!(plan(&sure), Step::Begin(..)));
+}
+
+#[test]
+fn what_replaces_is_refused_from_a_repository_that_is_only_read() {
+    let mut seen = replacing("Swap", serde_json::json!({}));
+    seen.repository.as_mut().unwrap().spec.access = AccessMode::ReadOnly;
+    let Step::Fail(failure, 0) = plan(&seen) else { panic!() };
+    assert_eq!(failure.reason, Reason::RepositoryReadOnly);
+}
+
+fn report_with(plan: Option<RestorePlan>, error: Option<Failure>) -> RestoreReport {
+    let outcome = if error.is_some() { "Failed" } else { "Succeeded" };
+    let json = serde_json::json!({"outcome": outcome, "startTime": "2026-11-20T09:00:00Z",
+        "completionTime": "2026-11-20T09:00:05Z"});
+    RestoreReport { plan, error, ..serde_json::from_value(json).unwrap() }
+}
+
+fn a_plan() -> RestorePlan {
+    let database = serde_json::json!({"name": "shop", "as": "shop_on_friday", "action": "Replace",
+        "replaces": {"oid": 5, "keptAs": "shop_on_friday_before_20261120T081200Z"}});
+    RestorePlan::new("s1", "7", vec![serde_json::from_value(database).unwrap()], Vec::new())
+}
+
+#[test]
+fn a_dry_run_ends_with_a_plan_and_only_its_approval_goes_on() {
+    let mut seen = replacing("Swap", serde_json::json!({"dryRun": true}));
+    assert!(matches!(plan(&seen), Step::Plan(_, None)));
+    assert_eq!(task_of(&seen, Purpose::Plan)["dryRun"], true);
+    seen.status.job_name = Some("j".into());
+    let report = report_with(Some(a_plan()), None);
+    let reported = |report| Some(RunView::Reported(Box::new(Report::Restore(report)), 1));
+    seen.run = reported(report.clone());
+    assert!(matches!(plan(&seen), Step::Propose(_)));
+    // Also where somebody has taken dryRun away meanwhile: nothing was done.
+    seen.request.spec.dry_run = false;
+    let Step::Propose(told) = plan(&seen) else { panic!() };
+
+    let status = proposed(seen.status.clone(), *told, Some(1), seen.now);
+    assert_eq!(status.phase, Some(RestorePhase::AwaitingApproval));
+    assert_eq!(status.display.as_deref(), Some("planned: replaces shop_on_friday"));
+    (seen.status, seen.run) = (status, None);
+    for (dry_run, approved) in [
+        (true, None),
+        (true, Some(a_plan().digest)),
+        (false, None),
+        (false, Some(format!("sha256:{}", "0".repeat(64)))),
+    ] {
+        seen.request.spec.dry_run = dry_run;
+        seen.request.spec.approved_plan = approved;
+        let Step::AwaitApproval(why) = plan(&seen) else { panic!() };
+        assert_eq!(why.reason, Reason::AwaitingApproval);
+        let status = awaiting(seen.status.clone(), &why, dry_run, Some(2), seen.now);
+        let ready = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+        assert_eq!((ready.status == "True", status.error.is_none()), (dry_run, dry_run));
+    }
+    seen.request.spec.approved_plan = Some(a_plan().digest);
+    assert!(matches!(plan(&seen), Step::Begin(..)));
+    assert_eq!(task_of(&seen, Purpose::Restore)["approvedPlan"], a_plan().digest);
+
+    // It is another one by now: somebody has to look again.
+    seen.status.job_name = Some("k".into());
+    seen.status.jobs = Some(1);
+    let changed = Failure::new(Reason::PlanChanged, "the plan is sha256:1");
+    seen.run = reported(report_with(Some(a_plan()), Some(changed)));
+    let Step::Propose(told) = plan(&seen) else { panic!() };
+    let status = proposed(seen.status.clone(), *told, Some(2), seen.now);
+    assert_eq!((status.phase, status.jobs), (Some(RestorePhase::AwaitingApproval), Some(1)));
+    assert_eq!(status.error.unwrap().reason, Reason::PlanChanged);
+    // One that was carried out has no plan, and one that can never be has failed.
+    seen.run = reported(report_with(None, None));
+    assert!(matches!(plan(&seen), Step::Finish(..)));
+    let exists = Failure::new(Reason::DatabaseExists, "x");
+    seen.run = reported(report_with(Some(a_plan()), Some(exists)));
+    assert!(matches!(plan(&seen), Step::Finish(..)));
+}
+
+#[test]
+fn a_request_that_was_carried_out_before_is_no_failure_and_one_that_is_late_is_expired() {
+    let done = Failure::new(Reason::AlreadyCarriedOut, "shop/back was carried out");
+    let late = Failure::new(Reason::RequestExpired, "it is late");
+    for (failure, phase, complete) in
+        [(done, RestorePhase::AlreadyCarriedOut, true), (late, RestorePhase::Expired, false)]
+    {
+        let now = Timestamp::UNIX_EPOCH;
+        let (status, _) = finished(RestoreRequestStatus::default(), &Err(failure), 0, None, now);
+        assert_eq!(status.phase, Some(phase));
+        assert!(phase.is_terminal());
+        let has = |type_: &str| {
+            status.conditions.iter().any(|it| it.type_ == type_ && it.status == "True")
+        };
+        assert_eq!((has("Complete"), has("Failed")), (complete, !complete), "{status:?}");
+    }
 }

@@ -1,0 +1,182 @@
+//! Restoring databases: what is asked for, and what came of it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::databases::add_warning;
+use crate::{
+    DatabaseCount, DatabaseReport, Failure, Outcome, PostgresqlAccess, RestorePlan, ServerReport,
+};
+
+/// What happens to roles and other globals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum GlobalsPolicy {
+    /// They are left alone; what is missing is refused before anything is created.
+    #[default]
+    Skip,
+    /// What is missing is created; what exists stays as it is.
+    Merge,
+}
+
+/// What happens to a database that stands under the name of a restored one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum RestoreStrategy {
+    /// It stays, and the restore is refused.
+    #[default]
+    CreateNew,
+    /// The restored one takes its place once it is loaded and compared; it is kept under a name that says since when.
+    Swap,
+    /// The restored one takes its place once it is loaded and compared; it is dropped.
+    Overwrite,
+}
+
+/// What becomes of the other databases when one has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum OnError {
+    /// Where one is refused, none is created; after one that fails, no other is begun.
+    #[default]
+    Stop,
+    /// They are restored.
+    Continue,
+}
+
+/// One database of a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreDatabase {
+    /// Its name in the snapshot.
+    pub name: String,
+    /// Its name on the target; the same where absent.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub as_name: Option<String>,
+}
+
+/// Restore databases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreAction {
+    /// UID of the request: the mark of its scratch databases.
+    pub request_uid: String,
+    /// From which snapshot: its id, or a prefix of it that fits no other.
+    pub snapshot: String,
+    /// To which server.
+    pub target: PostgresqlAccess,
+    /// Which databases; all of the snapshot where empty.
+    #[serde(default)]
+    pub databases: Vec<RestoreDatabase>,
+    /// Roles and other globals.
+    #[serde(default)]
+    pub globals: GlobalsPolicy,
+    /// How databases are replaced that stand under the names of restored ones; absent, the
+    /// restore of those is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace: Option<ReplaceAction>,
+    /// What the repository's ledger knows the request by: it is carried out once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<RequestKey>,
+    /// What becomes of the other databases when one has failed.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Only the plan is wanted: nothing is created, changed or dropped.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The digest of the plan that was approved: another one is not carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_plan: Option<String>,
+}
+
+/// What a request is, whoever creates its object anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestKey {
+    /// The object's namespace.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// A digest of what it asks for.
+    pub spec_digest: String,
+}
+
+/// How databases are replaced that stand under the names of restored ones, once those are
+/// loaded and compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplaceAction {
+    /// Whether they are kept, under a name that says since when; otherwise they are dropped.
+    pub keep: bool,
+    /// Sessions on them are ended; otherwise the restore is refused while there are any.
+    #[serde(default)]
+    pub terminate_sessions: bool,
+    /// How long the renames may wait for sessions to end and for other transactions.
+    pub lock_timeout_seconds: u64,
+    /// The time in the names of those that are kept; the same in every attempt.
+    pub time: Timestamp,
+    /// Whether an earlier attempt is known to have begun: one of which nothing is left is done.
+    #[serde(default)]
+    pub is_continued: bool,
+}
+
+/// What happened to roles and other globals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct GlobalsReport {
+    /// Roles that were created.
+    pub created: u32,
+    /// Roles that existed and stayed as they were.
+    pub kept: u32,
+    /// What the created roles had and could not be given: at most [`MAX_WARNINGS`] sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
+    pub warnings: Vec<String>,
+}
+
+impl GlobalsReport {
+    /// Adds a warning, cut to the length that a status has room for.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        add_warning(&mut self.warnings, warning.into());
+    }
+}
+
+/// How a restore ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreReport {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The snapshot that was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 128)))]
+    pub snapshot_id: Option<String>,
+    /// When the attempt began.
+    pub start_time: Timestamp,
+    /// When it ended.
+    pub completion_time: Timestamp,
+    /// The server that was written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerReport>,
+    /// Bytes that were given to the server.
+    #[serde(default)]
+    pub restored_bytes: u64,
+    /// Roles and other globals; absent where they were skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub globals: Option<GlobalsReport>,
+    /// How many databases.
+    #[serde(default)]
+    pub database_count: DatabaseCount,
+    /// The databases: at most [`MAX_REPORTED_DATABASES`], failures first.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 100)))]
+    pub databases: Vec<DatabaseReport>,
+    /// What would be done. Where it is said, nothing was done: only the plan was wanted, or
+    /// another one was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<RestorePlan>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
