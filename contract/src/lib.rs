@@ -17,6 +17,7 @@ mod import;
 mod maintain;
 mod memory;
 mod mounts;
+mod preflight;
 mod progress;
 mod reason;
 mod reference;
@@ -51,6 +52,7 @@ pub use maintain::{
 };
 pub use memory::{DEFAULT_WORKERS, out_of_memory, runner_memory_bytes};
 pub use mounts::*;
+pub use preflight::{PreflightAction, PreflightReport};
 pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};
 pub use reference::failures_page;

@@ -27,9 +27,9 @@ const BACKUPS: &[&str] = &["Backup"];
 const KEEPERS: &[&str] = &["BackupRepository", "Backup"];
 const RESTORES: &[&str] = &["RestoreRequest"];
 /// What reads or writes a server, or a snapshot.
-const RUNS: &[&str] = &["Backup", "RestoreRequest"];
+const RUNS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest"];
 /// What has a Job.
-const JOBS: &[&str] = &["BackupRepository", "Backup", "RestoreRequest"];
+const JOBS: &[&str] = ALL;
 /// What refers to another object.
 const REFERRERS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest"];
 const SLOTS: &[&str] = &["BackupSchedule", "Backup"];

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CopyReport, DatabaseCount, DatabaseReport, Failure, ImportReport, MaintainReport, Progress,
-    RestoreReport,
+    CopyReport, DatabaseCount, DatabaseReport, Failure, ImportReport, MaintainReport,
+    PreflightReport, Progress, RestoreReport,
 };
 
 /// One message on the report channel.
@@ -50,6 +50,8 @@ pub enum Report {
     Copy(CopyReport),
     /// Of `Action::Import`.
     Import(Box<ImportReport>),
+    /// Of `Action::Preflight`.
+    Preflight(Box<PreflightReport>),
 }
 
 /// How something ended.
@@ -311,6 +313,7 @@ impl Report {
             Self::Copy(report) => report.outcome,
             Self::Import(report) if report.error.is_none() => Outcome::Succeeded,
             Self::Import(_) => Outcome::Failed,
+            Self::Preflight(report) => report.outcome,
         }
     }
 
@@ -326,6 +329,7 @@ impl Report {
             Self::Maintain(report) => report.error.as_ref(),
             Self::Copy(report) => report.error.as_ref(),
             Self::Import(report) => report.error.as_ref(),
+            Self::Preflight(report) => report.error.as_ref(),
         }
     }
 

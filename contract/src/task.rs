@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, ImportAction, MaintainAction,
-    PostgresqlAccess, Reason, RestoreAction, S3Access, SecretFile,
+    PostgresqlAccess, PreflightAction, Reason, RestoreAction, S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -92,6 +92,8 @@ impl From<TaskError> for Failure {
 pub enum SubjectKind {
     /// Initialising a repository, maintaining it, or importing what it holds.
     BackupRepository,
+    /// A look whether its backups would work.
+    BackupSchedule,
     /// A backup, the inspection of its outcome, or its copies.
     Backup,
     /// A restore.
@@ -262,6 +264,8 @@ pub enum Action {
     Copy(Box<CopyAction>),
     /// Look for snapshots that the cluster does not know.
     Import(ImportAction),
+    /// Look whether a backup would work.
+    Preflight(PreflightAction),
 }
 
 /// Whether a repository may be created.

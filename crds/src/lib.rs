@@ -50,7 +50,7 @@ pub use restore::{
 };
 pub use schedule::{
     BackupSchedule, BackupScheduleSpec, BackupScheduleStatus, ConcurrencyPolicy, LastBackup,
-    SlotBaseline,
+    LastPreflight, PreflightRun, SlotBaseline,
 };
 pub use source::{
     DatabasesSpec, PostgresqlSource, PostgresqlTarget, SourceSpec, TargetSpec, TlsSpec,

@@ -1,13 +1,16 @@
 //! `BackupSchedule`: what is backed up, and when.
 
-use dbbackup_contract::{DurationText, RetentionSpec};
+use dbbackup_contract::{
+    DatabaseCount, DatabaseReport, DurationText, Failure, Outcome, RetentionSpec, ServerReport,
+};
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupPhase, Condition, CopySpec, JobSpec, LocalRef, ScheduleCopyStatus, SourceSpec, copies,
+    BackupPhase, Condition, CopySpec, JobSpec, LocalRef, RawReport, ScheduleCopyStatus, SourceSpec,
+    copies,
 };
 
 /// Rules of a retention, wherever one is said.
@@ -139,6 +142,18 @@ pub struct BackupScheduleStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub active: Vec<crate::LocalRef>,
+    /// The look that runs now whether backups would work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<PreflightRun>,
+    /// What came of the last look whether backups would work: after each change of the spec, and a day after the last proof that they do. It reads no row, and whatever it finds keeps no backup from being started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_preflight: Option<LastPreflight>,
+    /// Since when the present generation of the spec is known: a backup from before proves nothing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation_time: Option<Timestamp>,
+    /// What the runner of a preflight said last, until it is worked in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight_report: Option<RawReport>,
     /// Since when the slots of this schedule and zone count: earlier ones are never made up for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots_since: Option<SlotBaseline>,
@@ -153,6 +168,46 @@ pub struct LastBackup {
     pub name: String,
     /// Its phase.
     pub phase: BackupPhase,
+}
+
+/// A look that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreflightRun {
+    /// Its Job.
+    #[schemars(length(max = 63))]
+    pub job_name: String,
+    /// Generation of the spec that is looked at.
+    pub generation: i64,
+}
+
+/// What came of a look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastPreflight {
+    /// When it ended.
+    pub time: Timestamp,
+    /// Generation of the spec that was looked at.
+    pub generation: i64,
+    /// What would become of a backup.
+    pub outcome: Outcome,
+    /// Its Job. Its log stays for an hour after the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub job_name: Option<String>,
+    /// The server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerReport>,
+    /// How many databases would be backed up, and how many could not.
+    #[serde(default)]
+    pub database_count: DatabaseCount,
+    /// Those that could not: at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub databases: Vec<DatabaseReport>,
+    /// Why a backup would fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
 }
 
 /// Since when a schedule's slots count.

@@ -47,6 +47,44 @@ fn a_schedule_fires_by_its_cron_line_in_its_zone() {
 }
 
 #[test]
+fn a_schedule_is_ready_when_a_look_ahead_has_passed_and_says_what_is_wrong_before_its_slot() {
+    let scenario = Scenario::begin("preflight");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 100);
+    server.sql("postgres", "create role clerk login password 'of the clerk'");
+    create_repository(&scenario);
+    let clerk = |password: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: clerk}}\nstringData: {{username: clerk, password: {password}}}\n"
+        )
+    };
+    scenario.apply(&clerk("wrong"));
+    scenario.apply(&schedule("nightly", "clerk", "{include: [shop]}", "{}"));
+    let (column, message) = scenario.wait_for_reason("backupschedule/nightly", "WrongPassword");
+    assert!(column.starts_with("a backup would fail: WrongPassword, next "), "{column}");
+    assert!(message.starts_with("a backup would fail: "), "{message}");
+
+    // Corrected, but for a right: the next generation is looked at at once.
+    scenario.apply(&clerk("of the clerk"));
+    scenario.apply(&schedule("nightly", "clerk", "{include: [sh*]}", "{}"));
+    scenario.wait_for_reason("backupschedule/nightly", "PermissionDenied");
+    let looked = scenario.object("backupschedule/nightly");
+    let last = &looked["status"]["lastPreflight"];
+    assert_eq!(last["databases"][0]["name"], "shop", "{last}");
+    assert!(last["server"]["version"].as_str().unwrap().starts_with("17."), "{last}");
+
+    server.sql("postgres", "grant pg_read_all_data to clerk");
+    scenario.apply(&schedule("nightly", "clerk", "{include: [shop*]}", "{}"));
+    let ready = scenario.wait_for_condition("backupschedule/nightly", "Ready");
+    assert_eq!(ready["status"]["conditions"][0]["reason"], "PreflightPassed");
+    assert_eq!(ready["status"]["lastPreflight"]["databaseCount"]["succeeded"], 1);
+    assert!(scenario.objects("backups", "").is_empty());
+    let missing = schedule("nightly", "clerk", "{include: [crm]}", "{}");
+    scenario.apply(&missing);
+    scenario.wait_for_reason("backupschedule/nightly", "DatabaseNotFound");
+}
+
+#[test]
 fn a_first_backup_is_made_at_once_and_later_ones_start_behind_their_slots() {
     let scenario = Scenario::begin("at-once");
     let server = Server::start(&scenario);

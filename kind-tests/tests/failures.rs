@@ -218,8 +218,10 @@ fn a_quota_is_told_while_the_pod_waits_and_is_the_reason_when_it_is_given_up() {
     }
     let words = ["exceeded quota: tight", "it was given up after 20s"];
     scenario.wait_for_failure("backup/hasty", "PodRejected", &words);
-    let jobs = scenario.objects("jobs", "");
-    assert!(!jobs.iter().any(|job| name_of(job).starts_with("hasty")), "its Job stays");
+    scenario.wait_until("neither its Job stays nor that of the look ahead", || {
+        let jobs = scenario.objects("jobs", "");
+        (!jobs.iter().any(|job| name_of(job).starts_with("hasty"))).then_some(())
+    });
 
     scenario.kubectl(&["delete", "resourcequota/tight"]);
     let done = scenario.wait_for_condition("backup/patient", "Complete");

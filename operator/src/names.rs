@@ -26,6 +26,8 @@ pub enum Purpose {
     Copy,
     /// It looks for snapshots that the cluster does not know.
     Import,
+    /// It looks whether a backup would work.
+    Preflight,
 }
 
 impl Purpose {
@@ -42,6 +44,7 @@ impl Purpose {
             Self::Maintain => "maintain",
             Self::Copy => "copy",
             Self::Import => "import",
+            Self::Preflight => "preflight",
         }
     }
 }
@@ -119,6 +122,7 @@ pub fn single_series(cluster: &str, namespace: &str, backup: &str) -> String {
 pub const fn kind_name(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::BackupRepository => "BackupRepository",
+        SubjectKind::BackupSchedule => "BackupSchedule",
         SubjectKind::Backup => "Backup",
         SubjectKind::RestoreRequest => "RestoreRequest",
     }

@@ -34,6 +34,10 @@ pub const STARTING: &str = "Starting";
 pub const RUNNING: &str = "Running";
 /// A run has ended, and all is done.
 pub const SUCCEEDED: &str = "Succeeded";
+/// The backups of a schedule would work.
+pub const PREFLIGHT_PASSED: &str = "PreflightPassed";
+/// It is looked whether the backups of a schedule would work.
+pub const PREFLIGHT: &str = "Preflight";
 /// The plan of a restore was made.
 pub const PLANNED: &str = "Planned";
 /// A repository was maintained.

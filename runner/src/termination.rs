@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use dbbackup_contract::{
-    DatabaseReport, ImportReport, MAX_TERMINATION_BYTES, MaintainReport, Report,
+    DatabaseReport, Failure, ImportReport, MAX_TERMINATION_BYTES, MaintainReport, Report,
+    RestorePlan,
 };
 
 /// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
@@ -38,12 +39,14 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
         Report::Backup(report) => (Some(&mut report.databases), report.error.as_mut()),
         Report::Restore(report) => {
             globals = report.globals.as_mut();
+            report.plan.iter_mut().for_each(|plan| shorten_plan(plan, databases, text));
             (Some(&mut report.databases), report.error.as_mut())
         }
         Report::Inspect(report) => {
             (report.backup.as_mut().map(|backup| &mut backup.databases), report.error.as_mut())
         }
         Report::Copy(report) => (None, report.error.as_mut()),
+        Report::Preflight(report) => (Some(&mut report.databases), report.error.as_mut()),
         Report::Maintain(report) => {
             shorten_maintenance(report, databases, text);
             (None, report.error.as_mut())
@@ -64,12 +67,21 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
         }
         failures.extend(list.iter_mut().filter_map(|database| database.error.as_mut()));
     }
-    for failure in failures {
-        for field in [&mut failure.message, &mut failure.hint] {
-            let end = field.floor_char_boundary(text);
-            field.truncate(end);
-        }
+    failures.into_iter().for_each(|failure| shorten_failure(failure, text));
+}
+
+fn shorten_failure(failure: &mut Failure, text: usize) {
+    for field in [&mut failure.message, &mut failure.hint] {
+        field.truncate(field.floor_char_boundary(text));
     }
+}
+
+/// The digest stays: it is of the whole plan.
+fn shorten_plan(plan: &mut RestorePlan, databases: usize, text: usize) {
+    plan.databases.truncate(databases);
+    plan.created_roles.truncate(databases);
+    let errors = plan.databases.iter_mut().filter_map(|database| database.error.as_mut());
+    errors.for_each(|failure| shorten_failure(failure, text));
 }
 
 /// What is left out is found again by the next run.

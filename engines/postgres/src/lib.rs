@@ -1,6 +1,7 @@
 //! Backup and restore of PostgreSQL servers.
 //!
-//! [`backup()`] reads databases of a server into named streams; [`restore()`] makes
+//! [`backup()`] reads databases of a server into named streams, [`preflight()`] looks whether it
+//! could; [`restore()`] makes
 //! new databases from such streams, and [`settle`] ends it once its outcome is
 //! known to whoever asked. `docs/postgresql.md` says what streams there are.
 
@@ -24,10 +25,10 @@ mod versions;
 mod watch;
 
 pub use archive::database_of_stream;
-pub use backup::backup;
+pub use backup::{backup, preflight};
 pub use clients::ClientFolders;
 pub use options::{
-    BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, Replace, RestoreOptions,
-    RestoreResult, ServerConnection, Strategy,
+    BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, PreflightResult, Replace,
+    RestoreOptions, RestoreResult, ServerConnection, Strategy,
 };
 pub use restore::{holds_databases, placed, restore, settle};

@@ -55,6 +55,15 @@ pub struct BackupResult {
     pub databases: Vec<DatabaseReport>,
 }
 
+/// What would become of a backup.
+#[derive(Clone, Debug)]
+pub struct PreflightResult {
+    /// The server.
+    pub server: ServerReport,
+    /// Every database that would be backed up.
+    pub databases: Vec<DatabaseReport>,
+}
+
 /// A restore to carry out.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {

@@ -2,10 +2,12 @@
 
 mod access;
 mod build;
+mod errand;
 mod mounts;
 mod resources;
 mod storage;
 
 pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
 pub use build::{BuildError, JobRequest, RunnerImage, build_job};
+pub(crate) use errand::Errand;
 pub use mounts::Mounts;

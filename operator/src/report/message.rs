@@ -1,7 +1,7 @@
 //! Writes what a runner said into the status of its object.
 
 use dbbackup_contract::{Message, Outcome, Report, ReportBody};
-use dbbackup_crds::{Backup, BackupRepository, RawReport, RestoreRequest};
+use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, RawReport, RestoreRequest};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
@@ -37,6 +37,7 @@ pub async fn store(
         "Backup" => put::<Backup>(client, caller, message, now).await,
         "RestoreRequest" => put::<RestoreRequest>(client, caller, message, now).await,
         "BackupRepository" => put::<BackupRepository>(client, caller, message, now).await,
+        "BackupSchedule" => put::<BackupSchedule>(client, caller, message, now).await,
         _ => Ok(Stored::Gone),
     }
 }
@@ -96,13 +97,16 @@ fn operations(
         return None;
     }
     let (field, value) = match &message.body {
-        ReportBody::Progress(_) if kind == "BackupRepository" => return None,
+        ReportBody::Progress(_) if ["BackupRepository", "BackupSchedule"].contains(&kind) => {
+            return None;
+        }
         ReportBody::Progress(progress) => ("progress", serde_json::to_value(progress).ok()?),
         ReportBody::Report(report) => {
             // The repository may be opened while it is maintained: each has its own place.
             let field = match report.as_ref() {
                 Report::Maintain(_) => "maintenanceReport",
                 Report::Import(_) if kind == "BackupRepository" => "importReport",
+                Report::Preflight(_) => "preflightReport",
                 _ => "report",
             };
             if is_done(status.get(field), &caller.job_name) {

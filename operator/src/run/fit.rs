@@ -37,6 +37,11 @@ pub(super) fn fitted(mut report: Report) -> Report {
             fit_failure(&mut report.error);
         }
         Report::Import(report) => fit_import(report),
+        Report::Preflight(report) => {
+            fit_server(&mut report.server);
+            fit_databases(&mut report.databases);
+            fit_failure(&mut report.error);
+        }
     }
     report
 }

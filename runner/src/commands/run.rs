@@ -69,6 +69,9 @@ async fn carry_out(
         Action::Import(action) => {
             (Report::Import(Box::new(work::look(&order, action).await)), None)
         }
+        Action::Preflight(action) => {
+            (Report::Preflight(Box::new(work::preflight(&order, action).await)), None)
+        }
     }
 }
 

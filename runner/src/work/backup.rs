@@ -66,17 +66,22 @@ async fn try_back_up(
     commit(order, writer, action, report).await
 }
 
+/// What the engine is asked for.
+pub(super) fn options_of(order: &Order<'_>, source: &Source) -> BackupOptions {
+    let Source::Postgresql { access, databases } = source;
+    BackupOptions {
+        server: server_connection(order, access),
+        databases: databases.clone(),
+        lock_timeout: LOCK_TIMEOUT,
+    }
+}
+
 async fn read_server(
     order: &Order<'_>,
     action: &BackupAction,
     writer: &Arc<SnapshotWriter>,
 ) -> Result<BackupResult, Failure> {
-    let Source::Postgresql { access, databases } = &action.source;
-    let options = BackupOptions {
-        server: server_connection(order, access),
-        databases: databases.clone(),
-        lock_timeout: LOCK_TIMEOUT,
-    };
+    let options = options_of(order, &action.source);
     let sink = SnapshotSink::new(Arc::clone(writer));
     postgres::backup(&options, &sink, order.board, order.cancel).await
 }

@@ -14,6 +14,7 @@ mod maintain;
 mod once;
 mod open;
 mod plan;
+mod preflight;
 mod restore;
 mod storage;
 
@@ -41,6 +42,7 @@ pub(crate) use inspect::inspect;
 pub(crate) use maintain::maintain;
 pub(crate) use open::{end, named, open, open_with_keys, read_key};
 pub(crate) use plan::{Plan, Policy, RetainChanges, plan_forgetting};
+pub(crate) use preflight::preflight;
 pub(crate) use restore::{Settlement, restore};
 
 /// What all work needs beside its action.

@@ -67,8 +67,9 @@ pub(super) struct Dumped {
 /// Dumps `database` into its streams.
 pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Result<Dumped, Stop> {
     let guard = context.guard;
-    let mut prepared =
-        prepare(context, database).await.map_err(|failure| stop_for(context, failure))?;
+    let mut prepared = prepare(context.options, context.server, context.guard, database)
+        .await
+        .map_err(|failure| stop_for(context, failure))?;
 
     let application_name = format!("dbbackup dump {}", prepared.point.snapshot);
     let files = ClientFiles::write(&context.options.server, database, &application_name)
@@ -128,7 +129,7 @@ pub(super) async fn dump_database(context: &Context<'_>, database: &str) -> Resu
 }
 
 /// What is known of a database before it is dumped.
-struct Prepared {
+pub(super) struct Prepared {
     /// Its transaction holds the snapshot.
     session: Session,
     point: ConsistencyPoint,
@@ -142,15 +143,20 @@ fn stop_for(context: &Context<'_>, failure: Failure) -> Stop {
     if context.guard.is_stopped() { Stop::All(failure) } else { Stop::Database(failure) }
 }
 
-async fn prepare(context: &Context<'_>, database: &str) -> Result<Prepared, Failure> {
-    let guard = context.guard;
+/// Asks the server for all that a dump of the database needs.
+pub(super) async fn prepare(
+    options: &BackupOptions,
+    server: &Server,
+    guard: &Guard<'_>,
+    database: &str,
+) -> Result<Prepared, Failure> {
     guard.waiting_for(format!("the server to open a session in database {database}"));
-    let session = guard.wait(Session::open(&context.options.server, database)).await?;
+    let session = guard.wait(Session::open(&options.server, database)).await?;
     let asking = async {
         guard.waiting_for(format!("the server to export a snapshot of database {database}"));
         let point = export_snapshot(&session).await?;
         guard.waiting_for(format!("the server to describe database {database}"));
-        let mut properties = read_properties(&context.server.session, database).await?;
+        let mut properties = read_properties(&server.session, database).await?;
         properties.roles.extend(read_predefined_roles(&session).await?);
         check_readable(&session).await?;
         let (unwritten, warnings) = read_unwritten(&session).await?;

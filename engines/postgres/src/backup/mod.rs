@@ -5,10 +5,12 @@
 //! a server, sink or run that is lost ends all.
 
 mod dump;
+mod preflight;
 mod readable;
 mod unwritten;
 
 pub(crate) use self::dump::{DATABASE_DOCUMENT_VERSION, DatabaseDocument};
+pub use self::preflight::preflight;
 pub(crate) use self::unwritten::Initial;
 
 use std::time::Instant;
@@ -90,6 +92,11 @@ async fn gather(options: &BackupOptions, guard: &Guard<'_>) -> Result<Gathered, 
     Ok(Gathered { server, clients, chosen })
 }
 
+/// What the server says that it takes, in bytes.
+fn size_of(database: &DatabaseProperties) -> u64 {
+    database.size_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
+}
+
 fn candidate(database: &DatabaseProperties) -> Candidate {
     Candidate {
         name: database.name.clone(),
@@ -111,11 +118,8 @@ async fn run(
     guard: &Guard<'_>,
 ) -> Result<BackupResult, Failure> {
     let Gathered { server, clients, chosen } = gathered;
-    let size = |database: &DatabaseProperties| {
-        database.size_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
-    };
     let taken: Vec<_> = chosen.iter().filter(|(_, choice)| *choice == Choice::Take).collect();
-    let size_bytes = taken.iter().map(|(database, _)| size(database)).sum();
+    let size_bytes = taken.iter().map(|(database, _)| size_of(database)).sum();
     let meter = Meter::new(progress, taken.len(), size_bytes);
 
     guard.waiting_for("the server to list its roles");
@@ -170,7 +174,7 @@ async fn run(
             }
         }
         reports.push(report);
-        meter.end(size(database));
+        meter.end(size_of(database));
     }
     let (position, consistent_time) = consistent.unzip();
     Ok(BackupResult {

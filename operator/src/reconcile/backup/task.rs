@@ -2,18 +2,14 @@
 //! imported snapshot is.
 
 use dbbackup_contract::{
-    Action, BackupAction, Failure, ImportAction, InspectAction, MadeBy, Origin, Reason, Subject,
-    SubjectKind, Task,
+    Action, BackupAction, Failure, ImportAction, InspectAction, MadeBy, Origin, Reason, SubjectKind,
 };
 use dbbackup_crds::{Backup, BackupRepository, JobSpec, ResolvedBackup};
 use k8s_openapi::api::batch::v1::Job;
-use kube::Resource;
 
 use super::gather::Gathered;
-use crate::context::{
-    Identity, Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults,
-};
-use crate::job::{JobRequest, Mounts, Place, build_job, repository_access, source_access};
+use crate::context::{Identity, Surroundings};
+use crate::job::{Errand, Mounts, Place, source_access};
 use crate::names::{Purpose, schedule_series, single_series};
 use crate::reconcile::maintenance::seconds;
 
@@ -98,43 +94,21 @@ fn finish(
     around: &Surroundings,
     (backup, identity): (&Backup, &Identity),
     repository: &BackupRepository,
-    mut mounts: Mounts,
+    mounts: Mounts,
     (purpose, action, job, name): (Purpose, Action, &JobSpec, String),
 ) -> Result<Job, Failure> {
-    let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
-    let (version, workers) = task_defaults();
-    let repository_name = repository.metadata.name.clone().unwrap_or_default();
-    let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
-    let access = repository_access(&repository_name, &repository.spec, id, &mut mounts)
-        .ok_or_else(|| invalid(format!("the BackupRepository {repository_name} names no place")))?;
-    let task = Task {
-        version,
-        subject: Subject {
-            kind: SubjectKind::Backup,
-            namespace: identity.namespace.clone(),
-            name: identity.name.clone(),
-            uid: identity.uid.clone(),
-        },
-        report: Some(around.endpoint.clone()),
-        repository: access,
-        action,
-        stall_timeout_seconds: stall_seconds(job),
-        workers,
-    };
-    let owner = Backup::controller_owner_ref(backup, &())
-        .ok_or_else(|| Failure::new(Reason::Internal, "the object has no UID"))?;
-    let request = JobRequest {
-        name,
-        owner,
+    let errand = Errand {
+        kind: SubjectKind::Backup,
+        identity,
         purpose,
-        task: &task,
-        mounts: &mounts,
-        claim: claim_of(&repository.spec),
-        destination_claim: None,
-        stored_bytes: stored_bytes(repository),
+        name,
+        action,
+        mounts,
+        repository,
+        destination: None,
         job,
     };
-    build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
+    errand.job_of(backup, around)
 }
 
 #[cfg(test)]

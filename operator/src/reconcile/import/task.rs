@@ -17,6 +17,5 @@ pub(super) fn import_job(
     name: String,
 ) -> Result<Job, Failure> {
     let action = Action::Import(ImportAction::Unknown { known });
-    let pinned = repository.status.as_ref().and_then(|status| status.id.as_deref());
-    repository_job(around, repository, identity, pinned, Purpose::Import, action, name)
+    repository_job(around, repository, identity, Purpose::Import, action, name)
 }

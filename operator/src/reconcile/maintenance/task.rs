@@ -24,8 +24,7 @@ pub(super) fn maintain_job(
     now: Timestamp,
 ) -> Result<Job, Failure> {
     let action = Action::Maintain(Box::new(action(repository, asked, now)?));
-    let pinned = repository.status.as_ref().and_then(|status| status.id.as_deref());
-    repository_job(around, repository, identity, pinned, Purpose::Maintain, action, name)
+    repository_job(around, repository, identity, Purpose::Maintain, action, name)
 }
 
 fn action(

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    Action as TaskAction, Failure, InitAction, InitReport, Outcome, Reason, Report, Subject,
-    SubjectKind, Task,
+    Action as TaskAction, Failure, InitAction, InitReport, Outcome, Reason, Report, SubjectKind,
 };
 use dbbackup_crds::{BackupRepository, BackupRepositoryStatus, EncryptionSpec};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
-use kube::Resource;
 use kube::runtime::controller::Action;
 
 pub use status::{failed, opened, opening};
@@ -24,11 +22,8 @@ use crate::cluster::{
     Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn, write_status,
 };
 use crate::conditions::holds;
-use crate::context::{
-    Context, Identity, ReconcileError, Surroundings, claim_of, stall_seconds, start_timeout,
-    stored_bytes, task_defaults,
-};
-use crate::job::{JobRequest, Mounts, build_job, repository_access};
+use crate::context::{Context, Identity, ReconcileError, Surroundings, start_timeout};
+use crate::job::{Errand, Mounts};
 use crate::names::{Purpose, job_name};
 use crate::reasons::{self, READY};
 use crate::run::{RunView, Waiting};
@@ -287,54 +282,30 @@ fn init_job(
         initialize: repository.spec.initialize,
         retired_slots: retired_slots(&repository.spec.encryption, status),
     });
-    let pinned = status.id.as_deref();
-    repository_job(around, repository, identity, pinned, Purpose::Init, action, name)
+    repository_job(around, repository, identity, Purpose::Init, action, name)
 }
 
-/// A Job of the repository itself; `pinned` is the id that it must have.
+/// A Job of the repository itself.
 pub(super) fn repository_job(
     around: &Surroundings,
     repository: &BackupRepository,
     identity: &Identity,
-    pinned: Option<&str>,
     purpose: Purpose,
     action: TaskAction,
     name: String,
 ) -> Result<Job, Failure> {
-    let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
-    let mut mounts = Mounts::default();
-    let access = repository_access(&identity.name, &repository.spec, pinned, &mut mounts)
-        .ok_or_else(|| invalid("spec names neither storage nor encryption".to_owned()))?;
-    let (version, workers) = task_defaults();
-    let task = Task {
-        version,
-        subject: Subject {
-            kind: SubjectKind::BackupRepository,
-            namespace: identity.namespace.clone(),
-            name: identity.name.clone(),
-            uid: identity.uid.clone(),
-        },
-        report: Some(around.endpoint.clone()),
-        repository: access,
-        action,
-        stall_timeout_seconds: stall_seconds(&repository.spec.job),
-        workers,
-    };
-    let owner = repository
-        .controller_owner_ref(&())
-        .ok_or_else(|| Failure::new(Reason::Internal, "the object has no UID"))?;
-    let request = JobRequest {
-        name,
-        owner,
+    let errand = Errand {
+        kind: SubjectKind::BackupRepository,
+        identity,
         purpose,
-        task: &task,
-        mounts: &mounts,
-        claim: claim_of(&repository.spec),
-        destination_claim: None,
-        stored_bytes: stored_bytes(repository),
+        name,
+        action,
+        mounts: Mounts::default(),
+        repository,
+        destination: None,
         job: &repository.spec.job,
     };
-    build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
+    errand.job_of(repository, around)
 }
 
 #[cfg(test)]

@@ -3,17 +3,17 @@
 
 use dbbackup_contract::{
     Action, Failure, FindAction, Reason, ReplaceAction, RequestKey, RestoreAction, RestoreDatabase,
-    RestoreStrategy, Subject, SubjectKind, Task,
+    RestoreStrategy, SubjectKind,
 };
 use dbbackup_crds::{BackupRepository, JobSpec, ResolvedRestore, RestoreRequestSpec};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use kube::{Resource, ResourceExt as _};
+use kube::ResourceExt as _;
 use sha2::{Digest, Sha256};
 
 use super::gather::Gathered;
-use crate::context::{Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults};
-use crate::job::{JobRequest, Mounts, Place, build_job, postgresql_access, repository_access};
+use crate::context::Surroundings;
+use crate::job::{Errand, Mounts, Place, postgresql_access};
 use crate::names::Purpose;
 
 /// The Job of a purpose: `Find`, `Plan` or `Restore`.
@@ -25,48 +25,23 @@ pub(super) fn job(
     purpose: Purpose,
     name: String,
 ) -> Result<Job, Failure> {
-    let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
-    let spec = &seen.request.spec;
     let mut mounts = Mounts::default();
     let action = match purpose {
         Purpose::Find => find(seen, resolved)?,
         _ => restore(seen, resolved, purpose == Purpose::Plan, &mut mounts)?,
     };
-    let repository_name = repository.metadata.name.clone().unwrap_or_default();
-    let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
-    let access = repository_access(&repository_name, &repository.spec, id, &mut mounts)
-        .ok_or_else(|| invalid(format!("the BackupRepository {repository_name} names no place")))?;
-    let (version, workers) = task_defaults();
-    let task = Task {
-        version,
-        subject: Subject {
-            kind: SubjectKind::RestoreRequest,
-            namespace: seen.identity.namespace.clone(),
-            name: seen.identity.name.clone(),
-            uid: seen.identity.uid.clone(),
-        },
-        report: Some(around.endpoint.clone()),
-        repository: access,
-        action,
-        stall_timeout_seconds: stall_seconds(&spec.job),
-        workers,
-    };
-    let owner = seen
-        .request
-        .controller_owner_ref(&())
-        .ok_or_else(|| Failure::new(Reason::Internal, "the object has no UID"))?;
-    let request = JobRequest {
-        name,
-        owner,
+    let errand = Errand {
+        kind: SubjectKind::RestoreRequest,
+        identity: &seen.identity,
         purpose,
-        task: &task,
-        mounts: &mounts,
-        claim: claim_of(&repository.spec),
-        destination_claim: None,
-        stored_bytes: stored_bytes(repository),
-        job: &spec.job,
+        name,
+        action,
+        mounts,
+        repository,
+        destination: None,
+        job: &seen.request.spec.job,
     };
-    build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))
+    errand.job_of(&seen.request, around)
 }
 
 fn find(seen: &Gathered, resolved: &ResolvedRestore) -> Result<Action, Failure> {

@@ -1,5 +1,6 @@
 //! `BackupSchedule`: each slot becomes a `Backup` with the slot's name.
 
+mod preflight;
 mod status;
 
 use std::collections::BTreeMap;
@@ -103,18 +104,28 @@ pub async fn reconcile(
     let decision = slots.decide(last, now, deadline);
     let step = plan(schedule, &decision, &children);
     apply(schedule, &identity, &step, &mut status, context).await?;
+    status.generation_time = preflight::generation_time(schedule, &status, now);
+    let trouble =
+        super::backup::writing_trouble(&schedule.spec.repository_ref.name, repository.as_ref());
+    // A repository that is not ready says so itself.
+    let ahead = match &repository {
+        Some(repository) if trouble.is_none() && !matches!(step, Step::Create(_)) => {
+            let identity = &identity;
+            let ahead = preflight::Ahead { schedule, identity, repository, context, now };
+            ahead.go_on(&mut status, &children).await?
+        }
+        _ => None,
+    };
     let outlook = Outlook {
         next: decision.next,
         zone: slots.zone(),
         held: if let Step::Hold(slot) = step { Some(slot) } else { None },
-        repository_trouble: super::backup::writing_trouble(
-            &schedule.spec.repository_ref.name,
-            repository.as_ref(),
-        ),
+        repository_trouble: trouble,
     };
     let status = standing(status, schedule, &children, &outlook, now);
     write_status(context, schedule, status).await?;
-    Ok(Action::requeue(next_look(&decision, &children, now)))
+    let next = next_look(&decision, &children, now);
+    Ok(Action::requeue(ahead.map_or(next, |ahead| next.min(ahead))))
 }
 
 /// Longest `jitter`: what starts a day later belongs to the next day.

@@ -5,7 +5,7 @@ use dbbackup_crds::{BackupPhase, BackupSchedule, BackupScheduleStatus, LastBacku
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Children, Ended};
+use super::{Children, Ended, preflight};
 use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
@@ -68,8 +68,10 @@ pub fn standing(
         status.last_backup = Some(LastBackup { name: name.clone(), phase: *phase });
     }
     status.copies = copies::schedule_copies(&status.copies, &children.copies);
-    status.display = Some(display::shortened(words(&status, children, outlook, suspended, now)));
-    let verdict = verdict(&status, children, outlook, suspended);
+    let ahead = preflight_trouble(schedule, &status, children);
+    let words = words(&status, children, outlook, ahead, suspended, now);
+    status.display = Some(display::shortened(words));
+    let verdict = verdict(schedule, &status, children, outlook);
     let generation = schedule.metadata.generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.conditions = copies::condition(status.conditions, &children.copies, generation, now);
@@ -77,14 +79,16 @@ pub fn standing(
     status
 }
 
-/// How a schedule that is understood stands: its last backup is the test of it. Nothing that
-/// runs backups looks at this; a schedule that is not ready starts them all the same.
+/// How a schedule that is understood stands: its last backup is the test of it, and where there
+/// was none of the present spec, a look ahead. Nothing that runs backups looks at this; a
+/// schedule that is not ready starts them all the same.
 fn verdict(
+    schedule: &BackupSchedule,
     status: &BackupScheduleStatus,
     children: &Children,
     outlook: &Outlook<'_>,
-    suspended: bool,
 ) -> Verdict {
+    let suspended = schedule.spec.suspend;
     if let Some(failure) = &outlook.repository_trouble {
         return Verdict::of_failure(Standing::Reconciling, failure);
     }
@@ -101,12 +105,37 @@ fn verdict(
         let message = "no backup is started: spec.suspend";
         return Verdict::new(Standing::Ready, reasons::SUSPENDED, message);
     }
-    let message = if children.last_ended.is_some() || status.last_successful_time.is_some() {
-        "the schedule is understood; its last backup succeeded"
-    } else {
-        "the schedule is understood, and not yet tested against the server"
-    };
-    Verdict::new(Standing::Ready, reasons::ACCEPTED, message)
+    of_proof(schedule, status, children)
+}
+
+/// How it stands by what was proved of its backups: by one of them, or by a look ahead.
+fn of_proof(
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    children: &Children,
+) -> Verdict {
+    if let Some(failure) = preflight_trouble(schedule, status, children) {
+        let retryable = failure.is_retryable();
+        let standing = if retryable { Standing::Reconciling } else { Standing::Stalled };
+        let message = format!("a backup would fail: {}", sentence(failure));
+        return Verdict::new(standing, failure.reason.as_str(), message);
+    }
+    let proved = preflight::proved(schedule, status, children);
+    match (proved, preflight::last(schedule, status)) {
+        (None, _) => {
+            let message = "it is looked whether backups would work";
+            Verdict::new(Standing::Reconciling, reasons::PREFLIGHT, message)
+        }
+        (Some(proved), Some(last)) if last.time == proved => {
+            let databases = display::databases(last.database_count);
+            let message = format!("{databases} can be backed up");
+            Verdict::new(Standing::Ready, reasons::PREFLIGHT_PASSED, message)
+        }
+        (Some(_), _) => {
+            let message = "the schedule is understood; its last backup succeeded";
+            Verdict::new(Standing::Ready, reasons::ACCEPTED, message)
+        }
+    }
 }
 
 /// `nightly-1 failed`, `nightly-1 left out the databases crm, erp`.
@@ -121,10 +150,22 @@ fn ended(last: &Ended) -> String {
     format!("{} {how}", last.name)
 }
 
+/// What a look ahead has found, where nothing has proved the contrary since.
+fn preflight_trouble<'a>(
+    schedule: &BackupSchedule,
+    status: &'a BackupScheduleStatus,
+    children: &Children,
+) -> Option<&'a Failure> {
+    let last = preflight::last(schedule, status)?;
+    let proved = preflight::proved(schedule, status, children);
+    last.error.as_ref().filter(|_| proved.is_none_or(|proved| proved < last.time))
+}
+
 fn words(
     status: &BackupScheduleStatus,
     children: &Children,
     outlook: &Outlook<'_>,
+    ahead: Option<&Failure>,
     suspended: bool,
     now: Timestamp,
 ) -> String {
@@ -138,6 +179,7 @@ fn words(
     if let Some(failure) = &outlook.repository_trouble {
         parts.push(failure.message.clone());
     }
+    parts.extend(ahead.map(|failure| format!("a backup would fail: {}", failure.reason)));
     parts.extend(copies::trouble(&children.copies));
     match (suspended, outlook.held, status.next_schedule_time) {
         (true, ..) => parts.push("suspended".to_owned()),

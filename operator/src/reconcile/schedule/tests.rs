@@ -206,8 +206,8 @@ fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
         (
             None,
             false,
-            ["Ready=True", "Accepted"],
-            "the schedule is understood, and not yet tested against the server".to_owned(),
+            ["Ready=False Reconciling=True", "Preflight"],
+            "it is looked whether backups would work".to_owned(),
         ),
         (
             Some(ended("n", BackupPhase::Succeeded, None)),
@@ -254,7 +254,9 @@ fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
             ),
         ),
     ] {
-        let children = Children { last_ended: last, ..Children::default() };
+        let last_success = last.as_ref().filter(|last| last.failure.is_none());
+        let last_success = last_success.map(|last| last.time);
+        let children = Children { last_ended: last, last_success, ..Children::default() };
         let status = BackupScheduleStatus::default();
         let schedule = schedule(|spec| spec.suspend = suspended);
         let status = standing(status, &schedule, &children, &outlook, now());

@@ -1,0 +1,329 @@
+//! Looking whether a schedule's backups would work, before one is due: a Job for each
+//! generation of the spec, and one when the last proof is a day old (ADR 53). Nothing waits for
+//! it, and whatever it finds keeps no backup from being started.
+
+use std::time::Duration;
+
+use dbbackup_contract::{Action as TaskAction, Failure, Outcome, PreflightAction, Reason};
+use dbbackup_contract::{PreflightReport, Report, SubjectKind};
+use dbbackup_crds::{
+    BackupRepository, BackupSchedule, BackupScheduleStatus, LastPreflight, PreflightRun,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+
+use super::Children;
+use crate::cluster::{
+    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn,
+};
+use crate::context::{Context, Identity, ReconcileError, Surroundings, start_timeout};
+use crate::job::{Errand, Mounts, Place, source_access};
+use crate::names::{Purpose, job_name};
+use crate::reasons;
+use crate::reconcile::one_shot::{another_action, until, while_starting};
+use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
+use crate::run::{RunView, Waiting};
+
+/// So old is a proof when it is looked again.
+const PROVES_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// So long after a look that failed it is looked again, within a day of a change of the spec:
+/// what was wrong may lie outside of it, and whoever has corrected that waits.
+const AFTER_A_FAILURE: SignedDuration = SignedDuration::from_hours(1);
+/// Most that run at once: a thousand schedules may be applied at the same time.
+const AT_ONCE: usize = 20;
+
+/// What is to be done about it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Nothing before this time, if ever.
+    Rest(Option<Timestamp>),
+    /// Create the Job.
+    Begin,
+    /// The Job is on its way.
+    Watch(Option<Waiting>),
+    /// It looks at a spec that is no more: away with it.
+    Abandon,
+    /// It has ended with a report.
+    Finish(Box<PreflightReport>),
+    /// It has ended without one.
+    Fail(Failure),
+}
+
+/// Since when the present generation is known. Of one that was known before this was
+/// written down nobody knows it.
+pub(super) fn generation_time(
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if status.observed_generation == schedule.metadata.generation {
+        status.generation_time
+    } else {
+        Some(now)
+    }
+}
+
+/// The last look, if it was at the present spec.
+pub(super) fn last<'a>(
+    schedule: &BackupSchedule,
+    status: &'a BackupScheduleStatus,
+) -> Option<&'a LastPreflight> {
+    let last = status.last_preflight.as_ref()?;
+    (Some(last.generation) == schedule.metadata.generation).then_some(last)
+}
+
+/// When it was last proved that backups of the present spec work: by one, or by a look.
+pub(super) fn proved(
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    children: &Children,
+) -> Option<Timestamp> {
+    let since = status.generation_time;
+    let success = children.last_success.max(status.last_successful_time);
+    let by_backup = success.filter(|time| since.is_none_or(|since| since <= *time));
+    let by_look = last(schedule, status).filter(|last| last.outcome == Outcome::Succeeded);
+    by_backup.max(by_look.map(|last| last.time))
+}
+
+/// Plans the next step.
+pub(super) fn plan(
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    children: &Children,
+    run: Option<&RunView>,
+    now: Timestamp,
+) -> Step {
+    if let (Some(running), Some(run)) = (&status.preflight, run) {
+        if Some(running.generation) != schedule.metadata.generation {
+            return Step::Abandon;
+        }
+        return match run {
+            RunView::Waiting(waiting) => Step::Watch(Some(waiting.clone())),
+            RunView::Running { .. } => Step::Watch(None),
+            RunView::Reported(report, _) => match report.as_ref() {
+                Report::Preflight(report) => Step::Finish(report.clone()),
+                _ => Step::Fail(another_action()),
+            },
+            RunView::NeverStarted(failure)
+            | RunView::Unknown(failure, _)
+            | RunView::Lost(failure, _) => Step::Fail(failure.clone()),
+        };
+    }
+    // A backup that runs proves more; one that is not to run, nothing.
+    if schedule.spec.suspend || !children.active.is_empty() {
+        return Step::Rest(None);
+    }
+    let failed = last(schedule, status).filter(|last| last.outcome != Outcome::Succeeded);
+    let proof = proved(schedule, status, children);
+    let due = match (proof, failed) {
+        (proof, Some(failed)) if proof.is_none_or(|proof| proof < failed.time) => {
+            let is_new = |since: Timestamp| failed.time.duration_since(since) < PROVES_FOR;
+            let wait = if status.generation_time.is_some_and(is_new) {
+                AFTER_A_FAILURE
+            } else {
+                PROVES_FOR
+            };
+            failed.time.saturating_add(wait)
+        }
+        (Some(proof), _) => proof.saturating_add(PROVES_FOR),
+        (None, _) => Ok(now),
+    };
+    match due {
+        Ok(due) if due > now => Step::Rest(Some(due)),
+        _ => Step::Begin,
+    }
+}
+
+/// A schedule whose backups are looked at ahead.
+pub(super) struct Ahead<'a> {
+    pub(super) schedule: &'a BackupSchedule,
+    pub(super) identity: &'a Identity,
+    pub(super) repository: &'a BackupRepository,
+    pub(super) context: &'a Context,
+    pub(super) now: Timestamp,
+}
+
+impl Ahead<'_> {
+    /// Brings it forward by one step; the status is the caller's to write. Gives when to look
+    /// again at the latest.
+    pub(super) async fn go_on(
+        &self,
+        status: &mut BackupScheduleStatus,
+        children: &Children,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let run = match &status.preflight {
+            Some(PreflightRun { job_name, .. }) => {
+                let timeout = start_timeout(&self.schedule.spec.job);
+                let report = status.preflight_report.as_ref();
+                let namespace = &self.identity.namespace;
+                Some(observe(self.context, namespace, job_name, report, timeout, self.now).await?)
+            }
+            None => None,
+        };
+        let step = plan(self.schedule, status, children, run.as_ref(), self.now);
+        tracing::debug!(?step, "planned");
+        match step {
+            Step::Rest(next) => Ok(next.map(|next| until(next, self.now))),
+            Step::Begin => self.begin(status).await,
+            Step::Watch(waiting) => {
+                let soon = waiting.map_or(WATCH_RUN, |waiting| while_starting(&waiting, self.now));
+                Ok(Some(soon))
+            }
+            Step::Abandon => {
+                if let Some(run) = status.preflight.take() {
+                    delete_job(self.context, &self.identity.namespace, &run.job_name).await?;
+                }
+                status.preflight_report = None;
+                Ok(Some(Duration::from_secs(1)))
+            }
+            Step::Finish(report) => self.finish(status, &report).await,
+            Step::Fail(failure) => self.fail(status, &failure, run.as_ref()).await,
+        }
+    }
+
+    async fn begin(
+        &self,
+        status: &mut BackupScheduleStatus,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let known = self.context.schedules.state();
+        let readable = known.iter().filter_map(|schedule| schedule.0.as_ref().ok());
+        let runs = |schedule: &&BackupSchedule| {
+            schedule.status.as_ref().is_some_and(|status| status.preflight.is_some())
+        };
+        if readable.filter(runs).count() >= AT_ONCE {
+            return Ok(Some(LOOK_AGAIN));
+        }
+        let generation = self.schedule.metadata.generation.unwrap_or_default();
+        // The same for the same look, so that a crash makes no second one.
+        let number = status.last_preflight.as_ref().map_or(0, |last| last.time.as_second());
+        let look = format!("{}/{generation}/{number}", self.identity.uid);
+        let name = job_name(&self.identity.name, &look, Purpose::Preflight, 1);
+        let run = PreflightRun { job_name: name.clone(), generation };
+        let job = match self.job(&self.context.surroundings(), name) {
+            Ok(job) => job,
+            Err(failure) => {
+                status.preflight = Some(run);
+                return self.fail(status, &failure, None).await;
+            }
+        };
+        match ensure_job(self.context, &job).await? {
+            Ensured::Created | Ensured::Adopted => {}
+            Ensured::Going => return Ok(Some(LOOK_SOON)),
+            Ensured::Refused(failure) => {
+                status.preflight = Some(run);
+                return self.fail(status, &failure, None).await;
+            }
+        }
+        let is_ours = |report: &dbbackup_crds::RawReport| report.job_name == run.job_name;
+        status.preflight_report = status.preflight_report.take().filter(is_ours);
+        status.preflight = Some(run);
+        Ok(Some(LOOK_SOON))
+    }
+
+    /// It runs as the backups do, with what they mount: what keeps their pods from starting
+    /// keeps its pod, too.
+    fn job(&self, around: &Surroundings, name: String) -> Result<Job, Failure> {
+        let spec = &self.schedule.spec;
+        let mut mounts = Mounts::default();
+        let place = Place::new("source.postgresql", "BackupSchedule", &self.identity.name);
+        let source = source_access(&spec.source, &place, &mut mounts)
+            .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.source names no server"))?;
+        let errand = Errand {
+            kind: SubjectKind::BackupSchedule,
+            identity: self.identity,
+            purpose: Purpose::Preflight,
+            name,
+            action: TaskAction::Preflight(PreflightAction { source }),
+            mounts,
+            repository: self.repository,
+            destination: None,
+            job: &spec.job,
+        };
+        errand.job_of(self.schedule, around)
+    }
+
+    async fn finish(
+        &self,
+        status: &mut BackupScheduleStatus,
+        report: &PreflightReport,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let before = last(self.schedule, status).map(|last| last.outcome);
+        let job = status.preflight.as_ref().map(|run| run.job_name.clone());
+        ended(status, Ok(report), self.now);
+        if let Some(job) = job {
+            release_job(self.context, &self.identity.namespace, &job, self.now).await?;
+        }
+        match (&report.error, report.outcome) {
+            (Some(failure), _) => warn(self.context, self.schedule, "Preflight", failure).await,
+            (None, outcome) if Some(outcome) != before => {
+                let note = words(report);
+                publish(self.context, self.schedule, reasons::PREFLIGHT_PASSED, "Preflight", note)
+                    .await;
+            }
+            _ => {}
+        }
+        Ok(Some(until_next(self.now)))
+    }
+
+    async fn fail(
+        &self,
+        status: &mut BackupScheduleStatus,
+        failure: &Failure,
+        run: Option<&RunView>,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let job = status.preflight.as_ref().map(|run| run.job_name.clone());
+        ended(status, Err(failure), self.now);
+        if let Some(job) = job {
+            dismiss_job(self.context, &self.identity.namespace, &job, run, self.now).await?;
+        }
+        warn(self.context, self.schedule, "Preflight", failure).await;
+        Ok(Some(until_next(self.now)))
+    }
+}
+
+fn until_next(now: Timestamp) -> Duration {
+    until(now.saturating_add(AFTER_A_FAILURE).unwrap_or(now), now)
+}
+
+/// What came of a look, in the status.
+pub(super) fn ended(
+    status: &mut BackupScheduleStatus,
+    end: Result<&PreflightReport, &Failure>,
+    now: Timestamp,
+) {
+    status.preflight_report = None;
+    let Some(run) = status.preflight.take() else { return };
+    let nothing = LastPreflight {
+        time: now,
+        generation: run.generation,
+        outcome: Outcome::Failed,
+        job_name: Some(run.job_name),
+        server: None,
+        database_count: dbbackup_contract::DatabaseCount::default(),
+        databases: Vec::new(),
+        error: None,
+    };
+    status.last_preflight = Some(match end {
+        Ok(report) => LastPreflight {
+            outcome: report.outcome,
+            server: report.server.clone(),
+            database_count: report.database_count,
+            databases: report.databases.clone(),
+            error: report.error.clone(),
+            ..nothing
+        },
+        Err(failure) => LastPreflight { error: Some(failure.clone()), ..nothing },
+    });
+}
+
+fn words(report: &PreflightReport) -> String {
+    let databases = crate::display::databases(report.database_count);
+    match &report.server {
+        Some(server) => format!("{databases} of PostgreSQL {} can be backed up", server.version),
+        None => format!("{databases} can be backed up"),
+    }
+}
+
+#[cfg(test)]
+#[path = "preflight_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+use dbbackup_contract::{Reason, Report};
+use dbbackup_crds::{BackupSchedule, BackupScheduleStatus};
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::super::{Outlook, standing};
+use super::*;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+/// The schedule in its second generation, which is known for an hour.
+fn schedule() -> (BackupSchedule, BackupScheduleStatus) {
+    let json = json!({
+        "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupSchedule",
+        "metadata": {"name": "nightly", "namespace": "shop", "generation": 2},
+        "spec": {"repositoryRef": {"name": "main"}, "source": {}, "schedule": "@daily"},
+    });
+    let schedule = serde_json::from_value(json).unwrap();
+    let status = BackupScheduleStatus {
+        observed_generation: Some(2),
+        generation_time: Some(at("2026-11-23T11:00:00Z")),
+        ..BackupScheduleStatus::default()
+    };
+    (schedule, status)
+}
+
+fn look(generation: i64, time: &str, failure: Option<Failure>) -> Option<LastPreflight> {
+    let outcome = if failure.is_some() { "Failed" } else { "Succeeded" };
+    let json = json!({"time": time, "generation": generation, "outcome": outcome,
+        "databaseCount": {"total": 3, "succeeded": 3, "failed": 0}});
+    Some(LastPreflight { error: failure, ..serde_json::from_value(json).unwrap() })
+}
+
+fn wrong_password() -> Option<Failure> {
+    Some(Failure::new(Reason::WrongPassword, "the server refused the password of alice"))
+}
+
+#[test]
+fn each_generation_is_looked_at_unless_a_backup_has_proved_it_or_runs() {
+    let (schedule, status) = schedule();
+    let success = |time| Children { last_success: Some(at(time)), ..Children::default() };
+    let step = |status: &BackupScheduleStatus, children: &Children| {
+        plan(&schedule, status, children, None, at(NOW))
+    };
+    assert_eq!(step(&status, &Children::default()), Step::Begin);
+    // One that succeeded before this generation proves nothing of it.
+    assert_eq!(step(&status, &success("2026-11-23T02:15:00Z")), Step::Begin);
+    let next = Step::Rest(Some(at("2026-11-24T11:30:00Z")));
+    assert_eq!(step(&status, &success("2026-11-23T11:30:00Z")), next);
+    // Where nobody knows since when it is the present one, it does.
+    let older = BackupScheduleStatus { generation_time: None, ..status.clone() };
+    let next = Step::Rest(Some(at("2026-11-24T02:15:00Z")));
+    assert_eq!(step(&older, &success("2026-11-23T02:15:00Z")), next);
+
+    let running = Children { active: vec!["nightly-1".into()], ..Children::default() };
+    assert_eq!(step(&status, &running), Step::Rest(None));
+    let mut suspended = schedule.clone();
+    suspended.spec.suspend = true;
+    let children = Children::default();
+    assert_eq!(plan(&suspended, &status, &children, None, at(NOW)), Step::Rest(None));
+
+    let known = |observed| {
+        let status = BackupScheduleStatus { observed_generation: observed, ..status.clone() };
+        generation_time(&schedule, &status, at(NOW))
+    };
+    assert_eq!(known(Some(2)), status.generation_time);
+    assert_eq!((known(Some(1)), known(None)), (Some(at(NOW)), Some(at(NOW))));
+}
+
+#[test]
+fn it_is_looked_again_after_a_day_and_sooner_where_somebody_is_about_to_correct_it() {
+    let (schedule, mut status) = schedule();
+    let none = Children::default();
+    for (last, expected) in [
+        (look(2, "2026-11-23T11:01:00Z", None), Step::Rest(Some(at("2026-11-24T11:01:00Z")))),
+        (look(1, "2026-11-23T11:01:00Z", None), Step::Begin),
+        (look(2, "2026-11-22T11:01:00Z", None), Step::Begin),
+        (
+            look(2, "2026-11-23T11:01:00Z", wrong_password()),
+            Step::Rest(Some(at("2026-11-23T12:01:00Z"))),
+        ),
+        (look(2, "2026-11-23T10:59:00Z", wrong_password()), Step::Begin),
+    ] {
+        status.last_preflight = last;
+        assert_eq!(plan(&schedule, &status, &none, None, at(NOW)), expected);
+    }
+    // It has been so for days: once a day is enough.
+    status.generation_time = Some(at("2026-11-01T00:00:00Z"));
+    status.last_preflight = look(2, "2026-11-23T11:01:00Z", wrong_password());
+    let tomorrow = Step::Rest(Some(at("2026-11-24T11:01:00Z")));
+    assert_eq!(plan(&schedule, &status, &none, None, at(NOW)), tomorrow);
+}
+
+#[test]
+fn a_look_ends_with_what_its_runner_says_or_with_what_was_seen() {
+    let (schedule, mut status) = schedule();
+    let run = PreflightRun { job_name: "j".into(), generation: 2 };
+    status.preflight = Some(run.clone());
+    let none = Children::default();
+    let step = |status: &BackupScheduleStatus, run: RunView| {
+        plan(&schedule, status, &none, Some(&run), at(NOW))
+    };
+    let report: PreflightReport = serde_json::from_value(json!({
+        "outcome": "Failed", "startTime": NOW, "completionTime": NOW,
+        "error": wrong_password(),
+    }))
+    .unwrap();
+    let reported = RunView::Reported(Box::new(Report::Preflight(Box::new(report.clone()))), 1);
+    assert_eq!(step(&status, reported.clone()), Step::Finish(Box::new(report.clone())));
+    let gone = Failure::new(Reason::JobGone, "gone");
+    assert_eq!(step(&status, RunView::Unknown(gone.clone(), 1)), Step::Fail(gone.clone()));
+    status.preflight = Some(PreflightRun { generation: 1, ..run.clone() });
+    assert_eq!(step(&status, reported), Step::Abandon);
+
+    status.preflight = Some(run);
+    ended(&mut status, Ok(&report), at(NOW));
+    let last = last(&schedule, &status).unwrap();
+    assert_eq!((last.job_name.as_deref(), &last.error), (Some("j"), &wrong_password()));
+    assert!(status.preflight.is_none());
+}
+
+#[test]
+fn ready_means_that_a_backup_or_a_look_has_proved_it() {
+    let (schedule, status) = schedule();
+    let zone = TimeZone::UTC;
+    let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
+    let success =
+        Children { last_success: Some(at("2026-11-23T11:30:00Z")), ..Children::default() };
+    let host = Some(Failure::new(Reason::HostNotFound, "shop-db is not known"));
+    for (last, children, ready, reason, words) in [
+        (None, &Children::default(), false, "Preflight", "never succeeded"),
+        (
+            look(2, "2026-11-23T11:10:00Z", None),
+            &Children::default(),
+            true,
+            "PreflightPassed",
+            "never succeeded",
+        ),
+        (
+            look(2, "2026-11-23T11:10:00Z", wrong_password()),
+            &Children::default(),
+            false,
+            "WrongPassword",
+            "a backup would fail: WrongPassword, never succeeded",
+        ),
+        (look(2, "2026-11-23T11:10:00Z", host), &success, true, "Accepted", "last ok under 1h ago"),
+        (
+            look(1, "2026-11-23T10:10:00Z", None),
+            &Children::default(),
+            false,
+            "Preflight",
+            "never succeeded",
+        ),
+    ] {
+        let status = BackupScheduleStatus { last_preflight: last, ..status.clone() };
+        let status = standing(status, &schedule, children, &outlook, at(NOW));
+        let condition = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+        assert_eq!((condition.status == "True", condition.reason.as_str()), (ready, reason));
+        assert_eq!(status.display.as_deref(), Some(words));
+    }
+}
