@@ -222,6 +222,63 @@ fn definitions_and_roles_can_be_left_out_and_definitions_are_kept() {
     }
 }
 
+const MONITORED: &str = r#"
+serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}}
+prometheusRule: {enabled: true, labels: {release: prometheus}, recentBackupHours: 170}
+dashboard: {enabled: true, namespace: grafana}
+networkPolicy: {enabled: true, metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}
+"#;
+
+#[test]
+fn monitoring_and_network_policy_come_where_they_are_wanted_and_reach_the_operator() {
+    let without = objects(&rendered("{}").unwrap());
+    for kind in ["ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"] {
+        assert!(names(&without, kind).is_empty(), "{kind}");
+    }
+    let objects = objects(&rendered(MONITORED).unwrap());
+    let (monitor, service) = (object(&objects, "ServiceMonitor"), object(&objects, "Service"));
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    let selected = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    for (label, value) in selected {
+        assert_eq!(&service["metadata"]["labels"][label], value, "{label}");
+    }
+    let endpoint = &monitor["spec"]["endpoints"][0];
+    assert_eq!((&endpoint["interval"], &endpoint["honorLabels"]), (&json!("30s"), &json!(true)));
+    let ports = service["spec"]["ports"].as_array().unwrap();
+    assert!(ports.iter().any(|port| port["name"] == endpoint["port"]));
+
+    let rules = object(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
+    assert_eq!(rules.as_array().unwrap().len(), 6);
+    let recent = rules[0]["expr"].as_str().unwrap();
+    assert!(recent.contains("> 170 * 3600") && !recent.contains("26 *"), "{recent}");
+    // What Prometheus fills in, Helm leaves alone.
+    let summary = rules[0]["annotations"]["summary"].as_str().unwrap();
+    assert!(summary.contains("{{ $labels.schedule }}"), "{summary}");
+
+    let dashboard = object(&objects, "ConfigMap");
+    assert_eq!(dashboard["metadata"]["namespace"], "grafana");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    let json: Value =
+        serde_json::from_str(dashboard["data"]["dbbackup.json"].as_str().unwrap()).unwrap();
+    assert!(json["panels"].as_array().unwrap().len() > 10);
+
+    let policy = object(&objects, "NetworkPolicy");
+    let pod = object(&objects, "Deployment")["spec"]["template"].clone();
+    let chosen = policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap();
+    for (label, value) in chosen {
+        assert_eq!(&pod["metadata"]["labels"][label], value, "{label}");
+    }
+    let named = |port: &Value| port["name"].as_str().unwrap().to_owned();
+    let open: BTreeSet<_> =
+        pod["spec"]["containers"][0]["ports"].as_array().unwrap().iter().map(named).collect();
+    let let_in = policy["spec"]["ingress"].as_array().unwrap().iter();
+    let let_in = let_in.map(|rule| rule["ports"][0]["port"].as_str().unwrap().to_owned());
+    assert_eq!(let_in.collect::<BTreeSet<_>>(), open);
+    let alone = serde_saphyr::to_string(&policy).unwrap();
+    kubectl_with_input(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &alone)
+        .unwrap();
+}
+
 #[test]
 fn names_follow_the_release_unless_they_are_said() {
     let name = |release: &str, options: &str| {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use dbbackup_contract::Outcome;
+use dbbackup_contract::Reason;
 use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, CheckOutcome};
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
@@ -206,6 +207,10 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
     let ready = gauge("dbbackup_schedule_ready", "1 where the schedule is Ready.")?;
     let suspended = gauge("dbbackup_schedule_suspended", "1 where the schedule is suspended.")?;
     let active = gauge("dbbackup_backups_active", "Backups of the schedule that have not ended.")?;
+    let queued = gauge(
+        "dbbackup_backups_queued",
+        "Of those, backups that wait for their turn: so many run at once.",
+    )?;
     let succeeded = gauge(
         "dbbackup_backup_last_succeeded",
         "1 where the newest backup that ended has succeeded, 0 where it has not.",
@@ -241,6 +246,7 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
     )?;
     for store in stores {
         let newest = newest_ended(&store.backups);
+        let waiting = queued_backups(&store.backups);
         for schedule in store.schedules.state() {
             let Ok(schedule) = &schedule.0 else { continue };
             let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
@@ -258,6 +264,8 @@ fn schedule_metrics(stores: &[Stores]) -> Result<Registry, prometheus::Error> {
             active
                 .with_label_values(&labels)
                 .set(float(u64::try_from(status.active.len()).unwrap_or(0)));
+            let waiting = waiting.get(&(namespace.clone(), name.clone())).copied();
+            queued.with_label_values(&labels).set(float(waiting.unwrap_or(0)));
             for copy in &status.copies {
                 let labels = [labels[0], labels[1], copy.name.as_str()];
                 if let Some(time) = copy.last_successful_time {
@@ -322,9 +330,24 @@ fn newest_ended(backups: &Store<Guarded<Backup>>) -> BTreeMap<(String, String), 
     newest
 }
 
+/// How many backups of each schedule wait for their turn, by namespace and name.
+fn queued_backups(backups: &Store<Guarded<Backup>>) -> BTreeMap<(String, String), u64> {
+    let mut queued = BTreeMap::new();
+    for backup in backups.state() {
+        let Ok(backup) = &backup.0 else { continue };
+        let Some(status) = &backup.status else { continue };
+        let waits = status.error.as_ref().is_some_and(|error| error.reason == Reason::Queued);
+        if waits && let Some(schedule) = &backup.spec.schedule_ref {
+            let key = (backup.namespace().unwrap_or_default(), schedule.name.clone());
+            *queued.entry(key).or_default() += 1;
+        }
+    }
+    queued
+}
+
 #[cfg(test)]
 mod tests {
-    use dbbackup_contract::{Failure, Reason};
+    use dbbackup_contract::Failure;
     use dbbackup_crds::{BackupPhase, BackupStatus};
     use kube::runtime::{reflector, watcher};
     use serde_json::json;
@@ -393,6 +416,26 @@ mod tests {
         assert!(text.contains(line), "{text}");
         let text = shown(backup("b", late, BackupPhase::Succeeded, None));
         assert!(!text.contains("dbbackup_backup_last_failure{"), "{text}");
+    }
+
+    /// What alerts and the dashboard ask for is there to be asked for.
+    #[test]
+    fn alerts_and_dashboard_name_metrics_that_there_are() {
+        let code = include_str!("metrics.rs").split("#[cfg(test)]").next().unwrap();
+        for file in [
+            include_str!("../../charts/dbbackup/files/monitoring/alerts.yaml"),
+            include_str!("../../charts/dbbackup/files/monitoring/dashboard.json"),
+        ] {
+            let names: Vec<_> = file
+                .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+                .filter(|word| word.starts_with("dbbackup_"))
+                .collect();
+            assert!(names.len() > 5, "{}", names.len());
+            for name in names {
+                let name = name.strip_suffix("_bucket").unwrap_or(name);
+                assert!(code.contains(&format!("\"{name}\"")), "there is no {name}");
+            }
+        }
     }
 
     /// Every name in this file stands in the page that people read.
