@@ -111,7 +111,7 @@ fn a_plan_that_is_another_one_by_now_is_shown_and_not_carried_out() {
     server.create_database("shop", 7);
     let digest = &planned["status"]["plan"]["digest"];
     patch(&scenario, "back", &format!("{{\"dryRun\": false, \"approvedPlan\": {digest}}}"));
-    let changed = wait_for_words(&scenario, "back", "was approved");
+    let changed = wait_for_words(&scenario, "back", "and the plan is sha256:");
     assert_eq!(changed["status"]["error"]["reason"], "PlanChanged");
     assert_eq!(changed["status"]["phase"], "AwaitingApproval");
     let new = &changed["status"]["plan"]["digest"];

@@ -67,7 +67,7 @@ async fn run(config: Config) -> Result<(), AnyError> {
         stop.clone(),
     ));
 
-    let client = Client::try_default().await?;
+    let client = metrics.client().await?;
     let secrets = Api::namespaced(client.clone(), &config.namespace);
     let certificates =
         Certificates::new(secrets, config.report_secret.clone(), config.report_hosts());

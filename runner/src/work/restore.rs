@@ -200,7 +200,7 @@ fn report_of_plan(
     let refused = plan.databases.iter().find_map(|it| Some((&it.name, it.error.as_ref()?)));
     let (outcome, error) = match (&action.approved_plan, refused) {
         (Some(approved), _) if !action.dry_run => {
-            let message = format!("the plan is {}, and {approved} was approved", plan.digest);
+            let message = format!("approvedPlan is {approved}, and the plan is {}", plan.digest);
             (Outcome::Failed, Some(Failure::new(Reason::PlanChanged, message)))
         }
         (_, Some((name, error))) => {

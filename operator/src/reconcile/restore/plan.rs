@@ -115,17 +115,20 @@ fn is_proposal(report: &RestoreReport) -> bool {
 fn unapproved(seen: &Gathered) -> Option<Step> {
     let plan = seen.status.plan.as_ref()?;
     let spec = &seen.request.spec;
-    let message = match &spec.approved_plan {
-        _ if spec.dry_run => format!("the plan is {}", plan.digest),
+    let (reason, message) = match &spec.approved_plan {
+        _ if spec.dry_run => (Reason::AwaitingApproval, format!("the plan is {}", plan.digest)),
         None => {
-            format!("dryRun is false, and approvedPlan is missing: the plan is {}", plan.digest)
+            let message = "dryRun is false, and approvedPlan is missing: the plan is";
+            (Reason::AwaitingApproval, format!("{message} {}", plan.digest))
         }
+        // In the words of the runner, which may have found it.
         Some(approved) if *approved != plan.digest => {
-            format!("approvedPlan is {approved}, and the plan is {}", plan.digest)
+            let message = format!("approvedPlan is {approved}, and the plan is {}", plan.digest);
+            (Reason::PlanChanged, message)
         }
         Some(_) => return None,
     };
-    Some(Step::AwaitApproval(Failure::new(Reason::AwaitingApproval, message)))
+    Some(Step::AwaitApproval(Failure::new(reason, message)))
 }
 
 /// What replaces databases is noted in the repository.

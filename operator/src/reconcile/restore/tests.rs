@@ -264,10 +264,12 @@ fn a_dry_run_ends_with_a_plan_and_only_its_approval_goes_on() {
         (false, None),
         (false, Some(format!("sha256:{}", "0".repeat(64)))),
     ] {
+        let is_another = !dry_run && approved.is_some();
         seen.request.spec.dry_run = dry_run;
         seen.request.spec.approved_plan = approved;
         let Step::AwaitApproval(why) = plan(&seen) else { panic!() };
-        assert_eq!(why.reason, Reason::AwaitingApproval);
+        let reason = if is_another { Reason::PlanChanged } else { Reason::AwaitingApproval };
+        assert_eq!(why.reason, reason);
         let status = awaiting(seen.status.clone(), &why, dry_run, Some(2), seen.now);
         let ready = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
         assert_eq!((ready.status == "True", status.error.is_none()), (dry_run, dry_run));
