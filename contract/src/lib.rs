@@ -62,7 +62,7 @@ pub use report::{
     VerificationLevel, VerificationReport,
 };
 pub use restore::{
-    GlobalsPolicy, GlobalsReport, OnError, ReplaceAction, RequestKey, RestoreAction,
+    Assertion, GlobalsPolicy, GlobalsReport, OnError, ReplaceAction, RequestKey, RestoreAction,
     RestoreDatabase, RestoreReport, RestoreStrategy,
 };
 pub use restore_plan::{PlannedAction, PlannedDatabase, ReplacedDatabase, RestorePlan};

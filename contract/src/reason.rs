@@ -230,6 +230,8 @@ reasons! {
     AlreadyCarriedOut: Fatal, Conflict, RESTORES, "Look at the databases. To restore them once more all the same, create a RestoreRequest of another name.";
     /// the plan that was approved is not the one that would be carried out now
     PlanChanged: Fatal, Conflict, RESTORES, "Look at the plan. If it is what you want, approve it by its digest.";
+    /// a restored database does not answer as the restore asks for
+    AssertionFailed: Fatal, Conflict, RESTORES, "Nothing was put in place. Look at another backup, or correct the assertion.";
     /// it was not begun, since another database of the restore has failed
     NotBegun: Fatal, Conflict, RESTORES, "Correct what has failed, or leave that database out; onError: Continue (--on-error continue) restores the others all the same.";
     /// somebody else restores to the same place now

@@ -54,6 +54,22 @@ pub struct RestoreDatabase {
     pub as_name: Option<String>,
 }
 
+/// What a restored database must answer with true before it is put in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Assertion {
+    /// What it is called in messages.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 63)))]
+    pub name: String,
+    /// The database's name in the backup.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256)))]
+    pub database: String,
+    /// One SQL statement that gives one row, whose first column is a boolean: select count(*) > 1000 from orders. It is asked in a transaction that changes nothing.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 4096)))]
+    pub query: String,
+}
+
 /// Restore databases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -80,6 +96,9 @@ pub struct RestoreAction {
     /// What becomes of the other databases when one has failed.
     #[serde(default)]
     pub on_error: OnError,
+    /// What restored databases must answer with true before they are put in place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assertions: Vec<Assertion>,
     /// Only the plan is wanted: nothing is created, changed or dropped.
     #[serde(default)]
     pub dry_run: bool,

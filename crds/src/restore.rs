@@ -1,8 +1,8 @@
 //! `RestoreRequest`: databases back from a backup.
 
 use dbbackup_contract::{
-    DatabaseCount, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError, Progress,
-    RestorePlan, RestoreStrategy, ServerReport,
+    Assertion, DatabaseCount, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError,
+    Progress, RestorePlan, RestoreStrategy, ServerReport,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -45,7 +45,7 @@ use crate::{
 #[x_kube(
     validation = Rule::new("self.from == oldSelf.from && self.globals == oldSelf.globals && self.strategy == oldSelf.strategy && self.onError == oldSelf.onError && self.job == oldSelf.job").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
     validation = Rule::new("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.databases) == has(oldSelf.databases) && (!has(self.databases) || self.databases == oldSelf.databases)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
-    validation = Rule::new("has(self.swap) == has(oldSelf.swap) && (!has(self.swap) || self.swap == oldSelf.swap) && has(self.confirm) == has(oldSelf.confirm) && (!has(self.confirm) || self.confirm == oldSelf.confirm) && has(self.validUntil) == has(oldSelf.validUntil) && (!has(self.validUntil) || self.validUntil == oldSelf.validUntil)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
+    validation = Rule::new("has(self.swap) == has(oldSelf.swap) && (!has(self.swap) || self.swap == oldSelf.swap) && has(self.assertions) == has(oldSelf.assertions) && (!has(self.assertions) || self.assertions == oldSelf.assertions) && has(self.confirm) == has(oldSelf.confirm) && (!has(self.confirm) || self.confirm == oldSelf.confirm) && has(self.validUntil) == has(oldSelf.validUntil) && (!has(self.validUntil) || self.validUntil == oldSelf.validUntil)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
     validation = Rule::new("!self.dryRun || oldSelf.dryRun").message("dryRun can be taken away and not given: create another RestoreRequest for another plan"),
     validation = Rule::new("self.strategy == 'CreateNew' || has(self.validUntil)").message("strategy Swap and Overwrite need validUntil: an object that is created again later must not replace anything"),
     validation = Rule::new("self.strategy != 'CreateNew' || !has(self.swap)").message("swap is of strategy Swap and Overwrite"),
@@ -82,6 +82,10 @@ pub struct RestoreRequestSpec {
     /// What becomes of the other databases when one has failed. Stop: where one is refused, none is created; after one that fails, no other is begun. Continue: they are restored.
     #[serde(default)]
     pub on_error: OnError,
+    /// What restored databases must answer with true before they are put in place. One that does not hold fails its database, and nothing of it stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub assertions: Vec<Assertion>,
     /// Only the plan is made: status.plan says what would be done, and nothing is created, changed or dropped. To carry it out, set it to false, and approvedPlan to status.plan.digest.
     #[serde(default)]
     pub dry_run: bool,

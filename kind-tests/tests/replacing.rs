@@ -151,7 +151,18 @@ fn what_destroys_is_refused_where_it_is_late_or_was_said_but_once() {
         owner != "RestoreRequest"
     }));
 
-    scenario.apply(&replace("sure", "Overwrite", "  confirm: [shop]\n"));
+    let asking = |query: &str| {
+        let assertion = format!("{{name: rows, database: shop, query: \"{query}\"}}");
+        format!("  confirm: [shop]\n  assertions: [{assertion}]\n")
+    };
+    let wrong = asking("select count(*) = 2001 from items");
+    scenario.apply(&replace("wrong", "Overwrite", &wrong));
+    scenario.wait_for_failure("restorerequest/wrong", "AssertionFailed", &["assertion rows"]);
+    assert_eq!(rows(&server, "shop"), "2001");
+    assert_eq!(server.scratch_databases(), "");
+
+    let right = asking("select count(*) = 2000 from items");
+    scenario.apply(&replace("sure", "Overwrite", &right));
     let done = scenario.wait_for_condition("restorerequest/sure", "Complete");
     assert_eq!(done["status"]["phase"], "Succeeded");
     assert_eq!(rows(&server, "shop"), "2000");

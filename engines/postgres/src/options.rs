@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    DatabaseReport, DatabaseSelection, GlobalsPolicy, GlobalsReport, LogPosition, MethodChoice,
-    OnError, PostgresqlAccess, RestoreDatabase, RestorePlan, ServerReport,
+    Assertion, DatabaseReport, DatabaseSelection, GlobalsPolicy, GlobalsReport, LogPosition,
+    MethodChoice, OnError, PostgresqlAccess, RestoreDatabase, RestorePlan, ServerReport,
 };
 use jiff::Timestamp;
 
@@ -90,6 +90,8 @@ pub struct RestoreOptions {
     pub approved_plan: Option<String>,
     /// What becomes of the other databases when one has failed.
     pub on_error: OnError,
+    /// What restored databases must answer with true before they are put in place.
+    pub assertions: Vec<Assertion>,
 }
 
 /// What becomes of a database that stands under the name of a restored one.

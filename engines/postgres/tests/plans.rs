@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use dbbackup_contract::{OnError, PlannedAction, PlannedDatabase, Reason, RestorePlan};
+use dbbackup_contract::{Assertion, OnError, PlannedAction, PlannedDatabase, Reason, RestorePlan};
 use dbbackup_postgres::{Replace, RestoreOptions, Strategy, placed, settle};
 use support::{
     MemoryBackup, TestServer, assert_all_succeeded, back_up, backup_of, connection, put_back,
@@ -144,4 +144,46 @@ async fn after_one_that_fails_no_other_is_begun_unless_it_may_go_on() {
         assert_eq!(server.databases().iter().any(|name| name == "shop2"), expected.is_none());
         assert!(!server.databases().iter().any(|name| name == "crm2"));
     }
+}
+
+#[tokio::test]
+async fn what_does_not_answer_as_it_must_is_not_put_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, backup) = two(dir.path()).await;
+    let asking = |queries: &[&str], database: &str| {
+        let mut options = restore_to(connection(&server, dir.path()), &[("shop", "shop2")]);
+        options.request_uid = format!("{queries:?}");
+        options.assertions = queries
+            .iter()
+            .map(|query| Assertion {
+                name: "rows".to_owned(),
+                database: database.to_owned(),
+                query: (*query).to_owned(),
+            })
+            .collect();
+        options
+    };
+    for (query, why) in [
+        ("select count(*) > 50 from items", "it is false"),
+        ("select null::boolean", "it is null"),
+        ("select count(*) from items", "the type int8"),
+        ("select true from items", "it gave 50 rows"),
+        ("select true where false", "it gave 0 rows"),
+        ("select true from nothing", "nothing"),
+        ("select true; drop table items", "cannot insert multiple commands"),
+        ("delete from items returning true", "read-only transaction"),
+    ] {
+        let options = asking(&["select count(*) = 50 from items", query], "shop");
+        let ended = put_back(&options, &backup).await.unwrap();
+        let error = report(&ended.databases, "shop").error.clone().unwrap();
+        assert_eq!(error.reason, Reason::AssertionFailed, "{query}: {error}");
+        assert!(error.message.contains(why), "{query}: {error}");
+        assert_eq!(databases(&server), ["crm", "shop"], "{query}");
+    }
+    let stray = put_back(&asking(&["select true"], "crm"), &backup).await.unwrap_err();
+    assert_eq!(stray.reason, Reason::InvalidSpec, "{stray}");
+    let right =
+        asking(&["select count(*) = 50 from items", "select exists(select from items)"], "shop");
+    assert_all_succeeded(&put_back(&right, &backup).await.unwrap().databases);
+    assert_eq!(databases(&server), ["crm", "shop", "shop2"]);
 }

@@ -308,6 +308,10 @@ pub(crate) struct RestoreArgs {
     /// begins no other; `continue` restores them.
     #[arg(long, value_enum, default_value = "stop")]
     pub(crate) on_error: OnErrorArg,
+    /// What a restored database must answer with true before it is put in place: its name in the
+    /// backup, and a query that gives one boolean.
+    #[arg(long = "assert", value_name = "DATABASE=QUERY")]
+    pub(crate) assertions: Vec<String>,
     /// Say what would be done, and do nothing.
     #[arg(long, conflicts_with = "approved_plan")]
     pub(crate) dry_run: bool,

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use dbbackup_contract::{
-    DurationText, ExitCode, Failure, Outcome, PlannedAction, Reason, ReplaceAction, Report,
-    RestoreAction, RestoreDatabase, RestorePlan, listed,
+    Assertion, DurationText, ExitCode, Failure, Outcome, PlannedAction, Reason, ReplaceAction,
+    Report, RestoreAction, RestoreDatabase, RestorePlan, listed,
 };
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,7 @@ pub(super) async fn restore(
         globals: args.globals.into(),
         once: None,
         on_error: args.on_error.into(),
+        assertions: assertions(&args.assertions)?,
         dry_run: args.dry_run,
         approved_plan: args.approved_plan.clone(),
     };
@@ -195,6 +196,20 @@ fn replacing(
 fn begun(request_uid: &str) -> Option<Timestamp> {
     let time = uuid::Uuid::parse_str(request_uid).ok()?.get_timestamp()?;
     Timestamp::from_second(i64::try_from(time.to_unix().0).ok()?).ok()
+}
+
+/// `DATABASE=QUERY`, which is its own name.
+fn assertions(given: &[String]) -> Result<Vec<Assertion>, Failure> {
+    let parse = |text: &String| {
+        let Some((database, query)) = text.split_once('=') else {
+            let message = format!("--assert {text} names no database");
+            return Err(Failure::new(Reason::UsageError, message)
+                .with_hint("Write --assert 'shop=select count(*) > 1000 from orders'."));
+        };
+        let (database, query) = (database.to_owned(), query.to_owned());
+        Ok(Assertion { name: query.clone(), database, query })
+    };
+    given.iter().map(parse).collect()
 }
 
 /// Pairs each `--database` with its `--as`.

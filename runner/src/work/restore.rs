@@ -90,7 +90,7 @@ async fn try_restore(
         result.databases.extend(missing);
         let report = report_of(&result, action, start_time, snapshot_id.clone());
         if let Some(once) = once.filter(|_| !result.placed.is_empty()) {
-            once.note(order, &report).await?;
+            once.note(order, &report).await.map_err(in_place_all_the_same)?;
         }
         Ok((report, result.placed))
     };
@@ -98,6 +98,15 @@ async fn try_restore(
     end(session).await;
     let (report, placed) = ended?;
     Ok((report, Some(Settlement { options, placed })))
+}
+
+/// The failure of a note says first what is true of the databases.
+fn in_place_all_the_same(failure: Failure) -> Failure {
+    let message = format!(
+        "the databases are in place, and that could not be noted in the repository: {}",
+        failure.message
+    );
+    Failure { message, ..failure }
 }
 
 fn options(
@@ -123,6 +132,7 @@ fn options(
         dry_run: action.dry_run,
         approved_plan: action.approved_plan.clone(),
         on_error: action.on_error,
+        assertions: action.assertions.clone(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! others left → merge globals → carry out each journal → report → [`settle`]. Nothing is
 //! created before everything was validated and the plan is one that was approved, if any was.
 
+mod assertions;
 mod contents;
 mod dropping;
 mod journal;
@@ -30,8 +31,8 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use dbbackup_contract::{
-    DatabaseOutcome, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError, PlannedAction,
-    ProgressPhase, Reason, ReplacedDatabase, ServerReport,
+    Assertion, DatabaseOutcome, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError,
+    PlannedAction, ProgressPhase, Reason, ReplacedDatabase, ServerReport,
 };
 use dbbackup_engine::{BackupSource, ProgressSink};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,7 @@ struct Planned {
     scratch: Scratch,
     action: PlannedAction,
     replaces: Option<ReplacedDatabase>,
+    assertions: Vec<Assertion>,
     report: DatabaseReport,
 }
 
@@ -112,6 +114,7 @@ async fn run(
     let whole = options.databases.is_empty();
     let mut planned: Vec<_> = wanted.into_iter().map(|wanted| plan(options, wanted)).collect();
     refuse_one_name_for_two(&mut planned);
+    assertions::check(&options.assertions, &planned)?;
 
     let merge = match options.globals {
         GlobalsPolicy::Skip => None,
@@ -186,7 +189,15 @@ fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
     report.tables = wanted.layout.tables().count() as u64;
     report.rows = wanted.layout.rows();
     let scratch = Scratch::new(&options.request_uid, &wanted.target, &options.strategy);
-    Planned { wanted, scratch, action: PlannedAction::Refuse, replaces: None, report }
+    let ours = options.assertions.iter().filter(|it| it.database == wanted.name);
+    Planned {
+        assertions: ours.cloned().collect(),
+        wanted,
+        scratch,
+        action: PlannedAction::Refuse,
+        replaces: None,
+        report,
+    }
 }
 
 /// Before anything is created: one that is refused keeps all others from being begun.

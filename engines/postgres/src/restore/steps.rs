@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use dbbackup_contract::Failure;
 
-use super::Planned;
 use super::contents::Wanted;
 use super::dropping::drop_database;
 use super::journal::{Situation, Step, next_step};
@@ -16,6 +15,7 @@ use super::public_schema::prepare_public_schema;
 use super::scratch::Scratch;
 use super::statements::{End, run_all};
 use super::validate::{create_failure, refused};
+use super::{Planned, assertions};
 use crate::errors::is_session_lost;
 use crate::watch::interrupted;
 
@@ -49,6 +49,7 @@ pub(super) async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<
         if step == Step::Load {
             left_out.extend(prepare_load(loader, planned).await?);
             loader.load(&wanted.layout, &scratch.name, &prologue).await?;
+            assertions::hold(loader, planned).await?;
         }
         match guard.on(session, take_step(loader, planned, step)).await {
             Ok(lacking) => left_out.extend(lacking),

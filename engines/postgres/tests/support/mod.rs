@@ -118,6 +118,7 @@ pub fn restore_to(server: ServerConnection, databases: &[(&str, &str)]) -> Resto
         dry_run: false,
         approved_plan: None,
         on_error: OnError::Continue,
+        assertions: Vec::new(),
     }
 }
 

@@ -194,7 +194,23 @@ fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts:
 
 /// What the CRD cannot say within its budget.
 fn refused(spec: &RestoreRequestSpec) -> Option<Failure> {
-    name_given_twice(&spec.databases).or_else(|| unconfirmed(spec))
+    name_given_twice(&spec.databases).or_else(|| unconfirmed(spec)).or_else(|| unasserted(spec))
+}
+
+/// An assertion about a database that is not restored would never be asked.
+fn unasserted(spec: &RestoreRequestSpec) -> Option<Failure> {
+    let is_restored = |name: &String| {
+        spec.databases.is_empty() || spec.databases.iter().any(|it| it.name == *name)
+    };
+    let stray = spec.assertions.iter().find(|it| !is_restored(&it.database))?;
+    let message = format!(
+        "spec.assertions: {} is about {}, which is not restored",
+        stray.name, stray.database
+    );
+    Some(
+        Failure::new(Reason::InvalidSpec, message)
+            .with_hint("Say the database's name as the backup has it."),
+    )
 }
 
 /// What is dropped is said twice.

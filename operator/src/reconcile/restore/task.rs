@@ -82,6 +82,7 @@ fn restore(
             spec_digest: spec_digest(spec),
         }),
         on_error: spec.on_error,
+        assertions: spec.assertions.clone(),
         dry_run,
         approved_plan: spec.approved_plan.clone().filter(|_| !dry_run),
     }))
