@@ -34,7 +34,7 @@ pub use copies::{
 pub use dbbackup_contract::{DurationError, DurationText};
 pub use definition::{definitions, definitions_yaml};
 pub use import::{ImportOccasion, ImportPolicy, ImportRun, ImportedSpec, LastImport};
-pub use job::{JobSpec, LabelText, Resources};
+pub use job::{AnnotationText, EnvSpec, JobSpec, LabelText, Resources};
 pub use quantity::{Quantity, QuantityError};
 pub use references::{
     CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,

@@ -144,11 +144,6 @@ pub fn start_timeout(job: &dbbackup_crds::JobSpec) -> jiff::SignedDuration {
         .unwrap_or(jiff::SignedDuration::from_mins(15))
 }
 
-/// Version and threads of every task.
-pub(crate) const fn task_defaults() -> (u32, u32) {
-    (dbbackup_contract::TASK_VERSION, dbbackup_contract::DEFAULT_WORKERS)
-}
-
 /// Bytes that a repository holds, as far as anybody has looked: what a Job of it needs
 /// grows with them.
 #[must_use]

@@ -102,17 +102,23 @@ pub fn build_job(request: &JobRequest<'_>, image: &RunnerImage) -> Result<Job, B
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
     let subject = (labels::SUBJECT.to_owned(), request.task.subject.name.clone());
-    let mut pod_labels = labels.clone();
+    let job = request.job;
+    // Ours come last: whoever finds a pod by its label, or reads its task, relies on them.
+    let further = job.labels.iter().map(|(label, value)| (label.clone(), value.0.clone()));
+    let mut pod_labels: BTreeMap<_, _> = further.chain(labels.clone()).collect();
     if wants_azure_identity(request.task) {
         pod_labels.insert(labels::AZURE_IDENTITY.to_owned(), "true".to_owned());
     }
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
-            annotations: Some(BTreeMap::from([
-                subject.clone(),
-                (TASK_ANNOTATION.to_owned(), task),
-            ])),
+            annotations: Some(
+                job.annotations
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.0.clone()))
+                    .chain([subject.clone(), (TASK_ANNOTATION.to_owned(), task)])
+                    .collect(),
+            ),
             ..ObjectMeta::default()
         }),
         spec: Some(pod_spec(request, image)?),
@@ -190,6 +196,9 @@ fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, Bu
             job.node_selector.iter().map(|(label, value)| (label.clone(), value.0.clone())),
         ),
         tolerations: unless_empty(job.tolerations.iter().cloned()),
+        affinity: job.affinity.clone(),
+        topology_spread_constraints: unless_empty(job.topology_spread_constraints.iter().cloned()),
+        priority_class_name: job.priority_class_name.clone(),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -208,8 +217,7 @@ fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, Bu
             image: Some(image.image.clone()),
             image_pull_policy: Some(image.pull_policy.clone()),
             args: Some(vec!["run".to_owned()]),
-            // The root file system is read-only; what wants a folder gets the one in memory.
-            env: Some(vec![variable("TMPDIR", SCRATCH_DIR), variable("HOME", SCRATCH_DIR)]),
+            env: Some(environment(job)),
             resources: Some(resources),
             termination_message_path: Some(TERMINATION_FILE.to_owned()),
             termination_message_policy: Some("File".to_owned()),
@@ -227,6 +235,15 @@ fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, Bu
         volumes: Some(volumes),
         ..PodSpec::default()
     })
+}
+
+/// The root file system is read-only: what wants a folder gets the one in memory, whatever
+/// the spec says.
+fn environment(job: &JobSpec) -> Vec<EnvVar> {
+    let further = job.env.iter().map(|further| variable(&further.name, &further.value));
+    let ours = [variable("TMPDIR", SCRATCH_DIR), variable("HOME", SCRATCH_DIR)];
+    let is_free = |further: &EnvVar| ours.iter().all(|ours| ours.name != further.name);
+    further.filter(is_free).chain(ours.clone()).collect()
 }
 
 /// A list or map of the pod's; absent where there is nothing in it.
@@ -323,4 +340,69 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
 
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::reconcile::fixtures;
+
+    #[test]
+    fn a_pod_has_what_its_spec_says_and_nothing_of_ours_can_be_said_otherwise() {
+        let task = json!({
+            "version": 1, "subject": {"kind": "Backup", "namespace": "shop", "name": "b", "uid": "u"},
+            "repository": {"name": "main", "storage": {"volume": {"path": "/repository"}},
+                "encryption": {"none": {}}},
+            "action": {"init": {"initialize": "IfEmpty"}},
+            "stallTimeoutSeconds": 900, "workers": 4,
+        });
+        let term = json!({"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": "zone"});
+        let job = json!({
+            "labels": {"team": "shop", labels::NAME: "mine"},
+            "annotations": {"sidecar.istio.io/inject": "false", TASK_ANNOTATION: "{}"},
+            "env": [{"name": "HTTPS_PROXY", "value": "http://p:3128"}, {"name": "HOME", "value": "/"}],
+            "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+                "whenUnsatisfiable": "ScheduleAnyway"}],
+            "priorityClassName": "low", "parallelism": 4,
+        });
+        let (task, job) =
+            (serde_json::from_value(task).unwrap(), serde_json::from_value(job).unwrap());
+        let around = fixtures::surroundings();
+        let request = JobRequest {
+            name: "j".into(),
+            owner: OwnerReference::default(),
+            purpose: Purpose::Backup,
+            task: &task,
+            mounts: &Mounts::default(),
+            claim: None,
+            destination_claim: None,
+            stored_bytes: 0,
+            job: &job,
+        };
+        let built = build_job(&request, &around.runner).unwrap();
+        let template = built.spec.unwrap().template;
+        let (metadata, spec) = (template.metadata.unwrap(), template.spec.unwrap());
+        let found = metadata.labels.unwrap();
+        assert_eq!((&*found["team"], &*found[labels::NAME]), ("shop", labels::RUNNER));
+        let annotations = metadata.annotations.unwrap();
+        assert_eq!(annotations["sidecar.istio.io/inject"], "false");
+        assert!(annotations[TASK_ANNOTATION].contains("\"uid\":\"u\""));
+        let container = &spec.containers[0];
+        let env = serde_json::to_value(container.env.as_ref().unwrap()).unwrap();
+        assert_eq!(
+            env,
+            json!([{"name": "HTTPS_PROXY", "value": "http://p:3128"},
+                {"name": "TMPDIR", "value": SCRATCH_DIR}, {"name": "HOME", "value": SCRATCH_DIR}])
+        );
+        let memory = &container.resources.as_ref().unwrap().limits.as_ref().unwrap()["memory"];
+        assert_eq!(memory.0, runner_memory_bytes(4, false, 0).to_string());
+        assert_eq!(spec.priority_class_name.as_deref(), Some("low"));
+        assert_eq!(spec.topology_spread_constraints.unwrap()[0].max_skew, 1);
+        let affinity = spec.affinity.unwrap().pod_affinity.unwrap();
+        let terms = affinity.required_during_scheduling_ignored_during_execution.unwrap();
+        assert_eq!(terms[0].topology_key, "zone");
+    }
 }

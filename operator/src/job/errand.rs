@@ -1,14 +1,14 @@
 //! The Job that carries an action out for an object of ours: what all kinds have in common.
 
-use dbbackup_contract::{Action, Failure, Reason, Subject, SubjectKind, Task};
+use dbbackup_contract::{
+    Action, DEFAULT_WORKERS, Failure, Reason, Subject, SubjectKind, TASK_VERSION, Task,
+};
 use dbbackup_crds::{BackupRepository, JobSpec};
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Resource, ResourceExt};
 
 use super::{JobRequest, Mounts, build_job, repository_access};
-use crate::context::{
-    Identity, Surroundings, claim_of, stall_seconds, stored_bytes, task_defaults,
-};
+use crate::context::{Identity, Surroundings, claim_of, stall_seconds, stored_bytes};
 use crate::names::Purpose;
 
 /// What is to be done for an object.
@@ -48,9 +48,8 @@ impl Errand<'_> {
         let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
         let access = repository_access(&name, spec, id, &mut mounts)
             .ok_or_else(|| invalid(format!("the BackupRepository {name} names no place")))?;
-        let (version, workers) = task_defaults();
         let task = Task {
-            version,
+            version: TASK_VERSION,
             subject: Subject {
                 kind: self.kind,
                 namespace: identity.namespace.clone(),
@@ -61,7 +60,7 @@ impl Errand<'_> {
             repository: access,
             action: self.action,
             stall_timeout_seconds: stall_seconds(self.job),
-            workers,
+            workers: self.job.parallelism.unwrap_or(DEFAULT_WORKERS),
         };
         let owner = object
             .controller_owner_ref(&())
