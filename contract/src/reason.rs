@@ -209,7 +209,7 @@ reasons! {
     /// the database does not exist
     DatabaseNotFound: Fatal, NotFound, RUNS, "Check the names in databases.";
     /// the database that should be created exists
-    DatabaseExists: Fatal, Conflict, RESTORES, "Give another name with `as`, or rename or drop the existing database yourself.";
+    DatabaseExists: Fatal, Conflict, RESTORES, "Nothing was done. Restore it under another name (`as`), to look at it beside the live one; or with strategy: Swap, which takes its place and keeps it. What was written since the backup is only in the existing one: do not drop it.";
     /// roles that own or may use the restored objects do not exist
     RoleNotFound: Fatal, NotFound, RESTORES, "Create the roles, or restore them too with globals: Merge.";
     /// a tablespace does not exist
@@ -225,13 +225,13 @@ reasons! {
     /// a lock was not granted in time
     LockTimeout: Retryable, Retryable, RUNS, "Find the session that the message names, or run when it is done.";
     /// a database that is to be replaced is in use
-    DatabaseInUse: Fatal, Conflict, RESTORES, "Stop the applications that use it, or end their sessions: --terminate-sessions.";
+    DatabaseInUse: Fatal, Conflict, RESTORES, "Stop the applications that use it; or end their sessions, by another RestoreRequest with swap: {terminateSessions: true} (--terminate-sessions).";
     /// the request was carried out before, by an object of the same name that asked for the same
     AlreadyCarriedOut: Fatal, Conflict, RESTORES, "Look at the databases. To restore them once more all the same, create a RestoreRequest of another name.";
     /// the plan that was approved is not the one that would be carried out now
     PlanChanged: Fatal, Conflict, RESTORES, "Look at the plan. If it is what you want, approve it by its digest.";
     /// a restored database does not answer as the restore asks for
-    AssertionFailed: Fatal, Conflict, RESTORES, "Nothing was put in place. Look at another backup, or correct the assertion.";
+    AssertionFailed: Fatal, Conflict, RESTORES, "This database was not put in place; others of the restore may be. Look at another backup, or restore again with a corrected assertion.";
     /// it was not begun, since another database of the restore has failed
     NotBegun: Fatal, Conflict, RESTORES, "Correct what has failed, or leave that database out; onError: Continue (--on-error continue) restores the others all the same.";
     /// somebody else restores to the same place now

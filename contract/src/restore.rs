@@ -26,7 +26,7 @@ pub enum RestoreStrategy {
     /// It stays, and the restore is refused.
     #[default]
     CreateNew,
-    /// The restored one takes its place once it is loaded and compared; it is kept under a name that says since when.
+    /// The restored one takes its place once it is loaded and compared; it is kept as NAME_before_TIME, the time at which the request was created.
     Swap,
     /// The restored one takes its place once it is loaded and compared; it is dropped.
     Overwrite,

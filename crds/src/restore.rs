@@ -56,7 +56,7 @@ use crate::{
 pub struct RestoreRequestSpec {
     /// From which backup.
     pub from: RestoreFrom,
-    /// To which server. Left out, to the server that the backup or the schedule reads.
+    /// To which server, and as which role. Left out: to the server that the backup or the schedule reads, with the credentials that it reads with; a role that may only read cannot restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetSpec>,
     /// Which databases, and under which names; all of the backup where left out.
@@ -66,7 +66,7 @@ pub struct RestoreRequestSpec {
     /// Roles and other globals. Skip: they are left alone, and a missing one is a refusal. Merge: missing ones are created, existing ones stay as they are.
     #[serde(default)]
     pub globals: GlobalsPolicy,
-    /// What happens where a database exists under the name. CreateNew: the restore is refused before anything is created. Swap: it is kept under a name that says since when, and status.databases has the statements that undo it. Overwrite: it is dropped.
+    /// What happens where a database exists under the name. CreateNew: the restore is refused before anything is created. Swap: it is kept as NAME_before_TIME, the time at which this request was created, and status.databases has the statements that undo it. Overwrite: it is dropped.
     #[serde(default)]
     pub strategy: RestoreStrategy,
     /// How a database gives way, with Swap and Overwrite.
@@ -128,7 +128,7 @@ pub struct RestoreFrom {
     /// This Backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_ref: Option<LocalRef>,
-    /// The newest backup of a schedule, as the repository knows it: the newest snapshot from before this request was created. It is found first and noted in status.snapshotId; each attempt takes that one.
+    /// The newest backup of a schedule, as the repository knows it: the newest one that had ended before this request was created and holds every database that is named. It is found first and noted in status.snapshotId; each attempt takes that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest: Option<LatestSource>,
     /// A snapshot of a repository, known to this cluster or not.
@@ -142,7 +142,7 @@ pub struct RestoreFrom {
 pub struct LatestSource {
     /// The schedule.
     pub schedule_ref: LocalRef,
-    /// Only backups from before this time are looked at (RFC 3339). Left out, those from before this request was created.
+    /// Only backups that had ended before this time are looked at (RFC 3339: 2026-11-23T03:00:00+01:00 is one hour earlier than with Z). Left out, those that had ended before this request was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
 }

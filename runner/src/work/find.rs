@@ -29,14 +29,25 @@ async fn try_find(order: &Order<'_>, action: &FindAction) -> Result<String, Fail
             Error::SnapshotNotFound(_) => none_in(series, *before),
             other => other.into(),
         })?;
-        if holds(&newest, databases).await? {
+        if is_from_before(&newest, *before) && holds(&newest, databases).await? {
             return Ok::<_, Failure>(newest);
         }
-        let older = newest_with(&repository, action).await?;
-        // Where none holds them, the restore of the newest says what there is.
-        Ok(older.unwrap_or(newest))
+        match newest_with(&repository, action).await? {
+            Some(older) => Ok(older),
+            // Where none holds them, the restore of the newest says what there is.
+            None if is_from_before(&newest, *before) => Ok(newest),
+            None => Err(none_in(series, *before)),
+        }
     };
     Ok(order.step(found).await?.id().to_string())
+}
+
+/// Whether the backup had ended by then: one that began earlier may have read its rows later.
+fn is_from_before(snapshot: &Snapshot, before: Option<Timestamp>) -> bool {
+    let ended = snapshot.report().get("completionTime").cloned();
+    let ended = ended.and_then(|time| serde_json::from_value::<Timestamp>(time).ok());
+    let last = ended.max(Some(snapshot.about().slot_time));
+    before.is_none_or(|before| last.is_none_or(|last| last < before))
 }
 
 /// A database that is lost is in no backup that was made since.
@@ -45,16 +56,13 @@ async fn newest_with(
     action: &FindAction,
 ) -> Result<Option<Snapshot>, Failure> {
     let mut found = repository.snapshots(Some(&action.series)).await?.snapshots;
-    found.retain(|one| {
-        let is_before = action.before.is_none_or(|before| one.about().slot_time < before);
-        is_before && one.written_off().is_none()
-    });
+    found.retain(|one| is_from_before(one, action.before) && one.written_off().is_none());
     for snapshot in found.into_iter().rev() {
         if holds(&snapshot, &action.databases).await? {
             tracing::warn!(
                 id = %snapshot.id(),
                 slot = %snapshot.about().slot_time,
-                "newer backups lack a database that is asked for; this one has them all"
+                "newer backups lack a database that is asked for, or had not ended; this one has them all"
             );
             return Ok(Some(snapshot));
         }

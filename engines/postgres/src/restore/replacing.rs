@@ -214,7 +214,8 @@ impl Replacing {
                     scratch.name
                 );
                 let failure = in_use(&self.target, &by).with_hint(
-                    "Go on with the same request when they are gone, or drop what was loaded.",
+                    "When they are gone, the same request goes on from there (--request-id; a \
+                     RestoreRequest: delete it and create it again as it is). Else drop what was loaded.",
                 );
                 return Err(Failure { class: ErrorClass::Retryable, ..failure });
             }
