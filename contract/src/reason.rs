@@ -228,6 +228,8 @@ reasons! {
     DatabaseInUse: Fatal, Conflict, RESTORES, "Stop the applications that use it; or end their sessions, by another RestoreRequest with swap: {terminateSessions: true} (--terminate-sessions).";
     /// the request was carried out before, by an object of the same name that asked for the same
     AlreadyCarriedOut: Fatal, Conflict, RESTORES, "Look at the databases. To restore them once more all the same, create a RestoreRequest of another name.";
+    /// the request was carried out before, by an object of the same name, and not all of it succeeded
+    CarriedOutInPart: Fatal, Conflict, RESTORES, "Look at the databases. To restore what is missing, create a RestoreRequest of another name for just that.";
     /// the plan that was approved is not the one that would be carried out now
     PlanChanged: Fatal, Conflict, RESTORES, "Look at the plan. If it is what you want, approve it by its digest.";
     /// a restored database does not answer as the restore asks for
@@ -275,7 +277,7 @@ reasons! {
     /// an object that the spec refers to is not ready
     ReferenceNotReady: Retryable, outside, REFERRERS, "Look at the conditions of the object that the message names.";
     /// the plan is in the status, and waits for somebody who approves of it
-    AwaitingApproval: Retryable, outside, RESTORES, "Look at status.plan. To carry it out, set dryRun: false and approvedPlan to status.plan.digest.";
+    AwaitingApproval: Retryable, outside, RESTORES, "Look at status.plan. To carry it out, set approvedPlan to status.plan.digest.";
     /// its validUntil had passed before it began
     RequestExpired: Fatal, outside, RESTORES, "If it is still wanted, create another RestoreRequest with a later validUntil.";
     /// as many backups run as the repository or the operator allows at once

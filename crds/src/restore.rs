@@ -46,7 +46,6 @@ use crate::{
     validation = Rule::new("self.from == oldSelf.from && self.globals == oldSelf.globals && self.strategy == oldSelf.strategy && self.onError == oldSelf.onError && self.job == oldSelf.job").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
     validation = Rule::new("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.databases) == has(oldSelf.databases) && (!has(self.databases) || self.databases == oldSelf.databases)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
     validation = Rule::new("has(self.swap) == has(oldSelf.swap) && (!has(self.swap) || self.swap == oldSelf.swap) && has(self.assertions) == has(oldSelf.assertions) && (!has(self.assertions) || self.assertions == oldSelf.assertions) && has(self.confirm) == has(oldSelf.confirm) && (!has(self.confirm) || self.confirm == oldSelf.confirm) && has(self.validUntil) == has(oldSelf.validUntil) && (!has(self.validUntil) || self.validUntil == oldSelf.validUntil)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
-    validation = Rule::new("!self.dryRun || oldSelf.dryRun").message("dryRun can be taken away and not given: create another RestoreRequest for another plan"),
     validation = Rule::new("self.strategy == 'CreateNew' || has(self.validUntil)").message("strategy Swap and Overwrite need validUntil: an object that is created again later must not replace anything"),
     validation = Rule::new("self.strategy != 'CreateNew' || !has(self.swap)").message("swap is of strategy Swap and Overwrite"),
     validation = Rule::new("(self.strategy == 'Overwrite') == (has(self.confirm) && self.confirm.size() > 0)").message("strategy Overwrite drops databases: confirm repeats the name of each on the target; with other strategies it is left out"),
@@ -86,7 +85,7 @@ pub struct RestoreRequestSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub assertions: Vec<Assertion>,
-    /// Only the plan is made: status.plan says what would be done, and nothing is created, changed or dropped. To carry it out, set it to false, and approvedPlan to status.plan.digest.
+    /// First the plan: status.plan says what would be done, and nothing is created, changed or dropped. To carry it out, set approvedPlan to status.plan.digest. Of a restore that has begun it means nothing.
     #[serde(default)]
     pub dry_run: bool,
     /// The digest of the plan that is approved. If another one would be carried out now, nothing is done, and status.plan has that one.

@@ -179,6 +179,8 @@ pub struct PreflightRun {
     pub job_name: String,
     /// Generation of the spec that is looked at.
     pub generation: i64,
+    /// When it began.
+    pub start_time: Timestamp,
 }
 
 /// What came of a look.

@@ -61,9 +61,17 @@ impl Scenario {
     /// # Panics
     /// When none comes.
     pub fn wait_for_warning(&self, what: &str, reason: &str) -> String {
-        let name = what.split_once('/').map_or(what, |(_, name)| name).to_owned();
-        let fields =
-            format!("--field-selector=involvedObject.name={name},reason={reason},type=Warning");
+        // Others may have the same name: a schedule, say.
+        let (kind, name) = what.split_once('/').unwrap_or_default();
+        let kind = match kind {
+            "backuprepository" => "BackupRepository",
+            "backupschedule" => "BackupSchedule",
+            "restorerequest" => "RestoreRequest",
+            _ => "Backup",
+        };
+        let fields = format!(
+            "--field-selector=involvedObject.kind={kind},involvedObject.name={name},reason={reason},type=Warning"
+        );
         self.wait_until(&format!("an event of {what} says {reason}"), || {
             let notes = "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}";
             let found = self.kubectl(&["get", "events", &fields, "--output", notes]);

@@ -107,7 +107,9 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
             "snapshotId",
         ),
         (RESTORE, "{backupRef: {name: now}}", "{}", "backupRef"),
-        (RESTORE, "{from:", "{strategy: Overwrite, from:", "CreateNew"),
+        (RESTORE, "{from:", "{strategy: Replace, from:", "CreateNew"),
+        (RESTORE, "{from:", "{strategy: Swap, from:", "need validUntil"),
+        (RESTORE, "{from:", "{approvedPlan: yes-please, from:", "approvedPlan"),
     ];
     for (valid, from, to, expected) in wrong {
         assert!(valid.contains(from), "{from}");

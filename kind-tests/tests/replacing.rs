@@ -61,12 +61,14 @@ fn a_swap_is_planned_approved_carried_out_once_and_undone() {
 
     // Nothing but the plan's own approval goes on, and nothing else can be changed.
     patch(&scenario, "back", "{\"dryRun\": false}");
-    let waiting = wait_for_words(&scenario, "back", "approvedPlan is missing");
-    assert_eq!(waiting["status"]["error"]["reason"], "AwaitingApproval");
+    wait_for_words(&scenario, "back", "planned: replaces shop");
     let other = format!("{{\"approvedPlan\": \"sha256:{}\"}}", "0".repeat(64));
     patch(&scenario, "back", &other);
-    wait_for_words(&scenario, "back", "and the plan is sha256:");
-    for change in ["{\"strategy\": \"Overwrite\"}", "{\"dryRun\": true}", "{\"databases\": []}"] {
+    let waiting = wait_for_words(&scenario, "back", "and the plan is sha256:");
+    assert_eq!(waiting["status"]["error"]["reason"], "PlanChanged");
+    // Git says what it said before.
+    scenario.apply(&replace("back", "Swap", more));
+    for change in ["{\"strategy\": \"Overwrite\"}", "{\"databases\": []}"] {
         let patch = format!("{{\"spec\": {change}}}");
         let arguments = ["patch", "restorerequest", "back", "--type=merge", "--patch", &patch];
         scenario.try_kubectl(&arguments).unwrap_err();
@@ -110,7 +112,7 @@ fn a_plan_that_is_another_one_by_now_is_shown_and_not_carried_out() {
     server.sql("postgres", "alter database shop rename to aside");
     server.create_database("shop", 7);
     let digest = &planned["status"]["plan"]["digest"];
-    patch(&scenario, "back", &format!("{{\"dryRun\": false, \"approvedPlan\": {digest}}}"));
+    patch(&scenario, "back", &format!("{{\"approvedPlan\": {digest}}}"));
     let changed = wait_for_words(&scenario, "back", "and the plan is sha256:");
     assert_eq!(changed["status"]["error"]["reason"], "PlanChanged");
     assert_eq!(changed["status"]["phase"], "AwaitingApproval");

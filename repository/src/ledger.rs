@@ -47,11 +47,18 @@ pub struct LedgerEntry {
 }
 
 impl Repository {
-    /// The name of what was asked for in these words, as long as the repository lives: not of
-    /// the cluster, which may be a new one, nor of the object, which may be.
+    /// The name of what was asked for in these words, of this server (its own identity), as long
+    /// as the repository lives: not of the cluster, which may be a new one, nor of the object,
+    /// which may be.
     #[must_use]
-    pub fn ledger_key(&self, namespace: &str, name: &str, spec_digest: &str) -> LedgerKey {
-        let content = [namespace, name, spec_digest].join("\0");
+    pub fn ledger_key(
+        &self,
+        namespace: &str,
+        name: &str,
+        spec_digest: &str,
+        server: &str,
+    ) -> LedgerKey {
+        let content = [namespace, name, spec_digest, server].join("\0");
         let mac = self.inner.keys.name_mac("ledger", content.as_bytes());
         LedgerKey(base32(&mac[..NAME_BYTES]))
     }

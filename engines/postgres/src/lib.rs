@@ -28,7 +28,7 @@ pub use archive::database_of_stream;
 pub use backup::{backup, preflight};
 pub use clients::ClientFolders;
 pub use options::{
-    BackupOptions, BackupResult, LeftBehind, Leftover, PlacedDatabase, PreflightResult, Replace,
-    RestoreOptions, RestoreResult, ServerConnection, Strategy,
+    BackupOptions, BackupResult, LeftBehind, Leftover, Permission, Permitted, PlacedDatabase,
+    PreflightResult, Replace, RestoreOptions, RestoreResult, ServerConnection, Strategy,
 };
 pub use restore::{holds_databases, placed, restore, settle};

@@ -1,11 +1,14 @@
 //! What callers ask of the engine and what they get.
 
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    Assertion, DatabaseReport, DatabaseSelection, GlobalsPolicy, GlobalsReport, LogPosition,
-    MethodChoice, OnError, PostgresqlAccess, RestoreDatabase, RestorePlan, ServerReport,
+    Assertion, DatabaseReport, DatabaseSelection, Failure, GlobalsPolicy, GlobalsReport,
+    LogPosition, MethodChoice, OnError, PostgresqlAccess, RestoreDatabase, RestorePlan,
+    ServerReport,
 };
 use jiff::Timestamp;
 
@@ -92,6 +95,42 @@ pub struct RestoreOptions {
     pub on_error: OnError,
     /// What restored databases must answer with true before they are put in place.
     pub assertions: Vec<Assertion>,
+    /// Databases that a restore of all should bring back, and that the backup lacks: they are
+    /// told in the plan and in the result, and keep no other from being restored.
+    pub missing: Vec<DatabaseReport>,
+    /// Whether the restore is still wanted.
+    pub permission: Permission,
+}
+
+/// The answer of a [`Permission`].
+pub type Permitted = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Asked with the server's identity before anything is looked at, and once more when nobody
+/// else can restore to the same names any more: whoever was quicker has ended by then.
+#[derive(Clone)]
+pub struct Permission(Arc<dyn Fn(String) -> Permitted + Send + Sync>);
+
+impl Permission {
+    /// One that `ask` gives.
+    pub fn new(ask: impl Fn(String) -> Permitted + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// One that is always there.
+    #[must_use]
+    pub fn given() -> Self {
+        Self::new(|_| Box::pin(std::future::ready(Ok(()))))
+    }
+
+    pub(crate) async fn ask(&self, server: &str) -> Result<(), Failure> {
+        (self.0)(server.to_owned()).await
+    }
+}
+
+impl std::fmt::Debug for Permission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Permission")
+    }
 }
 
 /// What becomes of a database that stands under the name of a restored one.
@@ -125,6 +164,9 @@ pub struct RestoreResult {
     /// Whether it was done: nothing was, where only the plan was wanted, or another one was
     /// approved.
     pub is_carried_out: bool,
+    /// The first database that cannot be restored, if there is one, and why; not one that is
+    /// only in use now.
+    pub refused: Option<(String, Failure)>,
     /// The target.
     pub server: ServerReport,
     /// Bytes that were given to the server.

@@ -91,7 +91,14 @@ fn operations(
     }
     let has_ended = matches!(
         status.get("phase").and_then(Value::as_str),
-        Some("Succeeded" | "PartiallyFailed" | "Failed" | "Expired" | "Missing")
+        Some(
+            "Succeeded"
+                | "PartiallyFailed"
+                | "Failed"
+                | "Expired"
+                | "Missing"
+                | "AlreadyCarriedOut"
+        )
     );
     if has_ended {
         return None;

@@ -112,6 +112,9 @@ fn fit_plan(plan: &mut RestorePlan) {
     plan.total = plan.total.min(i32::MAX.unsigned_abs());
     plan.databases.truncate(MAX_REPORTED_DATABASES);
     for database in &mut plan.databases {
+        if let Some(replaced) = &mut database.replaces {
+            replaced.sessions = replaced.sessions.min(i32::MAX.unsigned_abs());
+        }
         let kept = database.replaces.iter_mut().filter_map(|replaced| replaced.kept_as.as_mut());
         let names = std::iter::once(&mut database.name).chain(&mut database.as_name).chain(kept);
         names.for_each(|name| cut(name, 256));

@@ -109,7 +109,7 @@ async fn fill(repository: &Repository, seeds: [u64; 2]) -> [Contents; 2] {
     let lost = back_up_series(repository, 3, &lost).await;
     repository.write_off(lost.id(), "its packs are gone").await.unwrap();
     for name in ["one", "two"] {
-        let key = repository.ledger_key("shop", name, "digest");
+        let key = repository.ledger_key("shop", name, "digest", "7");
         repository.note_carried_out(&key, "uid", name, json!({})).await.unwrap();
     }
     drop(begin(repository, 9).await.unwrap());

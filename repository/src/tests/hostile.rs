@@ -490,7 +490,7 @@ async fn a_repository_of_hostile_objects_is_refused_without_a_panic() {
         ),
         (
             Kind::Ledger,
-            format!("ledger/{}", repository.ledger_key("a", "b", "c").as_str()),
+            format!("ledger/{}", repository.ledger_key("a", "b", "c", "7").as_str()),
             json!({"request": "u", "subject": "a/b", "time": day(1), "report": {}}),
         ),
         (

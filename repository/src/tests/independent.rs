@@ -128,7 +128,7 @@ async fn write_repository(folder: &Path, access: Access) -> (Repository, [Conten
     let fence = Some(crate::TombstoneReason::Inspect);
     repository.resolve_run("c/ns/shop", "run-9", day(9), fence).await.unwrap();
     repository.begin_reading().await.unwrap().end().await.unwrap();
-    let key = repository.ledger_key("shop", "back", "digest");
+    let key = repository.ledger_key("shop", "back", "digest", "7");
     let report = serde_json::json!({"outcome": "Succeeded"});
     repository.note_carried_out(&key, "uid", "shop/back", report).await.unwrap();
     (repository, days)

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, Failure, Outcome, Reason,
-    ReplaceAction, RestoreAction, RestoreReport,
+    BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, ErrorClass, Failure, OnError,
+    Outcome, PlannedAction, PlannedDatabase, Reason, ReplaceAction, RestoreAction, RestoreReport,
 };
 use dbbackup_postgres::{
-    self as postgres, PlacedDatabase, Replace, RestoreOptions, RestoreResult, Strategy,
+    self as postgres, Permission, PlacedDatabase, Replace, RestoreOptions, RestoreResult, Strategy,
 };
 use dbbackup_repository::Snapshot;
 use jiff::Timestamp;
@@ -75,50 +75,66 @@ async fn try_restore(
     }
     let once = Once::of(action, &repository)?;
     let options = options(order, action, &snapshot, once.as_ref());
-    let missing = if action.databases.is_empty() { missing(&snapshot) } else { Vec::new() };
     // While it lives, the collector leaves alone what the snapshot needs.
     let session = order.step(repository.begin_reading()).await?;
     let source = SnapshotSource::new(Arc::new(snapshot));
-    let ended = async {
-        if let Some(once) = &once
-            && let Some(report) = order.step(once.report_of_this_one()).await?
-        {
-            let placed = postgres::placed(&options, &source, order.cancel).await?;
-            return Ok((report, placed));
-        }
-        let mut result = postgres::restore(&options, &source, order.board, order.cancel).await?;
-        result.databases.extend(missing);
-        let report = report_of(&result, action, start_time, snapshot_id.clone());
-        if let Some(once) = once.filter(|_| !result.placed.is_empty()) {
-            once.note(order, &report).await.map_err(in_place_all_the_same)?;
-        }
-        Ok((report, result.placed))
-    };
-    let ended: Result<_, Failure> = ended.await;
+    let ended = carry_out(order, action, &options, &source, once.as_deref()).await;
     end(session).await;
-    let (report, placed) = ended?;
+    let (mut report, placed) = ended?;
+    report.start_time = start_time;
+    report.snapshot_id.clone_from(snapshot_id);
+    if let Some(once) = once.filter(|_| !placed.is_empty())
+        && once.report_before().is_none()
+        && let Err(failure) = once.note(order, &report).await
+    {
+        let error = Some(in_place_all_the_same(failure));
+        return Ok((RestoreReport { outcome: Outcome::Failed, error, ..report }, None));
+    }
     Ok((report, Some(Settlement { options, placed })))
 }
 
-/// The failure of a note says first what is true of the databases.
+/// What came of it, and what is in place; where an attempt before this one has carried it out,
+/// what that has reported.
+async fn carry_out(
+    order: &Order<'_>,
+    action: &RestoreAction,
+    options: &RestoreOptions,
+    source: &SnapshotSource,
+    once: Option<&Once>,
+) -> Result<(RestoreReport, Vec<PlacedDatabase>), Failure> {
+    let restored = postgres::restore(options, source, order.board, order.cancel).await;
+    if let Some(report) = once.and_then(Once::report_before) {
+        return Ok((report, postgres::placed(options, source, order.cancel).await?));
+    }
+    let result = restored?;
+    Ok((report_of(&result, action), result.placed))
+}
+
+/// The failure of a note says first what is true of the databases. Another attempt finds them
+/// done, and notes it.
 fn in_place_all_the_same(failure: Failure) -> Failure {
     let message = format!(
         "the databases are in place, and that could not be noted in the repository: {}",
         failure.message
     );
-    Failure { message, ..failure }
+    let class = match failure.reason {
+        Reason::AlreadyCarriedOut | Reason::CarriedOutInPart => failure.class,
+        _ => ErrorClass::Retryable,
+    };
+    Failure { class, message, ..failure }
 }
 
 fn options(
     order: &Order<'_>,
     action: &RestoreAction,
     snapshot: &Snapshot,
-    once: Option<&Once<'_>>,
+    once: Option<&Arc<Once>>,
 ) -> RestoreOptions {
+    let missing = if action.databases.is_empty() { missing(snapshot) } else { Vec::new() };
     let snapshot = snapshot.id().to_string();
     // What was put in place is known by the mark until it is settled: also to a request that
     // was created anew, whose UID is another.
-    let request = once.map_or(action.request_uid.as_str(), Once::name);
+    let request = once.map_or_else(|| action.request_uid.clone(), |once| once.mark());
     RestoreOptions {
         server: server_connection(order, &action.target),
         databases: action.databases.clone(),
@@ -133,6 +149,8 @@ fn options(
         approved_plan: action.approved_plan.clone(),
         on_error: action.on_error,
         assertions: action.assertions.clone(),
+        missing,
+        permission: once.map_or_else(Permission::given, Once::permission),
     }
 }
 
@@ -176,44 +194,34 @@ fn missing(snapshot: &Snapshot) -> Vec<DatabaseReport> {
         .collect()
 }
 
-fn report_of(
-    result: &RestoreResult,
-    action: &RestoreAction,
-    start_time: Timestamp,
-    snapshot_id: Option<String>,
-) -> RestoreReport {
+fn report_of(result: &RestoreResult, action: &RestoreAction) -> RestoreReport {
     if !result.is_carried_out {
-        return report_of_plan(result, action, start_time, snapshot_id);
+        return report_of_plan(result, action);
     }
     let database_count = DatabaseCount::of(&result.databases);
     RestoreReport {
         outcome: database_count.outcome(),
-        snapshot_id,
         server: Some(result.server.clone()),
         restored_bytes: result.restored_bytes,
         globals: result.globals.clone(),
         database_count,
         databases: BackupReport::listed(result.databases.clone()),
         error: why_incomplete(&result.databases, database_count),
-        ..empty_report(start_time)
+        ..empty_report(Timestamp::now())
     }
 }
 
 /// Of a restore that was only planned, or whose plan is not the one that was approved.
-fn report_of_plan(
-    result: &RestoreResult,
-    action: &RestoreAction,
-    start_time: Timestamp,
-    snapshot_id: Option<String>,
-) -> RestoreReport {
+fn report_of_plan(result: &RestoreResult, action: &RestoreAction) -> RestoreReport {
     let plan = &result.plan;
-    let refused = plan.databases.iter().find_map(|it| Some((&it.name, it.error.as_ref()?)));
-    let (outcome, error) = match (&action.approved_plan, refused) {
+    let is_left = |it: &PlannedDatabase| it.action != PlannedAction::Refuse;
+    let goes_on = action.on_error == OnError::Continue && plan.databases.iter().any(is_left);
+    let (outcome, error) = match (&action.approved_plan, &result.refused) {
         (Some(approved), _) if !action.dry_run => {
             let message = format!("approvedPlan is {approved}, and the plan is {}", plan.digest);
             (Outcome::Failed, Some(Failure::new(Reason::PlanChanged, message)))
         }
-        (_, Some((name, error))) => {
+        (_, Some((name, error))) if !goes_on => {
             let message = format!("{name}: {}", error.message);
             (Outcome::Failed, Some(Failure { message, ..error.clone() }))
         }
@@ -221,11 +229,10 @@ fn report_of_plan(
     };
     RestoreReport {
         outcome,
-        snapshot_id,
         server: Some(result.server.clone()),
         plan: Some(plan.clone()),
         error,
-        ..empty_report(start_time)
+        ..empty_report(Timestamp::now())
     }
 }
 

@@ -47,6 +47,18 @@ pub(super) struct Marks {
     pub(super) connection_limit: i64,
     /// Comment of what it has replaced, where that is not kept.
     pub(super) replaced: String,
+    /// Beginning and end of the comment of what the request has put in place, whichever
+    /// snapshot it was of: a request that is created anew may take a newer one.
+    pub(super) placed: (String, String),
+}
+
+impl Marks {
+    /// Whether a database under the target's name was put there by the request.
+    pub(super) fn is_placed(&self, seen: &Seen) -> bool {
+        let (beginning, end) = &self.placed;
+        let comment = seen.comment.as_deref().unwrap_or_default();
+        comment.starts_with(beginning.as_str()) && comment.ends_with(end.as_str())
+    }
 }
 
 /// What is seen on the server of one database of a restore.
@@ -104,7 +116,7 @@ pub(super) fn next_step(
     let replaced = seen.replaced.as_ref();
     let commented = |seen: &Seen, mark: &str| seen.comment.as_deref() == Some(mark);
     // A target with the mark came from a rename: it is whole.
-    if target.is_some_and(|target| commented(target, &marks.loaded)) {
+    if target.is_some_and(|target| marks.is_placed(target)) {
         return match (scratch, replaced) {
             (Some(scratch), _) if is_ours(scratch, marks) => Ok(Step::DropScratch),
             (_, Some(replaced)) if commented(replaced, &marks.replaced) => Ok(Step::DropReplaced),
@@ -153,6 +165,7 @@ mod tests {
             loaded: "u: loaded".into(),
             connection_limit: 1_234,
             replaced: "u: replaced".into(),
+            placed: ("u".into(), ": loaded".into()),
         }
     }
 

@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use dbbackup_contract::{
     Assertion, DatabaseOutcome, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError,
-    PlannedAction, ProgressPhase, Reason, ReplacedDatabase, ServerReport,
+    PlannedAction, ProgressPhase, Reason, ReplacedDatabase, ServerReport, listed,
 };
 use dbbackup_engine::{BackupSource, ProgressSink};
 use tokio_util::sync::CancellationToken;
@@ -76,6 +76,11 @@ impl Planned {
         self.report.error = Some(failure);
     }
 
+    fn refused(&self) -> Option<(String, Failure)> {
+        let error = self.report.error.as_ref().filter(|_| self.action == PlannedAction::Refuse);
+        Some((self.wanted.name.clone(), error?.clone()))
+    }
+
     fn goes_on(&self) -> bool {
         self.report.error.is_none() && self.report.outcome != DatabaseOutcome::Skipped
     }
@@ -95,6 +100,8 @@ pub async fn restore(
     let guard = Guard::new(&options.server, cancel);
     guard.waiting_for("the server to say who it is");
     let server = guard.wait(Server::open(&options.server)).await?;
+    guard.waiting_for("the repository to say whether the restore is wanted");
+    guard.wait(options.permission.ask(&server.identity)).await?;
     guard.waiting_for("the server to list what it has");
     let target = guard.on(&server.session, Target::gather(&server)).await?;
     let contents = find_wanted(source, &options.databases, guard.activity());
@@ -132,6 +139,7 @@ async fn run(
     let mut result = RestoreResult {
         plan,
         is_carried_out: false,
+        refused: planned.iter().find_map(Planned::refused),
         server: ServerReport {
             version: server.version.clone(),
             identity: server.identity.clone(),
@@ -143,7 +151,9 @@ async fn run(
         placed: Vec::new(),
         left_behind: Vec::new(),
     };
-    let is_approved = |digest: &String| *digest == result.plan.digest;
+    // What an attempt before this one has put in place was approved then, and looks different now.
+    let has_begun = planned.iter().any(|planned| planned.action == PlannedAction::Done);
+    let is_approved = |digest: &String| has_begun || *digest == result.plan.digest;
     if options.dry_run || !options.approved_plan.as_ref().is_none_or(is_approved) {
         return Ok(result);
     }
@@ -153,6 +163,8 @@ async fn run(
     }
     let clients = options.server.clients.for_archive(newest_client(&planned))?;
     guard.on(session, lock_all(guard, options, session, &planned)).await?;
+    guard.waiting_for("the repository to say whether the restore is still wanted");
+    guard.wait(options.permission.ask(&server.identity)).await?;
     if planned.iter().any(Planned::goes_on) {
         let own: Vec<_> = planned.iter().flat_map(|planned| planned.scratch.names()).collect();
         result.left_behind = clear_away(guard, &options.server, &own).await?;
@@ -179,7 +191,9 @@ async fn run(
         guard,
     };
     result.server.size_bytes = bytes;
-    restore_each(&loader, options.on_error, &mut planned, result).await
+    let mut result = restore_each(&loader, options.on_error, &mut planned, result).await?;
+    result.databases.extend(options.missing.iter().cloned());
+    Ok(result)
 }
 
 fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
@@ -206,9 +220,9 @@ fn stop_where_one_is_refused(planned: &mut [Planned]) {
         return;
     };
     let name = refused.wanted.name.clone();
-    planned.iter_mut().filter(|planned| planned.goes_on()).for_each(|planned| {
-        planned.fail(not_begun(&name));
-    });
+    // What an attempt before this one has put in place is there.
+    let not_done = |it: &&mut Planned| it.goes_on() && it.action != PlannedAction::Done;
+    planned.iter_mut().filter(not_done).for_each(|planned| planned.fail(not_begun(&name)));
 }
 
 fn not_begun(failed: &str) -> Failure {
@@ -270,7 +284,15 @@ async fn validate_all(
                 planned.action = action;
             }
             Err(failure) if is_server_lost(failure.reason) => return Err(failure),
-            Err(failure) => planned.fail(failure),
+            Err(failure) => {
+                let is_in_use = failure.reason == Reason::DatabaseInUse;
+                planned.fail(failure);
+                // Who is connected changes by itself, and is no part of what is approved.
+                if let (true, Some(replacing)) = (is_in_use, &planned.scratch.replacing) {
+                    planned.replaces = Some(replacing.describe(session).await?);
+                    planned.action = PlannedAction::Replace;
+                }
+            }
         }
     }
     Ok(())
@@ -296,6 +318,16 @@ async fn lock_all(
     Ok(())
 }
 
+/// A failure that ends all says what is in place nevertheless.
+fn so_far(result: &RestoreResult, failure: Failure) -> Failure {
+    if result.placed.is_empty() {
+        return failure;
+    }
+    let names: Vec<_> = result.placed.iter().map(|placed| placed.name.as_str()).collect();
+    let message = format!("{}; in place already: {}", failure.message, listed(&names, 5));
+    Failure { message, ..failure }
+}
+
 async fn restore_each(
     loader: &Loader<'_>,
     on_error: OnError,
@@ -305,7 +337,8 @@ async fn restore_each(
     let Loader { server, meter, guard, .. } = loader;
     let mut failed: Option<String> = None;
     for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
-        if let Some(failed) = failed.as_ref().filter(|_| on_error == OnError::Stop) {
+        let is_done = planned.action == PlannedAction::Done;
+        if let Some(failed) = failed.as_ref().filter(|_| on_error == OnError::Stop && !is_done) {
             planned.fail(not_begun(failed));
             continue;
         }
@@ -336,10 +369,11 @@ async fn restore_each(
                 if guard.is_stopped() {
                     // What is loaded stays for a retry; the rest would be dropped by it.
                     clean_up(loader, &planned.scratch, true).await;
-                    return Err(failure);
+                    return Err(so_far(&result, failure));
                 }
                 if let Err(lost) = answers(guard, &server.session).await {
-                    return Err(if is_session_lost(&failure) { failure } else { lost });
+                    let lost = if is_session_lost(&failure) { failure } else { lost };
+                    return Err(so_far(&result, lost));
                 }
                 tracing::info!(database = planned.scratch.target, %failure, "database failed");
                 // Hours of loading are not lost to a session that stayed connected.
@@ -390,7 +424,7 @@ pub async fn settle(options: &RestoreOptions, placed: &[PlacedDatabase]) -> Resu
             let scratch = Scratch::new(&options.request_uid, &placed.name, &options.strategy);
             let seen = look_at(session, &placed.name).await?;
             // Somebody may have given it another comment, or dropped it, since.
-            if seen.is_some_and(|seen| seen.comment.as_ref() == Some(&scratch.marks.loaded)) {
+            if seen.is_some_and(|seen| scratch.marks.is_placed(&seen)) {
                 set_comment(session, &placed.name, placed.comment.as_deref()).await?;
             }
         }

@@ -1,7 +1,7 @@
 //! What a restore is going to do, and what an earlier attempt of it has done, in words for
 //! whoever asked.
 
-use dbbackup_contract::{Failure, PlannedDatabase, RestorePlan};
+use dbbackup_contract::{Failure, PlannedAction, PlannedDatabase, RestorePlan};
 use dbbackup_engine::BackupSource;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,16 @@ pub(super) fn tell(
         replaces: planned.replaces.clone(),
         error: planned.report.error.clone(),
     });
+    let missing = options.missing.iter().map(|missing| PlannedDatabase {
+        name: missing.name.clone(),
+        as_name: None,
+        action: PlannedAction::Refuse,
+        bytes: 0,
+        tables: 0,
+        replaces: None,
+        error: missing.error.clone(),
+    });
+    let databases = databases.chain(missing);
     let created_roles = merge.into_iter().flat_map(|plan| &plan.created).cloned();
     let identity = &server.identity;
     RestorePlan::new(&options.snapshot, identity, databases.collect(), created_roles.collect())

@@ -185,24 +185,38 @@ impl Replacing {
     ///
     /// # Errors
     /// `DatabaseInUse` where sessions stay, or another transaction holds the name, longer than
-    /// `lock_timeout`; everything is as before.
+    /// `lock_timeout`; `DatabaseExists` and `PlanChanged` where another database stands there than
+    /// was `planned` to be replaced. Everything is as before.
     pub(super) async fn carry_out(
         &self,
         session: &Session,
         connection: &ServerConnection,
         scratch: &Scratch,
+        planned: Option<u32>,
     ) -> Result<(), Failure> {
+        let Some(oid) = planned else {
+            let message =
+                format!("database {} was created while it was being restored", self.target);
+            return Err(Failure::new(Reason::DatabaseExists, message));
+        };
         let helper = open_session(connection).await?;
         let until = Instant::now() + self.how.lock_timeout;
         loop {
             let renamed = tokio::select! {
                 biased;
-                renamed = self.rename_both(session, scratch) => renamed,
+                renamed = self.rename_both(session, scratch, oid) => renamed,
                 never = self.end_sessions(&helper, scratch) => match never {},
             };
             let Err(error) = renamed else { return Ok(()) };
             let code = error.code().cloned();
             session.run("ROLLBACK", "ending what was begun").await?;
+            if code == Some(SqlState::DIVISION_BY_ZERO) {
+                let message = format!(
+                    "database {} is another one than was planned to be replaced",
+                    self.target
+                );
+                return Err(Failure::new(Reason::PlanChanged, message));
+            }
             let is_busy = [SqlState::OBJECT_IN_USE, SqlState::LOCK_NOT_AVAILABLE];
             if !code.is_some_and(|code| is_busy.contains(&code)) {
                 return Err(query_failure(&error, "putting the restored database in place"));
@@ -227,12 +241,15 @@ impl Replacing {
         &self,
         session: &Session,
         scratch: &Scratch,
+        oid: u32,
     ) -> Result<(), tokio_postgres::Error> {
         let (target, replaced) = (ident(&self.target), ident(&self.name));
         let wait = self.how.lock_timeout.as_millis().clamp(1, LONGEST_LOCK_TIMEOUT);
         let mut sql = format!(
             "BEGIN; SET LOCAL lock_timeout = {wait}; ALTER DATABASE {target} RENAME TO {replaced}; \
+             SELECT 1 / (oid = {oid})::int FROM pg_database WHERE datname = {}; \
              ALTER DATABASE {} RENAME TO {target};",
+            literal(&self.name),
             ident(&scratch.name)
         );
         if !self.is_kept {

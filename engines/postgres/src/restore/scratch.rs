@@ -48,6 +48,8 @@ impl Scratch {
         let digest = digest(&[request_uid, target]);
         let number = u32::from_le_bytes([digest[10], digest[11], digest[12], digest[13]]);
         let mark = format!("{MARK}{request_uid}");
+        // `REQUEST@SNAPSHOT`, where the snapshot is in it.
+        let request = request_uid.split_inclusive('@').next().unwrap_or(request_uid);
         Self {
             name: scratch_name(&[request_uid, target]),
             target: target.to_owned(),
@@ -57,6 +59,7 @@ impl Scratch {
                 // Larger than any limit that a person sets.
                 connection_limit: 1_000_000_000 + i64::from(number % 1_000_000_000),
                 replaced: format!("{mark}{REPLACED}"),
+                placed: (format!("{MARK}{request}"), LOADED.to_owned()),
             },
             replacing: Replacing::new(strategy, request_uid, target),
         }

@@ -49,6 +49,9 @@ pub(super) async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<
         if step == Step::Load {
             left_out.extend(prepare_load(loader, planned).await?);
             loader.load(&wanted.layout, &scratch.name, &prologue).await?;
+        }
+        // Also of what an earlier attempt has loaded.
+        if matches!(step, Step::Place | Step::Replace) {
             assertions::hold(loader, planned).await?;
         }
         match guard.on(session, take_step(loader, planned, step)).await {
@@ -142,7 +145,8 @@ async fn take_step(
             waiting_for("set the properties of database");
             let lacking = set_properties(loader, wanted, &scratch.name, End::Commit).await?;
             waiting_for("swap the names of the scratch database and");
-            replacing.carry_out(session, loader.connection, scratch).await?;
+            let oid = planned.replaces.as_ref().map(|replaced| replaced.oid);
+            replacing.carry_out(session, loader.connection, scratch, oid).await?;
             return Ok(lacking);
         }
         Step::DropReplaced => {

@@ -19,8 +19,8 @@ use dbbackup_contract::{
     OnError, PostgresqlAccess, RestoreDatabase, SecretFile, TlsAccess, TlsMode, UserName,
 };
 use dbbackup_postgres::{
-    BackupOptions, BackupResult, ClientFolders, RestoreOptions, RestoreResult, ServerConnection,
-    Strategy,
+    BackupOptions, BackupResult, ClientFolders, Permission, RestoreOptions, RestoreResult,
+    ServerConnection, Strategy,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -119,6 +119,8 @@ pub fn restore_to(server: ServerConnection, databases: &[(&str, &str)]) -> Resto
         approved_plan: None,
         on_error: OnError::Continue,
         assertions: Vec::new(),
+        missing: Vec::new(),
+        permission: Permission::given(),
     }
 }
 

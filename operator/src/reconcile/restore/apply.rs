@@ -133,8 +133,7 @@ async fn await_approval(
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
     let generation = seen.request.metadata.generation;
-    let dry_run = seen.request.spec.dry_run;
-    let status = awaiting(seen.status.clone(), why, dry_run, generation, now);
+    let status = awaiting(seen.status.clone(), why, generation, now);
     write_status(context, &seen.request, status).await?;
     Ok(match seen.request.spec.valid_until {
         Some(time) => Action::requeue(until(time, now) + Duration::from_secs(1)),

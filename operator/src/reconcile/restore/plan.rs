@@ -97,7 +97,10 @@ pub fn plan(seen: &Gathered) -> Step {
 fn next_job(seen: &Gathered, resolved: &ResolvedRestore, cause: Option<Failure>) -> Step {
     let resolved = Box::new(resolved.clone());
     match resolved.snapshot_id {
-        Some(_) if seen.request.spec.dry_run => Step::Plan(resolved, cause),
+        // Once there is a plan, `unapproved` has let it pass.
+        Some(_) if seen.request.spec.dry_run && seen.status.plan.is_none() => {
+            Step::Plan(resolved, cause)
+        }
         Some(_) => Step::Begin(resolved, cause),
         None => Step::Find(resolved, cause),
     }
@@ -111,22 +114,19 @@ fn is_proposal(report: &RestoreReport) -> bool {
     report.plan.is_some() && (is_possible || report.error.as_ref().is_some_and(changed))
 }
 
-/// What a plan still waits for: once there is one, only an approval of it goes on.
+/// What a plan still waits for: once there is one, only an approval of it goes on, whatever
+/// `dryRun` says. So nobody has to change what Git says.
 fn unapproved(seen: &Gathered) -> Option<Step> {
     let plan = seen.status.plan.as_ref()?;
     let spec = &seen.request.spec;
     let (reason, message) = match &spec.approved_plan {
-        _ if spec.dry_run => (Reason::AwaitingApproval, format!("the plan is {}", plan.digest)),
-        None => {
-            let message = "dryRun is false, and approvedPlan is missing: the plan is";
-            (Reason::AwaitingApproval, format!("{message} {}", plan.digest))
-        }
+        Some(approved) if *approved == plan.digest => return None,
         // In the words of the runner, which may have found it.
-        Some(approved) if *approved != plan.digest => {
+        Some(approved) => {
             let message = format!("approvedPlan is {approved}, and the plan is {}", plan.digest);
             (Reason::PlanChanged, message)
         }
-        Some(_) => return None,
+        None => (Reason::AwaitingApproval, format!("the plan is {}", plan.digest)),
     };
     Some(Step::AwaitApproval(Failure::new(reason, message)))
 }
@@ -175,6 +175,10 @@ fn again(seen: &Gathered, resolved: &ResolvedRestore, cause: &Failure, attempts:
     // Anything else has ended it in every attempt of its Job.
     if !may_be_done {
         return Step::Fail(cause.clone(), attempts);
+    }
+    // An approval that was taken back, or one that was never given, stops it here.
+    if let Some(step) = unapproved(seen) {
+        return step;
     }
     let trouble = repository_trouble(&resolved.repository_ref.name, seen.repository.as_ref());
     if seen.status.jobs.unwrap_or(0) < MAX_JOBS {

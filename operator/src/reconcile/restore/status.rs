@@ -66,7 +66,9 @@ impl RunStatus for RestoreRequestStatus {
             Stage::Ended(Outcome::PartiallyFailed) => RestorePhase::PartiallyFailed,
             Stage::Ended(Outcome::Failed) => match self.error.as_ref().map(|error| error.reason) {
                 Some(Reason::RequestExpired) => RestorePhase::Expired,
-                Some(Reason::AlreadyCarriedOut) => RestorePhase::AlreadyCarriedOut,
+                Some(Reason::AlreadyCarriedOut | Reason::CarriedOutInPart) => {
+                    RestorePhase::AlreadyCarriedOut
+                }
                 _ => RestorePhase::Failed,
             },
         });
@@ -115,29 +117,29 @@ pub(super) fn proposed(
     let why = report
         .error
         .unwrap_or_else(|| Failure::new(Reason::AwaitingApproval, "its plan is in status.plan"));
-    awaiting(status, &why, why.reason == Reason::AwaitingApproval, generation, now)
+    awaiting(status, &why, generation, now)
 }
 
-/// It waits for an approval. A plan that alone was wanted is there; one that is to be carried
-/// out, and is not approved, stands in the way.
+/// It waits for an approval. A plan of which nobody has approved yet is what was wanted; one
+/// that is not what was approved stands in the way.
 pub(super) fn awaiting(
     mut status: RestoreRequestStatus,
     why: &Failure,
-    dry_run: bool,
     generation: Option<i64>,
     now: Timestamp,
 ) -> RestoreRequestStatus {
     let plan = status.plan.as_ref().map_or_else(String::new, display::plan);
-    let verdict = if dry_run {
+    let is_planned = why.reason == Reason::AwaitingApproval;
+    let verdict = if is_planned {
         let message = format!("the plan: {plan}. {}", why.hint);
         Verdict::new(Standing::Ready, reasons::PLANNED, message)
     } else {
         Verdict::of_failure(Standing::Stalled, why)
     };
-    let words = if dry_run { format!("planned: {plan}") } else { why.message.clone() };
+    let words = if is_planned { format!("planned: {plan}") } else { why.message.clone() };
     status.phase = Some(RestorePhase::AwaitingApproval);
     status.display = Some(display::shortened(words));
-    status.error = (!dry_run).then(|| why.clone());
+    status.error = (!is_planned).then(|| why.clone());
     status.observed_generation = generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status

@@ -107,8 +107,9 @@ fn replacing(seen: &Gathered) -> Result<Option<ReplaceAction>, Failure> {
         lock_timeout_seconds: timeout.as_secs().max(1),
         // The same in every attempt, and in the plan.
         time: created.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        // What was carried out, the ledger knows.
-        is_continued: false,
+        // What was carried out, the ledger knows. After validUntil nothing is begun, and what was
+        // begun is finished.
+        is_continued: spec.valid_until.is_some_and(|until| until < seen.now),
     }))
 }
 

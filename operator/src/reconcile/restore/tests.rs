@@ -217,6 +217,7 @@ fn what_is_dropped_is_named_twice_and_what_is_late_is_left_alone() {
     let lost = Failure::new(Reason::JobGone, "gone");
     sure.run = Some(RunView::Unknown(lost, 1));
     assert!(matches!(plan(&sure), Step::Begin(..)));
+    assert_eq!(task_of(&sure, Purpose::Restore)["replace"]["isContinued"], true);
 }
 
 #[test]
@@ -258,25 +259,37 @@ fn a_dry_run_ends_with_a_plan_and_only_its_approval_goes_on() {
     assert_eq!(status.phase, Some(RestorePhase::AwaitingApproval));
     assert_eq!(status.display.as_deref(), Some("planned: replaces shop_on_friday"));
     (seen.status, seen.run) = (status, None);
-    for (dry_run, approved) in [
-        (true, None),
-        (true, Some(a_plan().digest)),
-        (false, None),
-        (false, Some(format!("sha256:{}", "0".repeat(64)))),
+    let other = Some(format!("sha256:{}", "0".repeat(64)));
+    for (dry_run, approved, reason) in [
+        (true, None, Reason::AwaitingApproval),
+        (false, None, Reason::AwaitingApproval),
+        (true, other.clone(), Reason::PlanChanged),
+        (false, other, Reason::PlanChanged),
     ] {
-        let is_another = !dry_run && approved.is_some();
         seen.request.spec.dry_run = dry_run;
         seen.request.spec.approved_plan = approved;
         let Step::AwaitApproval(why) = plan(&seen) else { panic!() };
-        let reason = if is_another { Reason::PlanChanged } else { Reason::AwaitingApproval };
         assert_eq!(why.reason, reason);
-        let status = awaiting(seen.status.clone(), &why, dry_run, Some(2), seen.now);
+        let status = awaiting(seen.status.clone(), &why, Some(2), seen.now);
         let ready = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
-        assert_eq!((ready.status == "True", status.error.is_none()), (dry_run, dry_run));
+        let is_planned = reason == Reason::AwaitingApproval;
+        assert_eq!((ready.status == "True", status.error.is_none()), (is_planned, is_planned));
     }
+    // Git goes on saying that it is a dry run.
+    seen.request.spec.dry_run = true;
     seen.request.spec.approved_plan = Some(a_plan().digest);
     assert!(matches!(plan(&seen), Step::Begin(..)));
     assert_eq!(task_of(&seen, Purpose::Restore)["approvedPlan"], a_plan().digest);
+
+    // An approval that is taken back while its Job is lost is one no more.
+    let mut taken_back = seen.clone();
+    taken_back.request.spec.approved_plan = None;
+    taken_back.status.job_name = Some("k".into());
+    let gone = Failure::new(Reason::JobGone, "gone");
+    taken_back.run = Some(RunView::Unknown(gone.clone(), 1));
+    assert!(matches!(plan(&taken_back), Step::AwaitApproval(_)));
+    taken_back.request.spec.approved_plan = Some(a_plan().digest);
+    assert!(matches!(plan(&taken_back), Step::Begin(_, Some(_))));
 
     // It is another one by now: somebody has to look again.
     seen.status.job_name = Some("k".into());
@@ -299,9 +312,12 @@ fn a_dry_run_ends_with_a_plan_and_only_its_approval_goes_on() {
 fn a_request_that_was_carried_out_before_is_no_failure_and_one_that_is_late_is_expired() {
     let done = Failure::new(Reason::AlreadyCarriedOut, "shop/back was carried out");
     let late = Failure::new(Reason::RequestExpired, "it is late");
-    for (failure, phase, complete) in
-        [(done, RestorePhase::AlreadyCarriedOut, true), (late, RestorePhase::Expired, false)]
-    {
+    let in_part = Failure::new(Reason::CarriedOutInPart, "shop/back was carried out in part");
+    for (failure, phase, complete) in [
+        (done, RestorePhase::AlreadyCarriedOut, true),
+        (in_part, RestorePhase::AlreadyCarriedOut, false),
+        (late, RestorePhase::Expired, false),
+    ] {
         let now = Timestamp::UNIX_EPOCH;
         let (status, _) = finished(RestoreRequestStatus::default(), &Err(failure), 0, None, now);
         assert_eq!(status.phase, Some(phase));

@@ -35,6 +35,8 @@ pub struct Children {
     pub active: Vec<String>,
     /// When one last succeeded.
     pub last_success: Option<Timestamp>,
+    /// Of those that succeeded, when the one that began last began, and when it ended.
+    pub proof: Option<(Timestamp, Timestamp)>,
     /// The newest one: slot or creation, name, phase.
     pub newest: Option<(Timestamp, String, BackupPhase)>,
     /// The one that ended last, by hand or not.
@@ -107,14 +109,13 @@ pub async fn reconcile(
     status.generation_time = preflight::generation_time(schedule, &status, now);
     let trouble =
         super::backup::writing_trouble(&schedule.spec.repository_ref.name, repository.as_ref());
-    // A repository that is not ready says so itself.
-    let ahead = match &repository {
-        Some(repository) if trouble.is_none() && !matches!(step, Step::Create(_)) => {
-            let identity = &identity;
-            let ahead = preflight::Ahead { schedule, identity, repository, context, now };
-            ahead.go_on(&mut status, &children).await?
-        }
-        _ => None,
+    let ahead = if matches!(step, Step::Create(_)) && status.preflight.is_none() {
+        None
+    } else {
+        let (identity, usable) = (&identity, trouble.is_none());
+        let repository = repository.as_ref().filter(|_| usable);
+        let ahead = preflight::Ahead { schedule, identity, repository, context, now };
+        ahead.go_on(&mut status, &children).await?
     };
     let outlook = Outlook {
         next: decision.next,
@@ -287,6 +288,7 @@ impl Children {
         }
         if phase == BackupPhase::Succeeded {
             self.last_success = self.last_success.max(status.completion_time);
+            self.proof = self.proof.max(status.start_time.zip(status.completion_time));
         }
         let is_scheduled = backup.annotations().contains_key(labels::SLOT);
         let created = backup.creation_timestamp().map(|time| time.0);

@@ -21,7 +21,7 @@ use crate::job::{Errand, Mounts, Place, source_access};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::reconcile::one_shot::{another_action, until, while_starting};
-use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
+use crate::reconcile::{LOOK_SOON, WATCH_RUN};
 use crate::run::{RunView, Waiting};
 
 /// So old is a proof when it is looked again.
@@ -29,8 +29,14 @@ const PROVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// So long after a look that failed it is looked again, within a day of a change of the spec:
 /// what was wrong may lie outside of it, and whoever has corrected that waits.
 const AFTER_A_FAILURE: SignedDuration = SignedDuration::from_hours(1);
-/// Most that run at once: a thousand schedules may be applied at the same time.
+/// Most that run at once, and of one namespace: a thousand schedules may be applied at the
+/// same time, and pods that do not start keep their places.
 const AT_ONCE: usize = 20;
+const OF_A_NAMESPACE: usize = 5;
+/// One that has begun so long ago keeps nobody waiting: it has ended, or will not start.
+const KEEPS_ITS_PLACE: SignedDuration = SignedDuration::from_mins(30);
+/// How often one that waits looks whether there is a place, and how far these are spread.
+const WAITS: (u64, u64) = (120, 120);
 
 /// What is to be done about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,9 +84,11 @@ pub(super) fn proved(
     status: &BackupScheduleStatus,
     children: &Children,
 ) -> Option<Timestamp> {
-    let since = status.generation_time;
-    let success = children.last_success.max(status.last_successful_time);
-    let by_backup = success.filter(|time| since.is_none_or(|since| since <= *time));
+    let by_backup = match status.generation_time {
+        None => children.last_success.max(status.last_successful_time),
+        // One that began before was of another spec, whenever it ended.
+        Some(since) => children.proof.filter(|(began, _)| since <= *began).map(|(_, ended)| ended),
+    };
     let by_look = last(schedule, status).filter(|last| last.outcome == Outcome::Succeeded);
     by_backup.max(by_look.map(|last| last.time))
 }
@@ -138,7 +146,8 @@ pub(super) fn plan(
 pub(super) struct Ahead<'a> {
     pub(super) schedule: &'a BackupSchedule,
     pub(super) identity: &'a Identity,
-    pub(super) repository: &'a BackupRepository,
+    /// Where it can be used.
+    pub(super) repository: Option<&'a BackupRepository>,
     pub(super) context: &'a Context,
     pub(super) now: Timestamp,
 }
@@ -158,7 +167,11 @@ impl Ahead<'_> {
                 let namespace = &self.identity.namespace;
                 Some(observe(self.context, namespace, job_name, report, timeout, self.now).await?)
             }
-            None => None,
+            None => {
+                // Of one that was begun and forgotten.
+                status.preflight_report = None;
+                None
+            }
         };
         let step = plan(self.schedule, status, children, run.as_ref(), self.now);
         tracing::debug!(?step, "planned");
@@ -181,25 +194,40 @@ impl Ahead<'_> {
         }
     }
 
+    fn has_a_place(&self) -> bool {
+        let known = self.context.schedules.state();
+        let mut running = (0, 0);
+        for schedule in known.iter().filter_map(|schedule| schedule.0.as_ref().ok()) {
+            let run = schedule.status.as_ref().and_then(|status| status.preflight.as_ref());
+            let lately =
+                |run: &&PreflightRun| self.now.duration_since(run.start_time) < KEEPS_ITS_PLACE;
+            if run.filter(lately).is_some() {
+                running.0 += 1;
+                let ours = schedule.metadata.namespace.as_ref() == Some(&self.identity.namespace);
+                running.1 += usize::from(ours);
+            }
+        }
+        running.0 < AT_ONCE && running.1 < OF_A_NAMESPACE
+    }
+
     async fn begin(
         &self,
         status: &mut BackupScheduleStatus,
     ) -> Result<Option<Duration>, ReconcileError> {
-        let known = self.context.schedules.state();
-        let readable = known.iter().filter_map(|schedule| schedule.0.as_ref().ok());
-        let runs = |schedule: &&BackupSchedule| {
-            schedule.status.as_ref().is_some_and(|status| status.preflight.is_some())
-        };
-        if readable.filter(runs).count() >= AT_ONCE {
-            return Ok(Some(LOOK_AGAIN));
+        // A repository that is not ready says so itself, and is waited for.
+        let Some(repository) = self.repository else { return Ok(None) };
+        if !self.has_a_place() {
+            let (least, spread) = WAITS;
+            let behind = self.identity.uid.bytes().fold(0, |sum, byte| sum + u64::from(byte));
+            return Ok(Some(Duration::from_secs(least + behind % spread)));
         }
         let generation = self.schedule.metadata.generation.unwrap_or_default();
         // The same for the same look, so that a crash makes no second one.
         let number = status.last_preflight.as_ref().map_or(0, |last| last.time.as_second());
         let look = format!("{}/{generation}/{number}", self.identity.uid);
         let name = job_name(&self.identity.name, &look, Purpose::Preflight, 1);
-        let run = PreflightRun { job_name: name.clone(), generation };
-        let job = match self.job(&self.context.surroundings(), name) {
+        let run = PreflightRun { job_name: name.clone(), generation, start_time: self.now };
+        let job = match self.job(&self.context.surroundings(), repository, name) {
             Ok(job) => job,
             Err(failure) => {
                 status.preflight = Some(run);
@@ -222,7 +250,12 @@ impl Ahead<'_> {
 
     /// It runs as the backups do, with what they mount: what keeps their pods from starting
     /// keeps its pod, too.
-    fn job(&self, around: &Surroundings, name: String) -> Result<Job, Failure> {
+    fn job(
+        &self,
+        around: &Surroundings,
+        repository: &BackupRepository,
+        name: String,
+    ) -> Result<Job, Failure> {
         let spec = &self.schedule.spec;
         let mut mounts = Mounts::default();
         let place = Place::new("source.postgresql", "BackupSchedule", &self.identity.name);
@@ -235,7 +268,7 @@ impl Ahead<'_> {
             name,
             action: TaskAction::Preflight(PreflightAction { source }),
             mounts,
-            repository: self.repository,
+            repository,
             destination: None,
             job: &spec.job,
         };

@@ -42,19 +42,24 @@ fn wrong_password() -> Option<Failure> {
 #[test]
 fn each_generation_is_looked_at_unless_a_backup_has_proved_it_or_runs() {
     let (schedule, status) = schedule();
-    let success = |time| Children { last_success: Some(at(time)), ..Children::default() };
+    let success = |began, ended| Children {
+        last_success: Some(at(ended)),
+        proof: Some((at(began), at(ended))),
+        ..Children::default()
+    };
     let step = |status: &BackupScheduleStatus, children: &Children| {
         plan(&schedule, status, children, None, at(NOW))
     };
     assert_eq!(step(&status, &Children::default()), Step::Begin);
-    // One that succeeded before this generation proves nothing of it.
-    assert_eq!(step(&status, &success("2026-11-23T02:15:00Z")), Step::Begin);
+    // One that began before this generation proves nothing of it, though it ended later.
+    let older = success("2026-11-23T10:15:00Z", "2026-11-23T11:45:00Z");
+    assert_eq!(step(&status, &older), Step::Begin);
     let next = Step::Rest(Some(at("2026-11-24T11:30:00Z")));
-    assert_eq!(step(&status, &success("2026-11-23T11:30:00Z")), next);
+    assert_eq!(step(&status, &success("2026-11-23T11:20:00Z", "2026-11-23T11:30:00Z")), next);
     // Where nobody knows since when it is the present one, it does.
     let older = BackupScheduleStatus { generation_time: None, ..status.clone() };
     let next = Step::Rest(Some(at("2026-11-24T02:15:00Z")));
-    assert_eq!(step(&older, &success("2026-11-23T02:15:00Z")), next);
+    assert_eq!(step(&older, &success("2026-11-23T02:10:00Z", "2026-11-23T02:15:00Z")), next);
 
     let running = Children { active: vec!["nightly-1".into()], ..Children::default() };
     assert_eq!(step(&status, &running), Step::Rest(None));
@@ -98,7 +103,7 @@ fn it_is_looked_again_after_a_day_and_sooner_where_somebody_is_about_to_correct_
 #[test]
 fn a_look_ends_with_what_its_runner_says_or_with_what_was_seen() {
     let (schedule, mut status) = schedule();
-    let run = PreflightRun { job_name: "j".into(), generation: 2 };
+    let run = PreflightRun { job_name: "j".into(), generation: 2, start_time: at(NOW) };
     status.preflight = Some(run.clone());
     let none = Children::default();
     let step = |status: &BackupScheduleStatus, run: RunView| {
@@ -128,8 +133,12 @@ fn ready_means_that_a_backup_or_a_look_has_proved_it() {
     let (schedule, status) = schedule();
     let zone = TimeZone::UTC;
     let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
-    let success =
-        Children { last_success: Some(at("2026-11-23T11:30:00Z")), ..Children::default() };
+    let ended = at("2026-11-23T11:30:00Z");
+    let success = Children {
+        last_success: Some(ended),
+        proof: Some((at("2026-11-23T11:20:00Z"), ended)),
+        ..Children::default()
+    };
     let host = Some(Failure::new(Reason::HostNotFound, "shop-db is not known"));
     for (last, children, ready, reason, words) in [
         (None, &Children::default(), false, "Preflight", "never succeeded"),
