@@ -27,12 +27,11 @@ mod steps;
 mod target;
 mod validate;
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use dbbackup_contract::{
-    Assertion, DatabaseOutcome, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError,
-    PlannedAction, ProgressPhase, Reason, ReplacedDatabase, ServerReport, listed,
+    DatabaseOutcome, Failure, GlobalsPolicy, GlobalsReport, OnError, PlannedAction, ProgressPhase,
+    Reason, RestorePlan, ServerReport, listed,
 };
 use dbbackup_engine::{BackupSource, ProgressSink};
 use tokio_util::sync::CancellationToken;
@@ -43,48 +42,23 @@ use self::leftovers::clear_away;
 pub(crate) use self::leftovers::is_scratch;
 use self::load::Loader;
 use self::locks::lock_both;
-use self::merge::{MergePlan, apply_merge, plan_merge};
+use self::merge::{apply_merge, plan_merge};
 pub use self::planning::placed;
-use self::planning::tell;
+use self::planning::{
+    Planned, not_begun, plan, refuse_one_name_for_two, stop_where_one_is_refused, tell,
+    validate_all,
+};
 use self::scratch::{Scratch, look_at, set_comment};
 use self::steps::{carry_out, clean_up};
 use self::target::Target;
-use self::validate::validate;
 use crate::backup::answers;
 use crate::connection::Session;
-use crate::errors::{is_server_lost, is_session_lost};
+use crate::errors::is_session_lost;
 use crate::progress::Meter;
 use crate::server::Server;
 use crate::versions::major_of;
 use crate::watch::Guard;
 use crate::{PlacedDatabase, RestoreOptions, RestoreResult};
-
-/// One database of the restore, and what is known of it so far.
-struct Planned {
-    wanted: Wanted,
-    scratch: Scratch,
-    action: PlannedAction,
-    replaces: Option<ReplacedDatabase>,
-    assertions: Vec<Assertion>,
-    report: DatabaseReport,
-}
-
-impl Planned {
-    fn fail(&mut self, failure: Failure) {
-        self.action = PlannedAction::Refuse;
-        self.report.outcome = DatabaseOutcome::Failed;
-        self.report.error = Some(failure);
-    }
-
-    fn refused(&self) -> Option<(String, Failure)> {
-        let error = self.report.error.as_ref().filter(|_| self.action == PlannedAction::Refuse);
-        Some((self.wanted.name.clone(), error?.clone()))
-    }
-
-    fn goes_on(&self) -> bool {
-        self.report.error.is_none() && self.report.outcome != DatabaseOutcome::Skipped
-    }
-}
 
 /// Makes new databases from the streams of a backup. They still bear the
 /// request's mark: report the outcome first, then call [`settle`].
@@ -136,21 +110,7 @@ async fn run(
         validate_all(guard, options, session, &target, &mut planned, merge.as_ref(), whole);
     guard.on(session, validating).await?;
     let plan = tell(options, server, &planned, merge.as_ref());
-    let mut result = RestoreResult {
-        plan,
-        is_carried_out: false,
-        refused: planned.iter().find_map(Planned::refused),
-        server: ServerReport {
-            version: server.version.clone(),
-            identity: server.identity.clone(),
-            size_bytes: 0,
-        },
-        restored_bytes: 0,
-        globals: None,
-        databases: Vec::new(),
-        placed: Vec::new(),
-        left_behind: Vec::new(),
-    };
+    let mut result = nothing_yet(plan, server, &planned);
     // What an attempt before this one has put in place was approved then, and looks different now.
     let has_begun = planned.iter().any(|planned| planned.action == PlannedAction::Done);
     let is_approved = |digest: &String| has_begun || *digest == result.plan.digest;
@@ -196,106 +156,23 @@ async fn run(
     Ok(result)
 }
 
-fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
-    let mut report = DatabaseReport::new(&wanted.name, DatabaseOutcome::Failed);
-    report.as_name = (wanted.target != wanted.name).then(|| wanted.target.clone());
-    report.bytes = wanted.layout.bytes();
-    report.tables = wanted.layout.tables().count() as u64;
-    report.rows = wanted.layout.rows();
-    let scratch = Scratch::new(&options.request_uid, &wanted.target, &options.strategy);
-    let ours = options.assertions.iter().filter(|it| it.database == wanted.name);
-    Planned {
-        assertions: ours.cloned().collect(),
-        wanted,
-        scratch,
-        action: PlannedAction::Refuse,
-        replaces: None,
-        report,
+/// What there is to tell before anything is done.
+fn nothing_yet(plan: RestorePlan, server: &Server, planned: &[Planned]) -> RestoreResult {
+    RestoreResult {
+        plan,
+        is_carried_out: false,
+        refused: planned.iter().find_map(Planned::refused),
+        server: ServerReport {
+            version: server.version.clone(),
+            identity: server.identity.clone(),
+            size_bytes: 0,
+        },
+        restored_bytes: 0,
+        globals: None,
+        databases: Vec::new(),
+        placed: Vec::new(),
+        left_behind: Vec::new(),
     }
-}
-
-/// Before anything is created: one that is refused keeps all others from being begun.
-fn stop_where_one_is_refused(planned: &mut [Planned]) {
-    let Some(refused) = planned.iter().find(|planned| planned.report.error.is_some()) else {
-        return;
-    };
-    let name = refused.wanted.name.clone();
-    // What an attempt before this one has put in place is there.
-    let not_done = |it: &&mut Planned| it.goes_on() && it.action != PlannedAction::Done;
-    planned.iter_mut().filter(not_done).for_each(|planned| planned.fail(not_begun(&name)));
-}
-
-fn not_begun(failed: &str) -> Failure {
-    Failure::new(Reason::NotBegun, format!("it was not begun, since {failed} has failed"))
-}
-
-/// Whether it is the database that every server has, and of which the backup holds nothing.
-fn is_the_servers_own(wanted: &Wanted) -> bool {
-    wanted.name == "postgres" && wanted.layout.needs.objects == 0
-}
-
-/// Names that were cut to fit may have become the same.
-fn refuse_one_name_for_two(planned: &mut [Planned]) {
-    let mut names = HashSet::new();
-    for planned in planned {
-        let Some(replacing) = &planned.scratch.replacing else { continue };
-        if !names.insert(replacing.name.clone()) {
-            let message = format!("two databases would be kept under the name {}", replacing.name);
-            let failure = Failure::new(Reason::DatabaseExists, message);
-            planned.fail(failure.with_hint("Restore them by two requests."));
-        }
-    }
-}
-
-/// Validates every database before the first is created.
-async fn validate_all(
-    guard: &Guard<'_>,
-    options: &RestoreOptions,
-    session: &Session,
-    target: &Target,
-    planned: &mut [Planned],
-    merge: Option<&MergePlan>,
-    whole: bool,
-) -> Result<(), Failure> {
-    let none = HashSet::new();
-    let created_roles = merge.map_or(&none, |plan| &plan.created);
-    for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
-        let Planned { wanted, scratch, .. } = &*planned;
-        let what = format!("the server to be asked for what database {} needs", wanted.name);
-        guard.waiting_for(what);
-        let validated =
-            validate(session, target, wanted, scratch, options.is_continued, created_roles).await;
-        let stands = match &validated {
-            Ok(action) => *action == PlannedAction::Replace,
-            Err(failure) => {
-                matches!(failure.reason, Reason::DatabaseExists | Reason::DatabaseInUse)
-            }
-        };
-        if stands && whole && is_the_servers_own(wanted) {
-            planned.action = PlannedAction::Skip;
-            planned.report.outcome = DatabaseOutcome::Skipped;
-            continue;
-        }
-        match validated {
-            Ok(action) => {
-                if let (PlannedAction::Replace, Some(replacing)) = (action, &scratch.replacing) {
-                    planned.replaces = Some(replacing.describe(session).await?);
-                }
-                planned.action = action;
-            }
-            Err(failure) if is_server_lost(failure.reason) => return Err(failure),
-            Err(failure) => {
-                let is_in_use = failure.reason == Reason::DatabaseInUse;
-                planned.fail(failure);
-                // Who is connected changes by itself, and is no part of what is approved.
-                if let (true, Some(replacing)) = (is_in_use, &planned.scratch.replacing) {
-                    planned.replaces = Some(replacing.describe(session).await?);
-                    planned.action = PlannedAction::Replace;
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Takes the locks of all targets, in the order of their names, so that two

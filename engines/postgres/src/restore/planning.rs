@@ -1,16 +1,155 @@
-//! What a restore is going to do, and what an earlier attempt of it has done, in words for
-//! whoever asked.
+//! What a restore is going to do, before it does it: each database is validated, and what becomes
+//! of it is told; and what an earlier attempt has done.
 
-use dbbackup_contract::{Failure, PlannedAction, PlannedDatabase, RestorePlan};
+use std::collections::HashSet;
+
+use dbbackup_contract::{
+    Assertion, DatabaseOutcome, DatabaseReport, Failure, PlannedAction, PlannedDatabase, Reason,
+    ReplacedDatabase, RestorePlan,
+};
 use dbbackup_engine::BackupSource;
 use tokio_util::sync::CancellationToken;
 
-use super::Planned;
-use super::contents::find_wanted;
+use super::contents::{Wanted, find_wanted};
 use super::merge::MergePlan;
+use super::scratch::Scratch;
+use super::target::Target;
+use super::validate::validate;
+use crate::connection::Session;
+use crate::errors::is_server_lost;
 use crate::server::Server;
 use crate::watch::Guard;
 use crate::{PlacedDatabase, RestoreOptions};
+
+/// One database of the restore, and what is known of it so far.
+pub(super) struct Planned {
+    pub(super) wanted: Wanted,
+    pub(super) scratch: Scratch,
+    pub(super) action: PlannedAction,
+    pub(super) replaces: Option<ReplacedDatabase>,
+    pub(super) assertions: Vec<Assertion>,
+    pub(super) report: DatabaseReport,
+}
+
+impl Planned {
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.action = PlannedAction::Refuse;
+        self.report.outcome = DatabaseOutcome::Failed;
+        self.report.error = Some(failure);
+    }
+
+    pub(super) fn refused(&self) -> Option<(String, Failure)> {
+        let error = self.report.error.as_ref().filter(|_| self.action == PlannedAction::Refuse);
+        Some((self.wanted.name.clone(), error?.clone()))
+    }
+
+    pub(super) fn goes_on(&self) -> bool {
+        self.report.error.is_none() && self.report.outcome != DatabaseOutcome::Skipped
+    }
+}
+
+/// A database that was not looked at yet.
+pub(super) fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
+    let mut report = DatabaseReport::new(&wanted.name, DatabaseOutcome::Failed);
+    report.as_name = (wanted.target != wanted.name).then(|| wanted.target.clone());
+    report.bytes = wanted.layout.bytes();
+    report.tables = wanted.layout.tables().count() as u64;
+    report.rows = wanted.layout.rows();
+    let scratch = Scratch::new(&options.request_uid, &wanted.target, &options.strategy);
+    let ours = options.assertions.iter().filter(|it| it.database == wanted.name);
+    Planned {
+        assertions: ours.cloned().collect(),
+        wanted,
+        scratch,
+        action: PlannedAction::Refuse,
+        replaces: None,
+        report,
+    }
+}
+
+/// Before anything is created: one that is refused keeps all others from being begun.
+pub(super) fn stop_where_one_is_refused(planned: &mut [Planned]) {
+    let Some(refused) = planned.iter().find(|planned| planned.report.error.is_some()) else {
+        return;
+    };
+    let name = refused.wanted.name.clone();
+    // What an attempt before this one has put in place is there.
+    let not_done = |it: &&mut Planned| it.goes_on() && it.action != PlannedAction::Done;
+    planned.iter_mut().filter(not_done).for_each(|planned| planned.fail(not_begun(&name)));
+}
+
+pub(super) fn not_begun(failed: &str) -> Failure {
+    Failure::new(Reason::NotBegun, format!("it was not begun, since {failed} has failed"))
+}
+
+/// Whether it is the database that every server has, and of which the backup holds nothing.
+fn is_the_servers_own(wanted: &Wanted) -> bool {
+    wanted.name == "postgres" && wanted.layout.needs.objects == 0
+}
+
+/// Names that were cut to fit may have become the same.
+pub(super) fn refuse_one_name_for_two(planned: &mut [Planned]) {
+    let mut names = HashSet::new();
+    for planned in planned {
+        let Some(replacing) = &planned.scratch.replacing else { continue };
+        if !names.insert(replacing.name.clone()) {
+            let message = format!("two databases would be kept under the name {}", replacing.name);
+            let failure = Failure::new(Reason::DatabaseExists, message);
+            planned.fail(failure.with_hint("Restore them by two requests."));
+        }
+    }
+}
+
+/// Validates every database before the first is created.
+pub(super) async fn validate_all(
+    guard: &Guard<'_>,
+    options: &RestoreOptions,
+    session: &Session,
+    target: &Target,
+    planned: &mut [Planned],
+    merge: Option<&MergePlan>,
+    whole: bool,
+) -> Result<(), Failure> {
+    let none = HashSet::new();
+    let created_roles = merge.map_or(&none, |plan| &plan.created);
+    for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
+        let Planned { wanted, scratch, .. } = &*planned;
+        let what = format!("the server to be asked for what database {} needs", wanted.name);
+        guard.waiting_for(what);
+        let validated =
+            validate(session, target, wanted, scratch, options.is_continued, created_roles).await;
+        let stands = match &validated {
+            Ok(action) => *action == PlannedAction::Replace,
+            Err(failure) => {
+                matches!(failure.reason, Reason::DatabaseExists | Reason::DatabaseInUse)
+            }
+        };
+        if stands && whole && is_the_servers_own(wanted) {
+            planned.action = PlannedAction::Skip;
+            planned.report.outcome = DatabaseOutcome::Skipped;
+            continue;
+        }
+        match validated {
+            Ok(action) => {
+                if let (PlannedAction::Replace, Some(replacing)) = (action, &scratch.replacing) {
+                    planned.replaces = Some(replacing.describe(session).await?);
+                }
+                planned.action = action;
+            }
+            Err(failure) if is_server_lost(failure.reason) => return Err(failure),
+            Err(failure) => {
+                let is_in_use = failure.reason == Reason::DatabaseInUse;
+                planned.fail(failure);
+                // Who is connected changes by itself, and is no part of what is approved.
+                if let (true, Some(replacing)) = (is_in_use, &planned.scratch.replacing) {
+                    planned.replaces = Some(replacing.describe(session).await?);
+                    planned.action = PlannedAction::Replace;
+                }
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The plan, once every database was validated.
 pub(super) fn tell(
