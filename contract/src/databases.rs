@@ -58,7 +58,7 @@ pub struct DatabaseReport {
     /// How long it took.
     #[serde(default)]
     pub duration_milliseconds: u64,
-    /// What is done, but not as it was on the server: at most [`MAX_WARNINGS`] sentences.
+    /// What is done, but not as it was on the server: at most 8 sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
     pub warnings: Vec<String>,
@@ -140,7 +140,7 @@ impl DatabaseCount {
 }
 
 impl BackupReport {
-    /// Orders `databases` failures first and keeps at most [`MAX_REPORTED_DATABASES`].
+    /// Orders `databases` failures first and keeps at most 100.
     #[must_use]
     pub fn listed(mut databases: Vec<DatabaseReport>) -> Vec<DatabaseReport> {
         databases.sort_by(|a, b| (a.outcome, &a.name).cmp(&(b.outcome, &b.name)));

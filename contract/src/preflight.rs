@@ -31,7 +31,7 @@ pub struct PreflightReport {
     /// How many databases would be backed up, and how many could not.
     #[serde(default)]
     pub database_count: DatabaseCount,
-    /// Those that could not: at most [`crate::MAX_REPORTED_DATABASES`].
+    /// Those that could not: at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DatabaseReport>,
     /// Why it would fail.

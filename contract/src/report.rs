@@ -247,7 +247,7 @@ pub struct BackupReport {
     /// How many databases.
     #[serde(default)]
     pub database_count: DatabaseCount,
-    /// The databases: at most [`MAX_REPORTED_DATABASES`], failures first.
+    /// The databases: at most 100, failures first.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = 100)))]
     pub databases: Vec<DatabaseReport>,

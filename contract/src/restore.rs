@@ -147,7 +147,7 @@ pub struct GlobalsReport {
     pub created: u32,
     /// Roles that existed and stayed as they were.
     pub kept: u32,
-    /// What the created roles had and could not be given: at most [`MAX_WARNINGS`] sentences.
+    /// What the created roles had and could not be given: at most 8 sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
     pub warnings: Vec<String>,
@@ -187,7 +187,7 @@ pub struct RestoreReport {
     /// How many databases.
     #[serde(default)]
     pub database_count: DatabaseCount,
-    /// The databases: at most [`MAX_REPORTED_DATABASES`], failures first.
+    /// The databases: at most 100, failures first.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = 100)))]
     pub databases: Vec<DatabaseReport>,

@@ -19,7 +19,7 @@ pub struct RestorePlan {
     pub time: Timestamp,
     /// Databases in all.
     pub total: u32,
-    /// The databases: at most [`MAX_REPORTED_DATABASES`], those that are refused first.
+    /// The databases: at most 100, those that are refused first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 100)))]
     pub databases: Vec<PlannedDatabase>,

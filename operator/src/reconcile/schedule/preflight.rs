@@ -242,8 +242,6 @@ impl Ahead<'_> {
                 return self.fail(status, &failure, None).await;
             }
         }
-        let is_ours = |report: &dbbackup_crds::RawReport| report.job_name == run.job_name;
-        status.preflight_report = status.preflight_report.take().filter(is_ours);
         status.preflight = Some(run);
         Ok(Some(LOOK_SOON))
     }
