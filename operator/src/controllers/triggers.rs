@@ -92,9 +92,9 @@ pub(super) fn with_copies(
     let (siblings, of_schedule) = (backups.store(), backups.store());
     controller
         .watches_shared_stream(backups.listen(), move |changed| {
-            let readable = changed.0.as_ref().ok();
-            let next =
-                readable.map(|backup| copies::next_in_line(&siblings.state(), backup, now()));
+            // A list of all backups is made for those alone that are copied anywhere.
+            let copied = changed.0.as_ref().ok().filter(|backup| copies::has_any(backup));
+            let next = copied.map(|backup| copies::next_in_line(&siblings.state(), backup, now()));
             named(changed.namespace(), next.unwrap_or_default())
         })
         .watches_shared_stream(schedules.listen(), move |changed| {

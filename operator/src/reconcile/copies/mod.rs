@@ -21,5 +21,5 @@ pub use outlook::{Outlook, condition, outlook, status as schedule_copies, troubl
 pub use plan::{Step, plan_begun, plan_due, plan_unbegun};
 pub(crate) use status::{expired, missing};
 pub use turn::{Turn, turn};
-pub(crate) use turn::{next_in_line, unlisted, waits_for};
+pub(crate) use turn::{has_any, next_in_line, unlisted, waits_for};
 pub use wanted::{Wanted, entries, source_snapshot, wanted};

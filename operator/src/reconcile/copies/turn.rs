@@ -35,11 +35,11 @@ pub(super) fn order(backup: &Backup) -> (Timestamp, String) {
 
 /// Whether `other` is another backup of the same schedule.
 fn is_sibling(backup: &Backup, other: &Backup) -> bool {
-    let schedule = |backup: &Backup| backup.spec.schedule_ref.as_ref().map(|of| of.name.clone());
-    backup.namespace() == other.namespace()
-        && schedule(backup).is_some()
-        && schedule(backup) == schedule(other)
-        && backup.name_any() != other.name_any()
+    // Asked of every pair: nothing is copied for it.
+    backup.spec.schedule_ref.is_some()
+        && backup.spec.schedule_ref == other.spec.schedule_ref
+        && backup.metadata.namespace == other.metadata.namespace
+        && backup.metadata.name != other.metadata.name
 }
 
 /// Whether a copy is missing and could be begun now.
@@ -82,6 +82,11 @@ pub fn turn<'a>(
     turn
 }
 
+/// Whether a backup is to be copied anywhere.
+pub(crate) fn has_any(backup: &Backup) -> bool {
+    backup.status.as_ref().is_some_and(|status| !status.copies.is_empty())
+}
+
 /// Names of the siblings that come first in line for the places that `changed` is copied to:
 /// it may be their turn now.
 pub(crate) fn next_in_line(
@@ -110,7 +115,7 @@ pub(crate) fn unlisted(backups: &[Arc<Guarded<Backup>>], schedule: &BackupSchedu
     let is_unlisted = |backup: &&Backup| {
         let of = backup.spec.schedule_ref.as_ref().map(|of| of.name.as_str());
         let status = backup.status.as_ref().filter(|status| source_snapshot(status).is_some());
-        backup.namespace() == schedule.namespace()
+        backup.metadata.namespace == schedule.metadata.namespace
             && of == Some(name.as_str())
             && status.is_some_and(|status| entries(&status.copies, &wanted) != status.copies)
     };

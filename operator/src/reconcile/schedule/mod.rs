@@ -267,7 +267,7 @@ async fn create_backup(
 /// What the watch knows of the schedule's backups, those by hand included.
 fn children(context: &Context, identity: &Identity, schedule: &BackupSchedule) -> Children {
     let is_ours = |backup: &&Backup| {
-        backup.namespace().as_deref() == Some(&identity.namespace)
+        backup.metadata.namespace.as_deref() == Some(&identity.namespace)
             && backup.spec.schedule_ref.as_ref().is_some_and(|name| name.name == identity.name)
     };
     let known = context.backups.state();
