@@ -15,8 +15,8 @@ const STORED_A_BYTE: u64 = 13_000;
 /// bytes, perhaps behind a `network`, clients of the server included; whole mebibytes.
 ///
 /// A fixed part, a part for each worker, one for what is on its way through a network, and
-/// one for tables of packs, which grow with the repository; `dbbackup-repository` holds the formula against its channels and buffers,
-/// and against a tebibyte of packs, in tests.
+/// one for tables of packs, which grow with the repository; `dbbackup-repository` holds the
+/// formula against its channels and buffers, and against a tebibyte of packs, in tests.
 #[must_use]
 pub const fn runner_memory_bytes(workers: u32, network: bool, stored_bytes: u64) -> u64 {
     let tables = stored_bytes / STORED_A_BYTE / MIB * MIB;

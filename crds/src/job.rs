@@ -26,7 +26,7 @@ pub struct JobSpec {
     pub tolerations: Vec<Toleration>,
     /// Where the pods run and do not run, beside which others: as in a pod (kubectl explain pod.spec.affinity).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "any_object")]
+    #[schemars(schema_with = "crate::status::any_object")]
     pub affinity: Option<Affinity>,
     /// How the pods are spread over zones or nodes: as in a pod (kubectl explain pod.spec.topologySpreadConstraints).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -147,10 +147,6 @@ pub struct EnvSpec {
 
 /// What the API server takes for a pod is checked by it when the Job is created: the whole
 /// schema of it, in every kind, would not fit.
-fn any_object(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
-}
-
 fn any_objects(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array", "maxItems": 16, "x-kubernetes-list-type": "atomic",

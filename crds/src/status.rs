@@ -47,6 +47,7 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-fn any_object(_: &mut SchemaGenerator) -> Schema {
+/// An object whose fields are not looked at.
+pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }

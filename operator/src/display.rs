@@ -106,7 +106,7 @@ pub fn restore(report: &RestoreReport) -> String {
     format!("{}, {} in {took}", databases(report.database_count), bytes(report.restored_bytes))
 }
 
-/// What a restore is going to do: `replaces 1 database, creates 2`.
+/// What a restore is going to do: `replaces shop; creates crm, erp`.
 #[must_use]
 pub fn plan(plan: &RestorePlan) -> String {
     let mut parts = Vec::new();

@@ -55,25 +55,28 @@ impl Metrics {
     /// Two metrics have one name: a fault of this program.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let counter = |name: &str, help: &str, label: &str| {
-            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
         let reconciliations =
-            counter("dbbackup_reconciliations_total", "Reconciles by kind.", "kind")?;
-        let reconcile_errors =
-            counter("dbbackup_reconcile_errors_total", "Reconciles that failed, by kind.", "kind")?;
+            counter("dbbackup_reconciliations_total", "Reconciles by kind.", &["kind"])?;
+        let reconcile_errors = counter(
+            "dbbackup_reconcile_errors_total",
+            "Reconciles that failed, by kind.",
+            &["kind"],
+        )?;
         let reports = counter(
             "dbbackup_reports_total",
             "Messages of runners, by what became of them.",
-            "result",
+            &["result"],
         )?;
-        let failures = IntCounterVec::new(
-            Opts::new("dbbackup_failures_total", "Failures that were told, by kind and reason."),
+        let failures = counter(
+            "dbbackup_failures_total",
+            "Failures that were told, by kind and reason.",
             &["kind", "reason"],
         )?;
-        registry.register(Box::new(failures.clone()))?;
         let reconcile_seconds = HistogramVec::new(
             HistogramOpts::new("dbbackup_reconcile_duration_seconds", "Seconds of a reconcile."),
             &["kind"],
@@ -81,14 +84,11 @@ impl Metrics {
         registry.register(Box::new(reconcile_seconds.clone()))?;
         let leader = IntGauge::new("dbbackup_leader", "1 where this replica leads.")?;
         registry.register(Box::new(leader.clone()))?;
-        let api_requests = IntCounterVec::new(
-            Opts::new(
-                "dbbackup_api_requests_total",
-                "Requests to the API server, by method and resource; a watch is one.",
-            ),
+        let api_requests = counter(
+            "dbbackup_api_requests_total",
+            "Requests to the API server, by method and resource; a watch is one.",
             &["method", "resource"],
         )?;
-        registry.register(Box::new(api_requests.clone()))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
             registry,
