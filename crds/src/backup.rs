@@ -56,7 +56,7 @@ pub struct BackupSpec {
     pub schedule_ref: Option<LocalRef>,
     /// Source and repository, without a schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<BackupTemplate>,
+    pub template: Option<Box<BackupTemplate>>,
     /// A snapshot that is in a repository already: nothing is backed up. The operator creates such objects itself for what it finds (import of the BackupRepository).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<ImportedSpec>,

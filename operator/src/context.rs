@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dbbackup_contract::ReportEndpoint;
-use dbbackup_crds::{Backup, BackupSchedule};
+use dbbackup_crds::{Backup, BackupRepository, BackupSchedule};
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
@@ -11,6 +11,7 @@ use kube::{Client, Resource};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
+use crate::index::Index;
 use crate::job::RunnerImage;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -45,8 +46,12 @@ pub struct Context {
     pub cluster: String,
     /// Where runners report to; it changes when the CA does.
     pub endpoint: watch::Receiver<ReportEndpoint>,
+    /// All repositories, as the watch has them.
+    pub repositories: Store<Guarded<BackupRepository>>,
     /// All backups, as the watch has them.
     pub backups: Store<Guarded<Backup>>,
+    /// The same by the schedule that they name.
+    pub backups_of: Index<Guarded<Backup>>,
     /// All schedules, as the watch has them.
     pub schedules: Store<Guarded<BackupSchedule>>,
     /// Which backups may begin.

@@ -66,6 +66,10 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         schedules: schedules.store(),
         backups: backups.store(),
     };
+    let backups_of = backups.index(|backup: &Guarded<Backup>| {
+        let schedule = backup.0.as_ref().ok()?.spec.schedule_ref.as_ref()?;
+        Some(&schedule.name)
+    });
     settings.metrics.watch(stores.clone());
     settings.queue.watch(stores.clone());
     let reporter = Reporter {
@@ -80,7 +84,9 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         runner: settings.runner,
         cluster: settings.cluster,
         endpoint: settings.endpoint,
+        repositories: stores.repositories.clone(),
         backups: stores.backups.clone(),
+        backups_of: backups_of.clone(),
         schedules: stores.schedules.clone(),
         queue: Arc::clone(&settings.queue),
     });
@@ -89,7 +95,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
     let of_schedules = of_schedules(&mut schedules, &mut repositories, &mut backups);
     let of_backups = scope.with_children(controller(&mut backups));
     let of_backups = with_repositories(of_backups, &backups, &mut repositories);
-    let of_backups = with_copies(of_backups, &mut backups, &mut schedules);
+    let of_backups = with_copies(of_backups, &mut backups, &mut schedules, backups_of);
     let of_backups = with_turns(of_backups, &mut backups, settings.queue);
     let of_requests = scope.with_children(controller(&mut requests));
     let watched = async {

@@ -13,6 +13,7 @@ pub mod context;
 pub mod controllers;
 pub mod display;
 pub mod health;
+pub mod index;
 pub mod job;
 pub mod labels;
 pub mod leader;

@@ -22,12 +22,15 @@ use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::index::Index;
+
 /// The watch of one kind before it runs.
 pub struct Watch<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     writer: Writer<K>,
+    indexes: Vec<Index<K>>,
     listeners: Vec<UnboundedSender<Arc<K>>>,
 }
 
@@ -37,7 +40,7 @@ where
 {
     /// A watch that knows nothing yet.
     fn default() -> Self {
-        Self { writer: Writer::new(()), listeners: Vec::new() }
+        Self { writer: Writer::new(()), indexes: Vec::new(), listeners: Vec::new() }
     }
 }
 
@@ -49,6 +52,13 @@ where
     #[must_use]
     pub fn store(&self) -> Store<K> {
         self.writer.as_reader()
+    }
+
+    /// What the watch knows, by what the objects name in their namespace.
+    pub fn index(&mut self, named: fn(&K) -> Option<&str>) -> Index<K> {
+        let index = Index::new(self.store(), named);
+        self.indexes.push(index.clone());
+        index
     }
 
     /// Every object that changes from now on, once the store has it as it is told here; a
@@ -82,7 +92,11 @@ where
             Event::InitDone => self.store().state(),
             _ => Vec::new(),
         };
+        self.indexes.iter().for_each(|index| index.take(&event));
         self.writer.apply_watcher_event(&event);
+        if matches!(event, Event::InitDone) {
+            self.indexes.iter().for_each(Index::settle);
+        }
         match event {
             Event::Apply(object) | Event::Delete(object) => self.tell(Arc::new(object)),
             Event::InitDone => {
@@ -167,6 +181,46 @@ mod tests {
         watch.take(Event::InitDone);
         assert_eq!(names(&told(&mut news)), ["came", "stays", "went"]);
         assert_eq!(names(&watch.store().state()), ["came", "stays"]);
+    }
+
+    #[test]
+    fn an_index_follows_changes_deletions_and_new_lists() {
+        let naming = |name: &str, what: &str| {
+            let mut object = named(name);
+            object.data = Some([("of".to_owned(), what.to_owned())].into());
+            object
+        };
+        let mut watch = Watch::<ConfigMap>::default();
+        let index = watch.index(|object| object.data.as_ref()?.get("of").map(String::as_str));
+        let found = |of: &str| {
+            index
+                .get("shop", of)
+                .iter()
+                .map(|it| it.metadata.name.clone().unwrap())
+                .collect::<Vec<_>>()
+        };
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(naming("b", "x")));
+        watch.take(Event::InitApply(naming("a", "x")));
+        watch.take(Event::InitApply(named("nobody's")));
+        assert!(found("x").is_empty(), "not known yet");
+        watch.take(Event::InitDone);
+        assert_eq!(found("x"), ["a", "b"]);
+        assert!(index.get("another", "x").is_empty());
+
+        watch.take(Event::Apply(naming("a", "y")));
+        watch.take(Event::Apply(naming("c", "y")));
+        assert_eq!(
+            (found("x"), found("y")),
+            (vec!["b".to_owned()], vec!["a".to_owned(), "c".to_owned()])
+        );
+        watch.take(Event::Delete(naming("c", "y")));
+        assert_eq!(found("y"), ["a"]);
+        // After a gap: one is gone, one has come.
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(naming("d", "x")));
+        watch.take(Event::InitDone);
+        assert_eq!((found("x"), found("y")), (vec!["d".to_owned()], Vec::new()));
     }
 
     #[test]

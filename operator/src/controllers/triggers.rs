@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt};
 
 use super::{Watched, now};
 use crate::context::Guarded;
+use crate::index::Index;
 use crate::queue::Queue;
 use crate::reconcile::copies;
 use crate::watch::Watch;
@@ -84,12 +85,13 @@ pub(super) fn with_copies(
     controller: Controller<Guarded<Backup>>,
     backups: &mut Watch<Guarded<Backup>>,
     schedules: &mut Watch<Guarded<BackupSchedule>>,
+    backups_of: Index<Guarded<Backup>>,
 ) -> Controller<Guarded<Backup>> {
     let named = |namespace: Option<String>, names: Vec<String>| {
         let namespace = namespace.unwrap_or_default();
         names.into_iter().map(move |name| ObjectRef::new(&name).within(&namespace))
     };
-    let (siblings, of_schedule) = (backups.store(), backups.store());
+    let siblings = backups.store();
     controller
         .watches_shared_stream(backups.listen(), move |changed| {
             // A list of all backups is made for those alone that are copied anywhere.
@@ -98,9 +100,11 @@ pub(super) fn with_copies(
             named(changed.namespace(), next.unwrap_or_default())
         })
         .watches_shared_stream(schedules.listen(), move |changed| {
-            let readable = changed.0.as_ref().ok();
-            let names = readable.map(|schedule| copies::unlisted(&of_schedule.state(), schedule));
-            named(changed.namespace(), names.unwrap_or_default())
+            let namespace = changed.namespace().unwrap_or_default();
+            let names = changed.0.as_ref().ok().map(|schedule| {
+                copies::unlisted(&backups_of.get(&namespace, &schedule.name_any()), schedule)
+            });
+            named(Some(namespace), names.unwrap_or_default())
         })
 }
 

@@ -111,13 +111,10 @@ pub(crate) fn next_in_line(
 
 /// Names of the schedule's backups whose statuses do not list what it wants.
 pub(crate) fn unlisted(backups: &[Arc<Guarded<Backup>>], schedule: &BackupSchedule) -> Vec<String> {
-    let (name, wanted) = (schedule.name_any(), of_schedule(schedule));
+    let wanted = of_schedule(schedule);
     let is_unlisted = |backup: &&Backup| {
-        let of = backup.spec.schedule_ref.as_ref().map(|of| of.name.as_str());
         let status = backup.status.as_ref().filter(|status| source_snapshot(status).is_some());
-        backup.metadata.namespace == schedule.metadata.namespace
-            && of == Some(name.as_str())
-            && status.is_some_and(|status| entries(&status.copies, &wanted) != status.copies)
+        status.is_some_and(|status| entries(&status.copies, &wanted) != status.copies)
     };
     let backups = backups.iter().filter_map(|backup| backup.0.as_ref().ok());
     backups.filter(is_unlisted).map(ResourceExt::name_any).collect()

@@ -15,13 +15,14 @@ use dbbackup_crds::{
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 pub use status::{Outlook, stalled, standing};
 
 use super::copies;
 use super::one_shot::until;
-use crate::cluster::{find, is_conflict, publish, warn, write_status};
+use crate::cluster::{is_conflict, publish, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
 use crate::names::{backup_name, schedule_series};
@@ -97,8 +98,7 @@ pub async fn reconcile(
             return Ok(Action::await_change());
         }
     };
-    let repository: Option<BackupRepository> =
-        find(context, &identity.namespace, &schedule.spec.repository_ref.name).await?;
+    let repository = repository(context, &identity.namespace, schedule);
     let children = children(context, &identity, schedule);
     status.slots_since = baseline(schedule, &status, now);
     let last = last_slot(&status, now);
@@ -264,15 +264,20 @@ async fn create_backup(
     }
 }
 
+/// The repository as the watch knows it: this looks again when it changes.
+fn repository(
+    context: &Context,
+    namespace: &str,
+    schedule: &BackupSchedule,
+) -> Option<BackupRepository> {
+    let name = ObjectRef::new(&schedule.spec.repository_ref.name).within(namespace);
+    context.repositories.get(&name)?.0.as_ref().ok().cloned()
+}
+
 /// What the watch knows of the schedule's backups, those by hand included.
 fn children(context: &Context, identity: &Identity, schedule: &BackupSchedule) -> Children {
-    let is_ours = |backup: &&Backup| {
-        backup.metadata.namespace.as_deref() == Some(&identity.namespace)
-            && backup.spec.schedule_ref.as_ref().is_some_and(|name| name.name == identity.name)
-    };
-    let known = context.backups.state();
-    let readable = known.iter().filter_map(|backup| backup.0.as_ref().ok());
-    let ours: Vec<&Backup> = readable.filter(is_ours).collect();
+    let known = context.backups_of.get(&identity.namespace, &identity.name);
+    let ours: Vec<&Backup> = known.iter().filter_map(|backup| backup.0.as_ref().ok()).collect();
     let mut children = Children { copies: copies::outlook(schedule, &ours), ..Children::default() };
     ours.iter().for_each(|backup| children.add(backup));
     children.active.sort();
