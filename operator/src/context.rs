@@ -11,7 +11,7 @@ use kube::{Client, Resource};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::job::RunnerImage;
+use crate::job::RunnerPod;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 
@@ -24,7 +24,7 @@ pub struct Surroundings {
     /// The cluster's id.
     pub cluster: String,
     /// The runner's image.
-    pub runner: RunnerImage,
+    pub runner: RunnerPod,
     /// Where runners report to.
     pub endpoint: ReportEndpoint,
 }
@@ -40,7 +40,7 @@ pub struct Context {
     /// Delays by object.
     pub backoff: Backoff,
     /// The runner's image.
-    pub runner: RunnerImage,
+    pub runner: RunnerPod,
     /// The cluster's id: UID of the namespace `kube-system`.
     pub cluster: String,
     /// Where runners report to; it changes when the CA does.

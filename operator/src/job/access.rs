@@ -1,13 +1,15 @@
 //! From the API's words to the task's: what is mounted, and where the runner finds it.
 
+use std::time::Duration;
+
 use dbbackup_contract::{
-    Bandwidth, CredentialFiles, DESTINATION_DIR, DatabaseSelection, EncryptionAccess, KeyAccess,
-    KeyKind, PostgresqlAccess, REPOSITORY_DIR, RepositoryAccess, SecretFile, Source, TlsAccess,
-    UserName,
+    AfterHook, Bandwidth, BeforeHook, CredentialFiles, DESTINATION_DIR, DatabaseSelection,
+    DurationText, EncryptionAccess, Failure, Hook, Hooks, KeyAccess, KeyKind, PostgresqlAccess,
+    REPOSITORY_DIR, Reason, RepositoryAccess, SecretFile, Source, TlsAccess, UserName,
 };
 use dbbackup_crds::{
-    BackupRepositorySpec, BandwidthSpec, CaKind, CaRef, EncryptionKey, PostgresqlTarget, Quantity,
-    SourceSpec, TlsSpec,
+    BackupRepositorySpec, BandwidthSpec, CaKind, CaRef, CredentialsRef, EncryptionKey, HooksSpec,
+    PostgresqlTarget, Quantity, SourceSpec, TlsSpec,
 };
 
 use super::Mounts;
@@ -27,9 +29,10 @@ impl Place {
         Self { path: path.to_owned(), owner: format!("the {kind} {name}") }
     }
 
-    /// A field below the part.
+    /// A field below the part; below the spec itself where the path is empty.
     pub(super) fn field(&self, field: &str) -> String {
-        format!("{}.{field} of {}", self.path, self.owner)
+        let dot = if self.path.is_empty() { "" } else { "." };
+        format!("{}{dot}{field} of {}", self.path, self.owner)
     }
 }
 
@@ -114,22 +117,72 @@ pub fn source_access(source: &SourceSpec, place: &Place, mounts: &mut Mounts) ->
     })
 }
 
+/// The hooks of a backup. `place` is the spec that has them.
+///
+/// # Errors
+/// `InvalidSpec` where a timeout is none, or longer than a day.
+pub fn hooks_access(
+    spec: Option<&HooksSpec>,
+    place: &Place,
+    mounts: &mut Mounts,
+) -> Result<Hooks, Failure> {
+    let Some(spec) = spec else { return Ok(Hooks::default()) };
+    let seconds = |list: &str, name: &str, timeout: &DurationText| {
+        let invalid = |why: String| {
+            let field = place.field(&format!("hooks.{list}[{name}].timeout"));
+            Failure::new(Reason::InvalidSpec, format!("{field}: {why}"))
+        };
+        let timeout: Duration = timeout.parse().map_err(|error| invalid(error.to_string()))?;
+        if timeout > LONGEST_HOOK {
+            return Err(invalid("it is longer than a day: write 24h at most".to_owned()));
+        }
+        Ok(timeout.as_secs().max(1))
+    };
+    let mut hooks = Hooks::default();
+    for it in &spec.before {
+        let timeout_seconds = seconds("before", &it.name, &it.timeout)?;
+        let (name, database, sql) = (it.name.clone(), it.database.clone(), it.sql.clone());
+        let hook = Hook { name, database, sql, timeout_seconds };
+        hooks.before.push(BeforeHook { hook, on_error: it.on_error });
+    }
+    for it in &spec.after {
+        let timeout_seconds = seconds("after", &it.name, &it.timeout)?;
+        let (name, database, sql) = (it.name.clone(), it.database.clone(), it.sql.clone());
+        let hook = Hook { name, database, sql, timeout_seconds };
+        hooks.after.push(AfterHook { hook, when: it.when });
+    }
+    let named_by = || place.field("hooks.credentialsSecretRef");
+    let own = spec.credentials_secret_ref.as_ref();
+    hooks.credentials = own.map(|own| credentials(own, named_by, mounts));
+    Ok(hooks)
+}
+
+/// Longest timeout of a hook.
+const LONGEST_HOOK: Duration = Duration::from_secs(24 * 3600);
+
+fn credentials(
+    secret: &CredentialsRef,
+    named_by: impl Fn() -> String,
+    mounts: &mut Mounts,
+) -> CredentialFiles {
+    let mut credential = |key: &str| mounts.secret(&secret.name, key, named_by());
+    CredentialFiles {
+        username: UserName::File(credential(&secret.keys.username)),
+        password: Some(credential(&secret.keys.password)),
+    }
+}
+
 /// How the runner reaches a PostgreSQL server; `place` is where the spec names it.
 pub fn postgresql_access(
     target: &PostgresqlTarget,
     place: &Place,
     mounts: &mut Mounts,
 ) -> PostgresqlAccess {
-    let credentials = &target.credentials_secret_ref;
-    let mut credential =
-        |key: &str| mounts.secret(&credentials.name, key, place.field("credentialsSecretRef"));
+    let named_by = || place.field("credentialsSecretRef");
     PostgresqlAccess {
         host: target.host.clone(),
         port: target.port,
-        credentials: CredentialFiles {
-            username: UserName::File(credential(&credentials.keys.username)),
-            password: Some(credential(&credentials.keys.password)),
-        },
+        credentials: credentials(&target.credentials_secret_ref, named_by, mounts),
         tls: tls_access(&target.tls, place, mounts),
     }
 }

@@ -5,9 +5,12 @@ mod build;
 mod errand;
 mod mounts;
 mod resources;
+mod security;
 mod storage;
 
-pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
-pub use build::{BuildError, JobRequest, RunnerImage, build_job};
+pub use access::{
+    Place, destination_access, hooks_access, postgresql_access, repository_access, source_access,
+};
+pub use build::{BuildError, JobRequest, RunnerPod, build_job};
 pub(crate) use errand::Errand;
 pub use mounts::Mounts;

@@ -5,12 +5,19 @@ use dbbackup_crds::{Backup, BackupRepository, ResolvedBackup, RestoreRequest, Ta
 use serde_json::{Value, json};
 
 use crate::context::{Identity, Surroundings};
-use crate::job::RunnerImage;
+use crate::job::RunnerPod;
 
 pub(crate) fn surroundings() -> Surroundings {
     Surroundings {
         cluster: "3f6c".into(),
-        runner: RunnerImage { image: "runner:1".into(), pull_policy: "IfNotPresent".into() },
+        runner: RunnerPod {
+            image: "runner:1".into(),
+            pull_policy: "IfNotPresent".into(),
+            pod_security_context: crate::config::pod_security_context(
+                crate::config::POD_SECURITY_CONTEXT,
+            )
+            .unwrap(),
+        },
         endpoint: ReportEndpoint {
             url: "https://dbbackup.dbbackup.svc:8443/v1/report".into(),
             ca_pem: "-----BEGIN CERTIFICATE-----".into(),

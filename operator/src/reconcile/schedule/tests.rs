@@ -24,6 +24,7 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
         jitter: None,
         immediate: false,
         retention: None,
+        hooks: None,
         job: JobSpec::default(),
     };
     change(&mut spec);
@@ -34,7 +35,7 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
 }
 
 fn ended(name: &str, phase: BackupPhase, failure: Option<Failure>) -> Ended {
-    Ended { time: now(), name: name.into(), phase, failure, left_out: Vec::new() }
+    Ended { time: now(), name: name.into(), phase, failure, left_out: Vec::new(), of_hooks: None }
 }
 
 fn failed(name: &str, phase: BackupPhase, reason: Reason, message: &str) -> Ended {
