@@ -129,7 +129,8 @@ fn shorten_maintenance(report: &mut MaintainReport, names: usize, text: usize) {
 mod tests {
     use super::*;
     use dbbackup_contract::{
-        BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, Failure, Outcome, Reason,
+        BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, Failure, HookStage, Outcome,
+        Reason,
     };
     use jiff::Timestamp;
 
@@ -158,7 +159,13 @@ mod tests {
             database_count: DatabaseCount::of(&databases),
             databases,
             verification: None,
-            hooks: Vec::new(),
+            hooks: vec![
+                HookReport {
+                    error: Some(failure.clone()),
+                    ..HookReport::of("h".repeat(63), HookStage::After, HookOutcome::Failed)
+                };
+                40
+            ],
             error: Some(failure),
         });
         let json = summary(&report);

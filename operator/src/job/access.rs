@@ -1,14 +1,12 @@
 //! From the API's words to the task's: what is mounted, and where the runner finds it.
 
-use std::time::Duration;
-
 use dbbackup_contract::{
-    AfterHook, Bandwidth, BeforeHook, CredentialFiles, DESTINATION_DIR, DatabaseSelection,
-    DurationText, EncryptionAccess, Failure, Hook, Hooks, KeyAccess, KeyKind, PostgresqlAccess,
-    REPOSITORY_DIR, Reason, RepositoryAccess, SecretFile, Source, TlsAccess, UserName,
+    Bandwidth, CredentialFiles, DESTINATION_DIR, DatabaseSelection, EncryptionAccess, KeyAccess,
+    KeyKind, PostgresqlAccess, REPOSITORY_DIR, RepositoryAccess, SecretFile, Source, TlsAccess,
+    UserName,
 };
 use dbbackup_crds::{
-    BackupRepositorySpec, BandwidthSpec, CaKind, CaRef, CredentialsRef, EncryptionKey, HooksSpec,
+    BackupRepositorySpec, BandwidthSpec, CaKind, CaRef, CredentialsRef, EncryptionKey,
     PostgresqlTarget, Quantity, SourceSpec, TlsSpec,
 };
 
@@ -117,50 +115,8 @@ pub fn source_access(source: &SourceSpec, place: &Place, mounts: &mut Mounts) ->
     })
 }
 
-/// The hooks of a backup. `place` is the spec that has them.
-///
-/// # Errors
-/// `InvalidSpec` where a timeout is none, or longer than a day.
-pub fn hooks_access(
-    spec: Option<&HooksSpec>,
-    place: &Place,
-    mounts: &mut Mounts,
-) -> Result<Hooks, Failure> {
-    let Some(spec) = spec else { return Ok(Hooks::default()) };
-    let seconds = |list: &str, name: &str, timeout: &DurationText| {
-        let invalid = |why: String| {
-            let field = place.field(&format!("hooks.{list}[{name}].timeout"));
-            Failure::new(Reason::InvalidSpec, format!("{field}: {why}"))
-        };
-        let timeout: Duration = timeout.parse().map_err(|error| invalid(error.to_string()))?;
-        if timeout > LONGEST_HOOK {
-            return Err(invalid("it is longer than a day: write 24h at most".to_owned()));
-        }
-        Ok(timeout.as_secs().max(1))
-    };
-    let mut hooks = Hooks::default();
-    for it in &spec.before {
-        let timeout_seconds = seconds("before", &it.name, &it.timeout)?;
-        let (name, database, sql) = (it.name.clone(), it.database.clone(), it.sql.clone());
-        let hook = Hook { name, database, sql, timeout_seconds };
-        hooks.before.push(BeforeHook { hook, on_error: it.on_error });
-    }
-    for it in &spec.after {
-        let timeout_seconds = seconds("after", &it.name, &it.timeout)?;
-        let (name, database, sql) = (it.name.clone(), it.database.clone(), it.sql.clone());
-        let hook = Hook { name, database, sql, timeout_seconds };
-        hooks.after.push(AfterHook { hook, when: it.when });
-    }
-    let named_by = || place.field("hooks.credentialsSecretRef");
-    let own = spec.credentials_secret_ref.as_ref();
-    hooks.credentials = own.map(|own| credentials(own, named_by, mounts));
-    Ok(hooks)
-}
-
-/// Longest timeout of a hook.
-const LONGEST_HOOK: Duration = Duration::from_secs(24 * 3600);
-
-fn credentials(
+/// The files of a secret with user name and password.
+pub(super) fn credentials(
     secret: &CredentialsRef,
     named_by: impl Fn() -> String,
     mounts: &mut Mounts,

@@ -98,3 +98,23 @@ fn hooks(before: &[String], after: &[String], timeout: &str) -> Result<Hooks, Fa
             .collect::<Result<_, Failure>>()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_of_the_command_line_are_called_by_their_flags() {
+        let list = |text: &str| vec![text.to_owned(), "crm=select 'a=b'".to_owned()];
+        let parsed = hooks(&list("shop=checkpoint"), &list("shop="), "2m").unwrap();
+        let (before, after) = (&parsed.before[1].hook, &parsed.after[0].hook);
+        assert_eq!((before.name.as_str(), before.database.as_str()), ("--before 2", "crm"));
+        assert_eq!((before.sql.0.as_str(), before.timeout_seconds), ("select 'a=b'", 120));
+        assert_eq!((after.name.as_str(), after.sql.0.as_str()), ("--after 1", ""));
+        for (text, timeout) in [("checkpoint", "2m"), ("shop=checkpoint", "soon")] {
+            let failure = hooks(&list(text), &[], timeout).unwrap_err();
+            assert_eq!(failure.reason, Reason::UsageError, "{failure}");
+            assert!(!failure.message.contains("checkpoint"), "{failure}");
+        }
+    }
+}

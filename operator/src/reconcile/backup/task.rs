@@ -186,6 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn hooks_that_do_not_fit_a_task_are_refused_with_advice() {
+        let (around, mut resolved) = (fixtures::surroundings(), fixtures::resolved_backup());
+        let hooks = resolved.hooks.as_mut().unwrap();
+        // What counts in the API are characters.
+        let sql = dbbackup_contract::SqlText("\u{7}".repeat(8192));
+        hooks.before = ["a", "b", "c"]
+            .map(|name| {
+                let (name, sql) = (name.to_owned(), sql.clone());
+                dbbackup_crds::BeforeHookSpec { name, sql, ..hooks.before[0].clone() }
+            })
+            .into();
+        let repository = fixtures::repository();
+        let failure = backup_job(&around, &seen(), &resolved, &repository, "b".into()).unwrap_err();
+        assert_eq!(failure.reason, Reason::InvalidSpec);
+        assert!(failure.message.contains("functions of the database"), "{}", failure.message);
+    }
+
+    #[test]
     fn a_backup_without_a_schedule_has_a_series_that_no_schedule_can_have() {
         let mut resolved = fixtures::resolved_backup();
         assert_eq!(series("3f6c", &seen(), &resolved), "3f6c/shop/shop-nightly");
