@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use dbbackup_contract::{
-    DatabaseReport, Failure, HookOutcome, HookReport, ImportReport, MAX_TERMINATION_BYTES,
-    MaintainReport, Report, RestorePlan,
+    DatabaseReport, Failure, HookOutcome, HookReport, HookStage, ImportReport,
+    MAX_TERMINATION_BYTES, MaintainReport, Report, RestorePlan,
 };
 
 /// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
@@ -83,11 +83,15 @@ fn shorten_failure(failure: &mut Failure, text: usize) {
     }
 }
 
-/// Those that went well go first.
+/// Those that went well go first. One of those after the backup stays: where there is none,
+/// nobody knows of them.
 fn shorten_hooks(hooks: &mut Vec<HookReport>, most: usize, text: usize) {
     if hooks.len() > most {
+        let after = hooks.iter().rfind(|hook| hook.stage == HookStage::After).cloned();
         hooks.retain(|hook| hook.outcome == HookOutcome::Failed);
         hooks.truncate(most);
+        let none_is_left = hooks.iter().all(|hook| hook.stage != HookStage::After);
+        hooks.extend(after.filter(|_| none_is_left));
     }
     let errors = hooks.iter_mut().filter_map(|hook| hook.error.as_mut());
     errors.for_each(|failure| shorten_failure(failure, text));
@@ -129,8 +133,7 @@ fn shorten_maintenance(report: &mut MaintainReport, names: usize, text: usize) {
 mod tests {
     use super::*;
     use dbbackup_contract::{
-        BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, Failure, HookStage, Outcome,
-        Reason,
+        BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, Failure, Outcome, Reason,
     };
     use jiff::Timestamp;
 
@@ -174,6 +177,7 @@ mod tests {
         assert_eq!(read.outcome, Outcome::Failed);
         assert_eq!(read.database_count.failed, 100);
         assert_eq!(read.error.unwrap().reason, Reason::PermissionDenied);
+        assert_eq!(read.hooks.len(), 1, "one of those after says that they are known");
     }
     #[test]
     fn of_an_import_what_is_left_out_is_counted() {

@@ -162,7 +162,7 @@ async fn carry_out(
     let error = ended.err().map(|error| why(hook, error));
     match &error {
         None => tracing::info!(hook = hook.name, "hook succeeded"),
-        Some(failure) => tracing::warn!(hook = hook.name, %failure, "hook failed"),
+        Some(failure) => tracing::info!(hook = hook.name, %failure, "hook failed"),
     }
     let report = HookReport::of(&hook.name, stage, outcome);
     HookReport { duration_milliseconds: took, error, ..report }
