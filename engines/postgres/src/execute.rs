@@ -29,7 +29,7 @@ const NOTICE_VANISHED: &str = "SET client_connection_check_interval = '10s'";
 /// What takes longer than `limit`, or is under way when `cancel` comes, is ended on the server.
 ///
 /// # Errors
-/// Whose fault it is. No message holds rows or parts of `sql`.
+/// Whose fault it is. No message holds rows, or more of `sql` than names of objects.
 pub async fn execute(
     server: &ServerConnection,
     database: &str,

@@ -25,7 +25,7 @@ pub(crate) fn without_values(error: &DbError, about: &str) -> String {
     words::ServerWords { code, text: error.message(), names, ..Default::default() }.without_values()
 }
 
-/// A statement of somebody else that failed, in words that hold neither rows nor parts of it.
+/// A statement of somebody else that failed, in words that hold neither rows nor values of it.
 pub(crate) fn failure_of_foreign_statement(error: &DbError) -> Failure {
     let code = error.code().code();
     // A syntax error quotes the statement, as a data exception quotes the data.
