@@ -60,6 +60,8 @@ impl BackupReport {
         self.databases.truncate(databases);
         self.databases.iter_mut().for_each(database);
         self.verification = None;
+        // They were another time's.
+        self.hooks.clear();
         self.error.iter_mut().for_each(failure);
         self
     }
@@ -116,8 +118,8 @@ fn time(time: &mut Timestamp) {
 pub(crate) mod tests {
     use super::*;
     use crate::{
-        ByteCounts, DatabaseCount, DatabaseOutcome, LogPosition, Method, MethodChoice, Outcome,
-        Reason, ServerReport,
+        ByteCounts, DatabaseCount, DatabaseOutcome, HookOutcome, HookReport, HookStage,
+        LogPosition, Method, MethodChoice, Outcome, Reason, ServerReport,
     };
 
     /// Everything in it is as large as its type allows, and most of it too large.
@@ -151,6 +153,7 @@ pub(crate) mod tests {
                 ..DatabaseReport::new(long(), DatabaseOutcome::Failed)
             }],
             verification: None,
+            hooks: vec![HookReport::of(long(), HookStage::Before, HookOutcome::Failed); 100],
             error: Some(Failure { message: long(), ..Failure::new(Reason::Internal, "") }),
         }
     }

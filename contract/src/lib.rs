@@ -13,6 +13,7 @@ mod databases;
 mod duration;
 mod exit;
 mod failure;
+mod hooks;
 mod import;
 mod maintain;
 mod memory;
@@ -41,6 +42,10 @@ pub use databases::{
 pub use duration::{DurationError, DurationText, SHORTEST_GRACE};
 pub use exit::ExitCode;
 pub use failure::{ErrorClass, Failure, listed};
+pub use hooks::{
+    AfterHook, BeforeHook, Hook, HookOnError, HookOutcome, HookReport, HookStage, HookWhen, Hooks,
+    SqlText,
+};
 pub use import::{
     FoundSnapshot, ImportAction, ImportReport, KnownIndex, KnownSnapshots, MAX_FOUND_BYTES,
     MAX_FOUND_DATABASES, MAX_FOUND_SNAPSHOTS, MAX_KNOWN_SNAPSHOTS,

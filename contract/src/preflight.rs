@@ -4,7 +4,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{DatabaseCount, DatabaseReport, Failure, Outcome, ServerReport, Source};
+use crate::{
+    DatabaseCount, DatabaseReport, Failure, HookReport, Hooks, Outcome, ServerReport, Source,
+};
 
 /// Look whether a backup of this would work: open the repository, and ask the server for all
 /// that it would be asked for. Nothing is written, and no row is read.
@@ -13,6 +15,9 @@ use crate::{DatabaseCount, DatabaseReport, Failure, Outcome, ServerReport, Sourc
 pub struct PreflightAction {
     /// What would be backed up.
     pub source: Source,
+    /// What the server would carry out before and after.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
 }
 
 /// What would become of a backup.
@@ -34,6 +39,9 @@ pub struct PreflightReport {
     /// Those that could not: at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DatabaseReport>,
+    /// The hooks whose database cannot be opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookReport>,
     /// Why it would fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

@@ -246,6 +246,8 @@ reasons! {
     OutOfSharedMemory: Fatal, Rejected, RUNS, "Raise max_locks_per_transaction on the server.";
     /// the server found damaged data
     DataCorrupted: Fatal, Damaged, RUNS, "Check the server with pg_amcheck; do not delete older backups.";
+    /// a hook failed
+    HookFailed: Fatal, Rejected, SLOTS, "Correct the hook's SQL, or give its role what it needs. A backup goes on without a hook before it that has onError: Continue.";
     /// the server refused a statement
     StatementFailed: Fatal, Rejected, RUNS, "The message has the server's words.";
     /// what was restored differs from what was backed up

@@ -30,8 +30,8 @@ after twice as long each time, up to six hours. The `BackupSchedule` tells of it
 The conditions have the reason as their `reason`; their message says what happened, then what to do.
 `status.error` of a `Backup` and a `RestoreRequest` has class, reason, message and hint apart, and
 each database in `status.databases` has its own. An event of type `Warning` with the reason as its
-own is written when a run has ended, at each attempt to open a repository that failed, and for a slot
-that was left out. What keeps a pod from starting (image, node, claim, quota) is told while it waits,
+own is written when a run has ended, at each attempt to open a repository that failed, for a slot
+that was left out, and for hooks that failed beside a backup that did not. What keeps a pod from starting (image, node, claim, quota) is told while it waits,
 with the time at which it is given up (`job.startTimeout`), and is the reason of the failure then.
 
 Metrics: `dbbackup_failures_total{kind, reason}` counts the events above;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CopyReport, DatabaseCount, DatabaseReport, Failure, ImportReport, MaintainReport,
+    CopyReport, DatabaseCount, DatabaseReport, Failure, HookReport, ImportReport, MaintainReport,
     PreflightReport, Progress, RestoreReport,
 };
 
@@ -254,6 +254,9 @@ pub struct BackupReport {
     /// What was verified after the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationReport>,
+    /// What became of its hooks. The report in the snapshot has those before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookReport>,
     /// Why it failed; the first failed database's reason where some failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, ImportAction, MaintainAction,
-    PostgresqlAccess, PreflightAction, Reason, RestoreAction, S3Access, SecretFile,
+    AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, Hooks, ImportAction,
+    MaintainAction, PostgresqlAccess, PreflightAction, Reason, RestoreAction, S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -358,6 +358,9 @@ pub struct BackupAction {
     pub made_by: MadeBy,
     /// What is backed up.
     pub source: Source,
+    /// What the server carries out before and after.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
 }
 
 /// Find the newest snapshot of a series that holds what is asked for, before

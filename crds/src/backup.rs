@@ -1,8 +1,8 @@
 //! `Backup`: one run.
 
 use dbbackup_contract::{
-    ByteCounts, DatabaseCount, DatabaseReport, Failure, LogPosition, MethodChoice, Progress,
-    ServerReport, VerificationReport,
+    ByteCounts, DatabaseCount, DatabaseReport, Failure, HookReport, LogPosition, MethodChoice,
+    Progress, ServerReport, VerificationReport,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Condition, CopyStatus, DurationText, ImportedSpec, JobSpec, LocalRef, RawReport, SourceSpec,
-    TemplateCopy, copies,
+    Condition, CopyStatus, DurationText, HooksSpec, ImportedSpec, JobSpec, LocalRef, RawReport,
+    SourceSpec, TemplateCopy, copies,
 };
 
 /// One run: what is backed up.
@@ -96,6 +96,9 @@ pub struct BackupTemplate {
     pub copies: Vec<TemplateCopy>,
     /// The server that is backed up.
     pub source: SourceSpec,
+    /// SQL that the server carries out before the backup and after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksSpec>,
     /// How the Job runs.
     #[serde(default)]
     pub job: JobSpec,
@@ -216,6 +219,10 @@ pub struct BackupStatus {
     /// What was verified after the commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationReport>,
+    /// What became of the hooks, in their order. One after the backup that failed changes neither phase nor conditions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hooks: Vec<HookReport>,
     /// The copies in other repositories. What becomes of them changes neither phase nor conditions of the backup.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -261,6 +268,9 @@ pub struct ResolvedBackup {
     pub repository_ref: LocalRef,
     /// The server.
     pub source: SourceSpec,
+    /// What the server carries out before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksSpec>,
     /// How the Job runs.
     #[serde(default)]
     pub job: JobSpec,

@@ -62,6 +62,9 @@ fn finished(crd: &CustomResourceDefinition) -> Value {
     value
 }
 
+/// Fields of Kubernetes' own types.
+const FOREIGN: [&str; 3] = ["tolerations", "podSecurityContext", "securityContext"];
+
 /// Makes a schema one that every API server takes without a warning:
 /// integers are int64 (`uint64` is no known format), Kubernetes' own types
 /// carry no descriptions (they would be most of the file).
@@ -82,7 +85,7 @@ fn tidy(schema: &mut Value, foreign: bool) {
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
         for (name, property) in properties {
             let description = property.get("description").cloned();
-            let is_foreign = name == "tolerations";
+            let is_foreign = FOREIGN.contains(&name.as_str());
             tidy(property, foreign || is_foreign);
             // The field itself is ours, what lies below is not.
             if is_foreign && let (Some(text), Some(own)) = (description, property.as_object_mut()) {

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    Affinity, PodSecurityContext, SecurityContext, Toleration, TopologySpreadConstraint,
+};
+use kube::KubeSchema;
+use kube::core::Rule;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{DurationError, DurationText, LocalRef, Quantity};
 
 /// How the Jobs of this object run. All of it may be left out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSpec {
     /// CPU and memory of the runner. Where memory is not said, the runner gets what its formula needs.
@@ -56,6 +60,14 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
+    /// As whom the pods run, and with which volumes' groups: as in a pod (kubectl explain pod.spec.securityContext). What is said takes the place of what the operator says by itself, which is user and groups 65532 unless the chart says otherwise; nothing makes the pods privileged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = never_root(), validation = no_unconfined())]
+    pub pod_security_context: Option<PodSecurityContext>,
+    /// The same of the runner's container: as in a pod (kubectl explain pod.spec.containers.securityContext).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = never_root(), validation = no_unconfined(), validation = no_privileges())]
+    pub security_context: Option<SecurityContext>,
     /// Secrets with which the runner's image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -82,6 +94,8 @@ impl Default for JobSpec {
             env: Vec::new(),
             parallelism: None,
             service_account_name: None,
+            pod_security_context: None,
+            security_context: None,
             image_pull_secrets: Vec::new(),
             start_timeout: fifteen_minutes(),
             stall_timeout: fifteen_minutes(),
@@ -152,6 +166,19 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
         "type": "array", "maxItems": 16, "x-kubernetes-list-type": "atomic",
         "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
     })
+}
+
+/// A file server that squashes root gives another one no more than that.
+fn never_root() -> Rule {
+    Rule::new("(!has(self.runAsNonRoot) || self.runAsNonRoot) && (!has(self.runAsUser) || self.runAsUser != 0) && (!has(self.windowsOptions))").message("the runner never runs as root: leave out runAsNonRoot, runAsUser: 0 and windowsOptions; an NFS server is told the user that it knows (runAsUser) or its group (supplementalGroups)")
+}
+
+fn no_unconfined() -> Rule {
+    Rule::new("(!has(self.seccompProfile) || self.seccompProfile.type != 'Unconfined') && (!has(self.appArmorProfile) || self.appArmorProfile.type != 'Unconfined')").message("the runner is never unconfined: say RuntimeDefault or Localhost, or leave the profile out")
+}
+
+fn no_privileges() -> Rule {
+    Rule::new("(!has(self.privileged) || !self.privileged) && (!has(self.allowPrivilegeEscalation) || !self.allowPrivilegeEscalation) && (!has(self.capabilities) || !has(self.capabilities.add) || self.capabilities.add.size() == 0) && (!has(self.procMount) || self.procMount == 'Default') && (!has(self.readOnlyRootFilesystem) || self.readOnlyRootFilesystem)").message("the runner needs no privileges and no capabilities, and writes to its volumes alone: leave them out")
 }
 
 fn fifteen_minutes() -> DurationText {

@@ -12,6 +12,7 @@
 mod backup;
 mod copies;
 mod definition;
+mod hooks;
 mod import;
 mod job;
 mod quantity;
@@ -33,6 +34,7 @@ pub use copies::{
 };
 pub use dbbackup_contract::{DurationError, DurationText};
 pub use definition::{definitions, definitions_yaml};
+pub use hooks::{AfterHookSpec, BeforeHookSpec, HooksSpec};
 pub use import::{ImportOccasion, ImportPolicy, ImportRun, ImportedSpec, LastImport};
 pub use job::{AnnotationText, EnvSpec, JobSpec, LabelText, Resources};
 pub use quantity::{Quantity, QuantityError};

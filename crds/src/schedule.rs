@@ -1,7 +1,8 @@
 //! `BackupSchedule`: what is backed up, and when.
 
 use dbbackup_contract::{
-    DatabaseCount, DatabaseReport, DurationText, Failure, Outcome, RetentionSpec, ServerReport,
+    DatabaseCount, DatabaseReport, DurationText, Failure, HookReport, Outcome, RetentionSpec,
+    ServerReport,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -9,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupPhase, Condition, CopySpec, JobSpec, LocalRef, RawReport, ScheduleCopyStatus, SourceSpec,
-    copies,
+    BackupPhase, Condition, CopySpec, HooksSpec, JobSpec, LocalRef, RawReport, ScheduleCopyStatus,
+    SourceSpec, copies,
 };
 
 /// Rules of a retention, wherever one is said.
@@ -92,6 +93,9 @@ pub struct BackupScheduleSpec {
         validation = Rule::new(MINIMUM).message(MINIMUM_MESSAGE)
     )]
     pub retention: Option<RetentionSpec>,
+    /// SQL that the server carries out before each backup and after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksSpec>,
     /// How the backups' Jobs run.
     #[serde(default)]
     pub job: JobSpec,
@@ -207,6 +211,10 @@ pub struct LastPreflight {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub databases: Vec<DatabaseReport>,
+    /// The hooks whose database cannot be opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hooks: Vec<HookReport>,
     /// Why a backup would fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

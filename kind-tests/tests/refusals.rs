@@ -36,6 +36,9 @@ spec: {from: {backupRef: {name: now}}}
 #[test]
 fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
     let scenario = Scenario::begin("refusals");
+    let hook = |name| format!("{{name: {name}, database: shop, sql: '{}'}}", "x".repeat(8192));
+    let all = ["a", "b", "c", "d"].map(hook).join(", ");
+    let too_much = format!("  hooks: {{before: [{all}]}}\n  schedule:");
     let wrong = [
         (
             REPOSITORY,
@@ -93,6 +96,31 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
         (REPOSITORY, "claimName: backups", "claimName: backups, path: x/", "none at the end"),
         (REPOSITORY, "claimName: backups", "claimName: backups, path: ../x", "without . and .."),
         (SCHEDULE, "  schedule:", "  job: {stallTimeout: 5x}\n  schedule:", "stallTimeout"),
+        (
+            SCHEDULE,
+            "  schedule:",
+            "  hooks: {before: [{name: a, database: shop, sql: checkpoint, timeout: 0s}]}\n  schedule:",
+            "such as 60s",
+        ),
+        (SCHEDULE, "  schedule:", &too_much, "into a function of the database"),
+        (
+            SCHEDULE,
+            "  schedule:",
+            "  job: {podSecurityContext: {runAsUser: 0}}\n  schedule:",
+            "never runs as root",
+        ),
+        (
+            SCHEDULE,
+            "  schedule:",
+            "  job: {securityContext: {allowPrivilegeEscalation: true}}\n  schedule:",
+            "needs no privileges",
+        ),
+        (
+            SCHEDULE,
+            "  schedule:",
+            "  job: {podSecurityContext: {seccompProfile: {type: Unconfined}}}\n  schedule:",
+            "never unconfined",
+        ),
         (BACKUP, "{scheduleRef: {name: nightly}}", "{}", "scheduleRef"),
         (
             BACKUP,

@@ -3,6 +3,16 @@
 use std::collections::BTreeSet;
 
 use clap::Parser;
+use k8s_openapi::api::core::v1::PodSecurityContext;
+
+/// User and groups of a runner, where the chart says no others.
+pub(crate) const POD_SECURITY_CONTEXT: &str =
+    r#"{"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}"#;
+
+/// Reads what stands in a chart's `podSecurityContext`.
+pub(crate) fn pod_security_context(json: &str) -> Result<PodSecurityContext, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
 
 /// A Kubernetes operator that backs up databases and proves that they can be restored.
 #[derive(Clone, Debug, Parser)]
@@ -23,6 +33,10 @@ pub struct Config {
     /// When the runner's image is pulled: Always, IfNotPresent or Never.
     #[arg(long, env = "DBBACKUP_RUNNER_PULL_POLICY", default_value = "IfNotPresent")]
     pub runner_pull_policy: String,
+    /// As whom the Jobs' pods run where their objects say nothing else, as in a pod, in JSON.
+    #[arg(long, env = "DBBACKUP_POD_SECURITY_CONTEXT", default_value = POD_SECURITY_CONTEXT,
+        value_parser = pod_security_context)]
+    pub pod_security_context: PodSecurityContext,
     /// Service of the report channel, in the operator's namespace.
     #[arg(long, env = "DBBACKUP_REPORT_SERVICE", default_value = "dbbackup")]
     pub report_service: String,
@@ -114,6 +128,15 @@ mod tests {
         assert_eq!(config(&["--watch-namespaces", ""]).scopes(), [None]);
         let two = config(&["--watch-namespaces", "b, a,b"]).scopes();
         assert_eq!(two, [Some("a".to_owned()), Some("b".to_owned())]);
+    }
+
+    #[test]
+    fn pods_run_as_the_chart_says_or_as_the_platform_does() {
+        let user = |arguments: &[&str]| config(arguments).pod_security_context.run_as_user;
+        assert_eq!(user(&[]), Some(65532));
+        assert_eq!(user(&["--pod-security-context", r#"{"runAsUser": 1000}"#]), Some(1000));
+        assert_eq!(user(&["--pod-security-context", r#"{"runAsNonRoot": true}"#]), None);
+        assert!(pod_security_context("65532").is_err());
     }
 
     #[test]

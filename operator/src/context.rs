@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::backoff::Backoff;
 use crate::index::Index;
-use crate::job::RunnerImage;
+use crate::job::RunnerPod;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 
@@ -25,7 +25,7 @@ pub struct Surroundings {
     /// The cluster's id.
     pub cluster: String,
     /// The runner's image.
-    pub runner: RunnerImage,
+    pub runner: RunnerPod,
     /// Where runners report to.
     pub endpoint: ReportEndpoint,
 }
@@ -41,7 +41,7 @@ pub struct Context {
     /// Delays by object.
     pub backoff: Backoff,
     /// The runner's image.
-    pub runner: RunnerImage,
+    pub runner: RunnerPod,
     /// The cluster's id: UID of the namespace `kube-system`.
     pub cluster: String,
     /// Where runners report to; it changes when the CA does.

@@ -28,7 +28,7 @@ use self::triggers::{controller, of_schedules, with_copies, with_repositories, w
 use crate::backoff::Backoff;
 use crate::cluster::{is_conflict, is_going, is_not_found};
 use crate::context::{Context, Guarded, ReconcileError};
-use crate::job::RunnerImage;
+use crate::job::RunnerPod;
 use crate::labels;
 use crate::metrics::{Metrics, Stores};
 use crate::queue::Queue;
@@ -43,7 +43,7 @@ pub struct Settings {
     /// Counts what is done.
     pub metrics: Arc<Metrics>,
     /// The runner's image.
-    pub runner: RunnerImage,
+    pub runner: RunnerPod,
     /// The cluster's id.
     pub cluster: String,
     /// Where runners report to.

@@ -96,7 +96,14 @@ pub fn shortened(text: String) -> String {
 #[must_use]
 pub fn backup(report: &BackupReport) -> String {
     let took = duration(report.completion_time.duration_since(report.start_time));
-    format!("{}, {} in {took}", databases(report.database_count), bytes(report.bytes.read))
+    let words =
+        format!("{}, {} in {took}", databases(report.database_count), bytes(report.bytes.read));
+    let failed: Vec<_> = report.hooks.iter().filter(|hook| hook.error.is_some()).collect();
+    match *failed.as_slice() {
+        [] => words,
+        [hook] => format!("{words}; hook {} failed", hook.name),
+        ref several => format!("{words}; {} hooks failed", several.len()),
+    }
 }
 
 /// A restore that has ended.

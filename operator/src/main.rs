@@ -11,7 +11,7 @@ use dbbackup_operator::backoff::delay;
 use dbbackup_operator::config::{Config, LogFormat};
 use dbbackup_operator::controllers::{self, Settings};
 use dbbackup_operator::health::{self, Readiness};
-use dbbackup_operator::job::RunnerImage;
+use dbbackup_operator::job::RunnerPod;
 use dbbackup_operator::leader::Election;
 use dbbackup_operator::metrics::Metrics;
 use dbbackup_operator::queue::Queue;
@@ -122,9 +122,10 @@ async fn lead(
     let settings = Settings {
         client,
         metrics: Arc::clone(&metrics),
-        runner: RunnerImage {
+        runner: RunnerPod {
             image: config.runner_image.clone(),
             pull_policy: config.runner_pull_policy.clone(),
+            pod_security_context: config.pod_security_context.clone(),
         },
         cluster,
         endpoint,

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use dbbackup_contract::{
-    DatabaseReport, Failure, ImportReport, MAX_TERMINATION_BYTES, MaintainReport, Report,
-    RestorePlan,
+    DatabaseReport, Failure, HookOutcome, HookReport, HookStage, ImportReport,
+    MAX_TERMINATION_BYTES, MaintainReport, Report, RestorePlan,
 };
 
 /// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
@@ -36,17 +36,24 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
     let (list, error): (Option<&mut Vec<DatabaseReport>>, _) = match report {
         Report::Init(report) => (None, report.error.as_mut()),
         Report::Find(report) => (None, report.error.as_mut()),
-        Report::Backup(report) => (Some(&mut report.databases), report.error.as_mut()),
+        Report::Backup(report) => {
+            shorten_hooks(&mut report.hooks, databases, text);
+            (Some(&mut report.databases), report.error.as_mut())
+        }
         Report::Restore(report) => {
             globals = report.globals.as_mut();
             report.plan.iter_mut().for_each(|plan| shorten_plan(plan, databases, text));
             (Some(&mut report.databases), report.error.as_mut())
         }
         Report::Inspect(report) => {
+            report.backup.iter_mut().for_each(|it| shorten_hooks(&mut it.hooks, databases, text));
             (report.backup.as_mut().map(|backup| &mut backup.databases), report.error.as_mut())
         }
         Report::Copy(report) => (None, report.error.as_mut()),
-        Report::Preflight(report) => (Some(&mut report.databases), report.error.as_mut()),
+        Report::Preflight(report) => {
+            shorten_hooks(&mut report.hooks, databases, text);
+            (Some(&mut report.databases), report.error.as_mut())
+        }
         Report::Maintain(report) => {
             shorten_maintenance(report, databases, text);
             (None, report.error.as_mut())
@@ -74,6 +81,20 @@ fn shorten_failure(failure: &mut Failure, text: usize) {
     for field in [&mut failure.message, &mut failure.hint] {
         field.truncate(field.floor_char_boundary(text));
     }
+}
+
+/// Those that went well go first. One of those after the backup stays: where there is none,
+/// nobody knows of them.
+fn shorten_hooks(hooks: &mut Vec<HookReport>, most: usize, text: usize) {
+    if hooks.len() > most {
+        let after = hooks.iter().rfind(|hook| hook.stage == HookStage::After).cloned();
+        hooks.retain(|hook| hook.outcome == HookOutcome::Failed);
+        hooks.truncate(most);
+        let none_is_left = hooks.iter().all(|hook| hook.stage != HookStage::After);
+        hooks.extend(after.filter(|_| none_is_left));
+    }
+    let errors = hooks.iter_mut().filter_map(|hook| hook.error.as_mut());
+    errors.for_each(|failure| shorten_failure(failure, text));
 }
 
 /// The digest stays: it is of the whole plan.
@@ -141,6 +162,13 @@ mod tests {
             database_count: DatabaseCount::of(&databases),
             databases,
             verification: None,
+            hooks: vec![
+                HookReport {
+                    error: Some(failure.clone()),
+                    ..HookReport::of("h".repeat(63), HookStage::After, HookOutcome::Failed)
+                };
+                40
+            ],
             error: Some(failure),
         });
         let json = summary(&report);
@@ -149,6 +177,7 @@ mod tests {
         assert_eq!(read.outcome, Outcome::Failed);
         assert_eq!(read.database_count.failed, 100);
         assert_eq!(read.error.unwrap().reason, Reason::PermissionDenied);
+        assert_eq!(read.hooks.len(), 1, "one of those after says that they are known");
     }
     #[test]
     fn of_an_import_what_is_left_out_is_counted() {

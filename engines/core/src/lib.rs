@@ -10,6 +10,7 @@ mod last_words;
 mod oom;
 mod secret_file;
 mod stall;
+mod statement;
 mod streams;
 
 pub use child::{ChildExit, ChildProcess, ChildSpec, Ended, StdinUse};
@@ -17,4 +18,5 @@ pub use last_words::LastWords;
 /// For engines: read secrets by this, at each connection, and by nothing else.
 pub use secret_file::read_secret;
 pub use stall::{Activity, stalled};
+pub use statement::StatementError;
 pub use streams::{BackupSink, BackupSource, ProgressSink, StreamReader, StreamWriter};

@@ -6,8 +6,8 @@ use dbbackup_contract::{
     UserName,
 };
 use dbbackup_crds::{
-    BackupRepositorySpec, BandwidthSpec, CaKind, CaRef, EncryptionKey, PostgresqlTarget, Quantity,
-    SourceSpec, TlsSpec,
+    BackupRepositorySpec, BandwidthSpec, CaKind, CaRef, CredentialsRef, EncryptionKey,
+    PostgresqlTarget, Quantity, SourceSpec, TlsSpec,
 };
 
 use super::Mounts;
@@ -27,9 +27,10 @@ impl Place {
         Self { path: path.to_owned(), owner: format!("the {kind} {name}") }
     }
 
-    /// A field below the part.
+    /// A field below the part; below the spec itself where the path is empty.
     pub(super) fn field(&self, field: &str) -> String {
-        format!("{}.{field} of {}", self.path, self.owner)
+        let dot = if self.path.is_empty() { "" } else { "." };
+        format!("{}{dot}{field} of {}", self.path, self.owner)
     }
 }
 
@@ -114,22 +115,30 @@ pub fn source_access(source: &SourceSpec, place: &Place, mounts: &mut Mounts) ->
     })
 }
 
+/// The files of a secret with user name and password.
+pub(super) fn credentials(
+    secret: &CredentialsRef,
+    named_by: impl Fn() -> String,
+    mounts: &mut Mounts,
+) -> CredentialFiles {
+    let mut credential = |key: &str| mounts.secret(&secret.name, key, named_by());
+    CredentialFiles {
+        username: UserName::File(credential(&secret.keys.username)),
+        password: Some(credential(&secret.keys.password)),
+    }
+}
+
 /// How the runner reaches a PostgreSQL server; `place` is where the spec names it.
 pub fn postgresql_access(
     target: &PostgresqlTarget,
     place: &Place,
     mounts: &mut Mounts,
 ) -> PostgresqlAccess {
-    let credentials = &target.credentials_secret_ref;
-    let mut credential =
-        |key: &str| mounts.secret(&credentials.name, key, place.field("credentialsSecretRef"));
+    let named_by = || place.field("credentialsSecretRef");
     PostgresqlAccess {
         host: target.host.clone(),
         port: target.port,
-        credentials: CredentialFiles {
-            username: UserName::File(credential(&credentials.keys.username)),
-            password: Some(credential(&credentials.keys.password)),
-        },
+        credentials: credentials(&target.credentials_secret_ref, named_by, mounts),
         tls: tls_access(&target.tls, place, mounts),
     }
 }

@@ -12,22 +12,22 @@ use k8s_openapi::api::batch::v1::{
     PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
 };
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
-    EnvVar, LocalObjectReference, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
-    PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource, SeccompProfile,
-    SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar,
+    LocalObjectReference, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::{Mounts, resources::runner_resources, storage::wants_azure_identity};
+use super::resources::runner_resources;
+use super::security::{container_security, pod_security};
+use super::{Mounts, storage::wants_azure_identity};
 use crate::labels;
 use crate::names::{Purpose, kind_name};
 
 /// Name of the container that `podFailurePolicy` names.
 pub(crate) const CONTAINER: &str = "runner";
-/// The user and the groups of a runner.
-const USER: i64 = 65532;
 /// Pods that may fail before the Job gives up; disruptions do not count.
 const BACKOFF_LIMIT: i32 = 3;
 /// Most bytes of the files that clients of a server need.
@@ -35,13 +35,15 @@ const SCRATCH_SIZE: &str = "16Mi";
 /// Seconds that a report token is valid; the kubelet renews it long before.
 const TOKEN_SECONDS: i64 = 3600;
 
-/// The runner's image.
+/// What all pods of the runner have.
 #[derive(Clone, Debug)]
-pub struct RunnerImage {
-    /// Its name.
+pub struct RunnerPod {
+    /// The image's name.
     pub image: String,
     /// When it is pulled: Always, IfNotPresent or Never.
     pub pull_policy: String,
+    /// As whom they run where their objects say nothing else.
+    pub pod_security_context: PodSecurityContext,
 }
 
 /// One Job that is wanted.
@@ -75,7 +77,7 @@ pub enum BuildError {
     Task(#[source] serde_json::Error),
     /// The task is too large for an annotation.
     #[error(
-        "the task has {0} bytes, more than {MAX_TASK_BYTES}: name fewer databases, or use globs such as shop_*"
+        "the task has {0} bytes, more than {MAX_TASK_BYTES}: name fewer databases, or use globs such as shop_*; put the sql of hooks into functions of the database"
     )]
     TaskTooLarge(usize),
     /// A quantity is none.
@@ -87,7 +89,7 @@ pub enum BuildError {
 ///
 /// # Errors
 /// Says which part of the spec does not fit.
-pub fn build_job(request: &JobRequest<'_>, image: &RunnerImage) -> Result<Job, BuildError> {
+pub fn build_job(request: &JobRequest<'_>, runner: &RunnerPod) -> Result<Job, BuildError> {
     let task = serde_json::to_string(request.task).map_err(BuildError::Task)?;
     if task.len() > MAX_TASK_BYTES {
         return Err(BuildError::TaskTooLarge(task.len()));
@@ -121,7 +123,7 @@ pub fn build_job(request: &JobRequest<'_>, image: &RunnerImage) -> Result<Job, B
             ),
             ..ObjectMeta::default()
         }),
-        spec: Some(pod_spec(request, image)?),
+        spec: Some(pod_spec(request, runner)?),
     };
     Ok(Job {
         metadata: ObjectMeta {
@@ -172,7 +174,7 @@ fn pod_failure_policy() -> PodFailurePolicy {
     }
 }
 
-fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, BuildError> {
+fn pod_spec(request: &JobRequest<'_>, runner: &RunnerPod) -> Result<PodSpec, BuildError> {
     let job = request.job;
     let (volumes, volume_mounts) = volumes(request);
     let task = request.task;
@@ -199,36 +201,17 @@ fn pod_spec(request: &JobRequest<'_>, image: &RunnerImage) -> Result<PodSpec, Bu
         affinity: job.affinity.clone(),
         topology_spread_constraints: unless_empty(job.topology_spread_constraints.iter().cloned()),
         priority_class_name: job.priority_class_name.clone(),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            // A repository has many files; walking them before every run is not needed.
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security(&runner.pod_security_context, job)),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
-            image: Some(image.image.clone()),
-            image_pull_policy: Some(image.pull_policy.clone()),
+            image: Some(runner.image.clone()),
+            image_pull_policy: Some(runner.pull_policy.clone()),
             args: Some(vec!["run".to_owned()]),
             env: Some(environment(job)),
             resources: Some(resources),
             termination_message_path: Some(TERMINATION_FILE.to_owned()),
             termination_message_policy: Some("File".to_owned()),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-                privileged: Some(false),
-                read_only_root_filesystem: Some(true),
-                run_as_non_root: Some(true),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(container_security(job)),
             volume_mounts: Some(volume_mounts),
             ..Container::default()
         }],

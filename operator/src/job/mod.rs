@@ -3,11 +3,14 @@
 mod access;
 mod build;
 mod errand;
+mod hooks;
 mod mounts;
 mod resources;
+mod security;
 mod storage;
 
 pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
-pub use build::{BuildError, JobRequest, RunnerImage, build_job};
+pub use build::{BuildError, JobRequest, RunnerPod, build_job};
 pub(crate) use errand::Errand;
+pub use hooks::hooks_access;
 pub use mounts::Mounts;

@@ -5,12 +5,19 @@ use dbbackup_crds::{Backup, BackupRepository, ResolvedBackup, RestoreRequest, Ta
 use serde_json::{Value, json};
 
 use crate::context::{Identity, Surroundings};
-use crate::job::RunnerImage;
+use crate::job::RunnerPod;
 
 pub(crate) fn surroundings() -> Surroundings {
     Surroundings {
         cluster: "3f6c".into(),
-        runner: RunnerImage { image: "runner:1".into(), pull_policy: "IfNotPresent".into() },
+        runner: RunnerPod {
+            image: "runner:1".into(),
+            pull_policy: "IfNotPresent".into(),
+            pod_security_context: crate::config::pod_security_context(
+                crate::config::POD_SECURITY_CONTEXT,
+            )
+            .unwrap(),
+        },
         endpoint: ReportEndpoint {
             url: "https://dbbackup.dbbackup.svc:8443/v1/report".into(),
             ca_pem: "-----BEGIN CERTIFICATE-----".into(),
@@ -67,7 +74,7 @@ pub(crate) fn backup() -> Backup {
     serde_json::from_value(object("Backup", "shop-nightly-29391435", spec)).unwrap()
 }
 
-/// A run with everything that `job` and `tls` know.
+/// A run with everything that `hooks`, `job` and `tls` know.
 pub(crate) fn resolved_backup() -> ResolvedBackup {
     serde_json::from_value(json!({
         "repositoryRef": {"name": "main"},
@@ -83,7 +90,14 @@ pub(crate) fn resolved_backup() -> ResolvedBackup {
                 "clientCertSecretRef": {"name": "shop-db-client"},
             },
         }},
+        "hooks": {
+            "credentialsSecretRef": {"name": "shop-db-writer"},
+            "before": [{"name": "pause", "database": "shop", "sql": "select pause()"}],
+            "after": [{"name": "resume", "database": "shop", "sql": "select resume()",
+                "timeout": "5m", "when": "OnFailure"}],
+        },
         "job": {
+            "podSecurityContext": {"runAsUser": 1000, "supplementalGroups": [5000]},
             "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}},
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "tolerations": [{"key": "backup", "operator": "Exists"}],

@@ -69,6 +69,7 @@ fn report(outcome: Outcome, error: Option<Failure>) -> Report {
         database_count: DatabaseCount::default(),
         databases: Vec::new(),
         verification: None,
+        hooks: Vec::new(),
         error,
     })
 }

@@ -223,6 +223,16 @@ pub(crate) struct BackupArgs {
     /// Name of the series: later backups under the same name share what did not change.
     #[arg(long, value_name = "NAME")]
     pub(crate) series: Option<String>,
+    /// SQL that the server carries out in a database before anything is read; without it there is
+    /// no backup.
+    #[arg(long, value_name = "DATABASE=SQL")]
+    pub(crate) before: Vec<String>,
+    /// The same when the backup has ended, well or not. One that fails is told.
+    #[arg(long, value_name = "DATABASE=SQL")]
+    pub(crate) after: Vec<String>,
+    /// How long each of them may take.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    pub(crate) hook_timeout: String,
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,

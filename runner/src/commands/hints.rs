@@ -51,6 +51,9 @@ fn in_flags(reason: Reason) -> Option<&'static str> {
             "Name the CA's certificate with --ca-file, or accept less with --tls require."
         }
         Reason::DatabaseNotFound => "Check the names that --database and --exclude give.",
+        Reason::HookFailed => {
+            "Correct the SQL of the flag that the message names, or give its role what it needs."
+        }
         Reason::DatabaseExists => {
             "Give another name with --as, or let the restored one take its place with --strategy swap."
         }

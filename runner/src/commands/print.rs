@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use dbbackup_contract::{ByteCounts, DatabaseOutcome, DatabaseReport, Failure, Reason};
+use dbbackup_contract::{ByteCounts, DatabaseOutcome, DatabaseReport, ErrorClass, Failure, Reason};
 use indicatif::{DecimalBytes, FormattedDuration, HumanCount};
 use serde::Serialize;
 
@@ -33,7 +33,8 @@ pub(crate) fn failure(failure: &Failure) {
 /// `error: what happened (Reason)`, and the hint on a line of its own.
 pub(crate) fn told(failure: &Failure) -> String {
     let failure = hints::by_hand(failure.clone());
-    let mut told = format!("error: {} ({})\n", failure.message, failure.reason);
+    let kind = if failure.class == ErrorClass::Warning { "warning" } else { "error" };
+    let mut told = format!("{kind}: {} ({})\n", failure.message, failure.reason);
     if !failure.hint.is_empty() {
         told.push_str(&format!("hint: {}\n", failure.hint));
     }

@@ -16,6 +16,7 @@ use dbbackup_storage::ErrorKind;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::hooks::HookRun;
 use super::inspect::committed_report;
 use super::open::named;
 use super::{Order, server_connection, why_incomplete};
@@ -31,18 +32,22 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Makes the backup; a failure is in the report.
 pub(crate) async fn back_up(order: &Order<'_>, action: &BackupAction) -> BackupReport {
     let start_time = Timestamp::now();
-    match try_back_up(order, action, start_time).await {
+    let mut hooks = HookRun::new(order, &action.source, &action.hooks);
+    let mut report = match try_back_up(order, action, &mut hooks, start_time).await {
         Ok(report) => report,
         Err(error) => {
-            let error = named(error, &order.repository.name);
-            BackupReport { error: Some(error), ..empty_report(start_time) }
+            let error = Some(named(error, &order.repository.name));
+            BackupReport { error, hooks: hooks.told(), ..empty_report(start_time) }
         }
-    }
+    };
+    report.hooks.extend(hooks.after(report.outcome).await);
+    report
 }
 
 async fn try_back_up(
     order: &Order<'_>,
     action: &BackupAction,
+    hooks: &mut HookRun<'_>,
     start_time: Timestamp,
 ) -> Result<BackupReport, Failure> {
     let repository = order.open().await?;
@@ -54,12 +59,15 @@ async fn try_back_up(
     let writer = match order.step(repository.begin(session)).await? {
         Begun::Committed(snapshot) => {
             tracing::info!(id = %snapshot.id(), "an earlier attempt has committed");
+            hooks.begun_earlier();
             return committed_report(order, &snapshot).await;
         }
         Begun::Started(writer) => Arc::new(writer),
     };
+    hooks.before().await?;
     let result = read_server(order, action, &writer).await?;
     let report = report_of(&repository, &writer, result, start_time);
+    let report = BackupReport { hooks: hooks.told(), ..report };
     if report.outcome == Outcome::Failed {
         return Ok(report);
     }
@@ -233,6 +241,7 @@ fn empty_report(start_time: Timestamp) -> BackupReport {
         database_count: DatabaseCount::default(),
         databases: Vec::new(),
         verification: None,
+        hooks: Vec::new(),
         error: None,
     }
 }

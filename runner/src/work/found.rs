@@ -190,6 +190,7 @@ fn report_in(report: &Value, start: Timestamp, end: Timestamp) -> Option<BackupR
         database_count: part(report, "databaseCount").unwrap_or_default(),
         databases,
         verification: None,
+        hooks: Vec::new(),
         error: part(report, "error"),
     })
 }

@@ -8,12 +8,15 @@ mod find;
 #[cfg(test)]
 mod fixtures;
 mod found;
+mod hooks;
 mod init;
 mod inspect;
 mod maintain;
 mod once;
 mod open;
 mod plan;
+#[cfg(test)]
+mod postgres_server;
 mod preflight;
 mod restore;
 mod storage;

@@ -1,7 +1,7 @@
 //! One look whether a backup would work: open the repository, ask the server.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, DatabaseOutcome, Failure, Outcome, PreflightAction,
+    BackupReport, DatabaseCount, DatabaseOutcome, Failure, HookReport, Outcome, PreflightAction,
     PreflightReport,
 };
 use dbbackup_postgres as postgres;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::backup::options_of;
 use super::open::named;
-use super::{Order, why_incomplete};
+use super::{Order, hooks, why_incomplete};
 
 /// Looks; a failure is in the report.
 pub(crate) async fn preflight(order: &Order<'_>, action: &PreflightAction) -> PreflightReport {
@@ -22,10 +22,11 @@ pub(crate) async fn preflight(order: &Order<'_>, action: &PreflightAction) -> Pr
         server: None,
         database_count: DatabaseCount::default(),
         databases: Vec::new(),
+        hooks: Vec::new(),
         error: None,
     };
-    let result = match looked {
-        Ok(result) => result,
+    let (result, hooks, of_hook) = match looked {
+        Ok(looked) => looked,
         Err(error) => {
             let error = Some(named(error, &order.repository.name));
             return PreflightReport { error, ..empty };
@@ -33,14 +34,17 @@ pub(crate) async fn preflight(order: &Order<'_>, action: &PreflightAction) -> Pr
     };
     let database_count = DatabaseCount::of(&result.databases);
     let error = why_incomplete(&result.databases, database_count);
+    // Without the hook nothing is read at all.
+    let outcome = if of_hook.is_some() { Outcome::Failed } else { database_count.outcome() };
     let mut failed = BackupReport::listed(result.databases);
     failed.retain(|database| database.outcome == DatabaseOutcome::Failed);
     PreflightReport {
-        outcome: database_count.outcome(),
+        outcome,
         server: Some(result.server),
         database_count,
         databases: failed,
-        error,
+        hooks,
+        error: of_hook.or(error),
         ..empty
     }
 }
@@ -48,9 +52,10 @@ pub(crate) async fn preflight(order: &Order<'_>, action: &PreflightAction) -> Pr
 async fn look(
     order: &Order<'_>,
     action: &PreflightAction,
-) -> Result<postgres::PreflightResult, Failure> {
+) -> Result<(postgres::PreflightResult, Vec<HookReport>, Option<Failure>), Failure> {
     // The server first: of what is wrong there the owner of the schedule knows most.
     let result = postgres::preflight(&options_of(order, &action.source), order.cancel).await?;
+    let (hooks, of_hook) = hooks::look(order, &action.source, &action.hooks).await?;
     order.open().await?;
-    Ok(result)
+    Ok((result, hooks, of_hook))
 }

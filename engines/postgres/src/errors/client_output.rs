@@ -7,7 +7,7 @@ use dbbackup_contract::{Failure, Reason};
 use dbbackup_engine::{ChildExit, Ended, LastWords};
 
 use super::failure_of_code;
-use super::words::ServerWords;
+use super::words::{ServerWords, is_raised_by};
 use crate::versions::major_of;
 
 /// Patterns of `pg_dump` and `pg_restore`, and the reason that each stands for.
@@ -212,10 +212,6 @@ const NAME_LABELS: [&str; 5] =
 /// The other lines that follow a message.
 const OTHER_LABELS: [&str; 6] =
     ["LINE ", "DETAIL:  ", "HINT:  ", "QUERY:  ", "CONTEXT:  ", "LOCATION:  "];
-/// What raises errors for functions in PL/pgSQL (`pl_exec.c`), PL/Python (`plpy_*.c`),
-/// PL/Perl (`plperl.c`) and PL/Tcl (`pltcl.c`), with the code that they like.
-const RAISERS: [&str; 4] = ["exec_stmt_raise", "PLy_", "plperl_", "pltcl_"];
-
 /// An error with what its `line` and the lines that `follow` tell about its words.
 fn words<'a>(code: &'a str, text: &'a str, line: &str, follow: &[&'a str]) -> ServerWords<'a> {
     let of_this = || follow.iter().take_while(|line| !line.starts_with("psql:"));
@@ -232,9 +228,7 @@ fn words<'a>(code: &'a str, text: &'a str, line: &str, follow: &[&'a str]) -> Se
         text,
         goes_on: !next_is_label || LastWords::may_be_cut(line),
         names: names.collect(),
-        raised: of_this()
-            .filter_map(|line| line.strip_prefix("LOCATION:  "))
-            .any(|routine| RAISERS.iter().any(|raiser| routine.starts_with(raiser))),
+        raised: of_this().filter_map(|line| line.strip_prefix("LOCATION:  ")).any(is_raised_by),
     }
 }
 

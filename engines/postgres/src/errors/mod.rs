@@ -16,12 +16,33 @@ pub(crate) use connect::{Attempt, connect_failure};
 pub(crate) use sqlstate::{failure_of_code, is_server_lost, is_session_lost};
 
 use dbbackup_contract::{Failure, Reason};
+use tokio_postgres::error::{DbError, ErrorPosition};
 
 /// What a server says of a value that it does not take, without the value; words of
 /// `about` may stand in quotes.
-pub(crate) fn without_values(error: &tokio_postgres::error::DbError, about: &str) -> String {
+pub(crate) fn without_values(error: &DbError, about: &str) -> String {
     let (code, names) = (error.code().code(), about.split(' ').collect());
     words::ServerWords { code, text: error.message(), names, ..Default::default() }.without_values()
+}
+
+/// A statement of somebody else that failed, in words that hold neither rows nor values of it.
+pub(crate) fn failure_of_foreign_statement(error: &DbError) -> Failure {
+    let code = error.code().code();
+    // A syntax error quotes the statement, as a data exception quotes the data.
+    let quoting = if code == "42601" { "22000" } else { code };
+    // Only of broken constraints the server quotes names, and has them in fields.
+    let fields =
+        [error.schema(), error.table(), error.column(), error.datatype(), error.constraint()];
+    let names = fields.into_iter().flatten().filter(|_| code.starts_with("23")).collect();
+    let raised = error.routine().is_some_and(words::is_raised_by);
+    let text = error.message();
+    let said = words::ServerWords { code: quoting, text, names, raised, goes_on: false };
+    let place = match error.position() {
+        Some(ErrorPosition::Original(character)) => format!(", at character {character} of it"),
+        _ => String::new(),
+    };
+    let message = format!("{}{place} (SQLSTATE {code})", said.without_values());
+    failure_of_code(code, text, message)
 }
 
 /// A statement of ours that failed; `doing` says what for.

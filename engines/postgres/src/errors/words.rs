@@ -20,6 +20,15 @@ const ABOUT_NAMES: [&str; 27] = [
     "3F", "40", "42", "44", "53", "54", "55", "57", "58", "72", "F0",
 ];
 
+/// What raises errors for functions in PL/pgSQL (`pl_exec.c`), PL/Python (`plpy_*.c`),
+/// PL/Perl (`plperl.c`) and PL/Tcl (`pltcl.c`), with the code that they like.
+const RAISERS: [&str; 4] = ["exec_stmt_raise", "PLy_", "plperl_", "pltcl_"];
+
+/// Whether a function of the database has raised what comes from this `routine` of the server.
+pub(super) fn is_raised_by(routine: &str) -> bool {
+    RAISERS.iter().any(|raiser| routine.starts_with(raiser))
+}
+
 /// An error of the server, as far as its words depend on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerWords<'a> {

@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::memory::{MemoryBackup, Silent};
 pub use self::server::TestServer;
 
+/// The folder of these tests; others start servers by them, too.
+pub const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+
 /// A secret as Kubernetes mounts it.
 pub fn secret(dir: &Path, key: &str, value: &str) -> SecretFile {
     std::fs::create_dir_all(dir).unwrap();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::TESTS;
 use super::nasty::for_major;
 use super::same::comparable;
 
@@ -34,9 +35,9 @@ fn rootfs(major: u32) -> PathBuf {
     roots
         .entry(major)
         .or_insert_with(|| {
-            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres-rootfs");
+            let script = format!("{TESTS}/support/postgres-rootfs");
             let output =
-                Command::new(script).arg(major.to_string()).stderr(Stdio::inherit()).output();
+                Command::new(&script).arg(major.to_string()).stderr(Stdio::inherit()).output();
             let output = output.unwrap();
             assert!(output.status.success(), "{script} {major} failed");
             String::from_utf8(output.stdout).unwrap().trim().into()
@@ -237,7 +238,7 @@ impl TestServer {
     /// Runs a file of statements by `psql`, but for the sections that a server of
     /// major `level` lacks.
     pub fn sql_file(&self, database: &str, file: &str, level: u32) {
-        let path = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{TESTS}/{file}");
         let text = for_major(&std::fs::read_to_string(path).unwrap(), level, self.major);
         self.fed(database, file, &text);
     }
@@ -281,7 +282,7 @@ impl TestServer {
     pub fn install_extension(&self) {
         let share = self.sql("postgres", "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'");
         let to = self.root.join(share.trim_start_matches('/')).join("extension");
-        let from = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/extension");
+        let from = format!("{TESTS}/support/extension");
         for entry in std::fs::read_dir(from).unwrap() {
             let entry = entry.unwrap();
             let number = NEXT.fetch_add(1, Ordering::Relaxed);

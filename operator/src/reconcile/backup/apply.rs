@@ -9,9 +9,9 @@ use kube::runtime::controller::Action;
 
 use super::gather::{Gathered, Resolution, inspection_name};
 use super::status::{asking, beginning, could_not_ask, unknown};
-use super::{Step, task};
+use super::{Step, hooks, task};
 use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, publish, release_job, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, publish, release_job, warn, write_status,
 };
 use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
@@ -170,6 +170,10 @@ async fn finish(
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
     let backup = run(seen, now).finish(&end, attempts, context).await?;
+    let told = backup.status.as_ref().map_or(&[][..], |status| &status.hooks);
+    if let Some(failure) = hooks::trouble(told) {
+        warn(context, &backup, "Hooks", &failure).await;
+    }
     let mut done = seen.clone();
     done.status = backup.status.clone().unwrap_or_default();
     done.backup = backup;

@@ -118,6 +118,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
                     Resolution::Known(Box::new(ResolvedBackup {
                         repository_ref: schedule.spec.repository_ref,
                         source: schedule.spec.source,
+                        hooks: schedule.spec.hooks,
                         job: schedule.spec.job,
                         schedule: Some(reference.name.clone()),
                         slot_time,
@@ -130,6 +131,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
         (None, Some(template)) => Resolution::Known(Box::new(ResolvedBackup {
             repository_ref: template.repository_ref.clone(),
             source: template.source.clone(),
+            hooks: template.hooks.clone(),
             job: template.job.clone(),
             schedule: None,
             slot_time,

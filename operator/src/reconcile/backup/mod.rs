@@ -3,6 +3,7 @@
 
 mod apply;
 mod gather;
+pub(crate) mod hooks;
 mod imported;
 mod plan;
 mod status;

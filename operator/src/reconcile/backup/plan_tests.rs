@@ -12,6 +12,7 @@ fn now() -> Timestamp {
 
 fn resolved() -> ResolvedBackup {
     ResolvedBackup {
+        hooks: None,
         repository_ref: LocalRef { name: "main".into() },
         source: SourceSpec::default(),
         job: JobSpec::default(),
@@ -89,6 +90,7 @@ fn report() -> BackupReport {
         database_count: DatabaseCount::default(),
         databases: Vec::new(),
         verification: None,
+        hooks: Vec::new(),
         error: None,
     }
 }

@@ -4,6 +4,7 @@ use dbbackup_contract::{BackupReport, DatabaseCount, DatabaseReport, Failure, Ou
 use dbbackup_crds::{Backup, BackupPhase, BackupStatus, RepositoryStatusRef};
 use jiff::Timestamp;
 
+use super::hooks;
 use crate::conditions::{Standing, Verdict, sentence};
 use crate::display;
 use crate::reconcile::one_shot::running;
@@ -119,6 +120,7 @@ impl RunStatus for BackupStatus {
         });
         if let Stage::Ended(_) = stage {
             self.next_inspection_time = None;
+            hooks::note_unknown(self);
         }
     }
 
@@ -148,6 +150,7 @@ impl RunStatus for BackupStatus {
         self.database_count = Some(report.database_count);
         self.databases.clone_from(&report.databases);
         self.verification.clone_from(&report.verification);
+        self.hooks.clone_from(&report.hooks);
         self.attempts = self.attempts.max(Some(report.attempt.saturating_add(1)));
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 
 use super::gather::Gathered;
 use crate::context::{Identity, Surroundings};
-use crate::job::{Errand, Mounts, Place, source_access};
+use crate::job::{Errand, Mounts, Place, hooks_access, source_access};
 use crate::names::{Purpose, schedule_series, single_series};
 use crate::reconcile::maintenance::seconds;
 
@@ -31,9 +31,15 @@ pub(super) fn backup_job(
     name: String,
 ) -> Result<Job, Failure> {
     let mut mounts = Mounts::default();
-    let place = match &resolved.schedule {
-        Some(schedule) => Place::new("source.postgresql", "BackupSchedule", schedule),
-        None => Place::new("template.source.postgresql", "Backup", &seen.identity.name),
+    let (place, spec) = match &resolved.schedule {
+        Some(schedule) => {
+            let place = |path| Place::new(path, "BackupSchedule", schedule);
+            (place("source.postgresql"), place(""))
+        }
+        None => {
+            let place = |path| Place::new(path, "Backup", &seen.identity.name);
+            (place("template.source.postgresql"), place("template"))
+        }
     };
     let source = source_access(&resolved.source, &place, &mut mounts)
         .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.source names no server"))?;
@@ -54,6 +60,7 @@ pub(super) fn backup_job(
             },
         },
         source,
+        hooks: hooks_access(resolved.hooks.as_ref(), &spec, &mut mounts)?,
     });
     let job = &resolved.job;
     let subject = (&seen.backup, &seen.identity);
@@ -176,6 +183,24 @@ mod tests {
         let failure = backup_job(&around, &seen(), &resolved, &repository, "b".into()).unwrap_err();
         assert_eq!(failure.reason, Reason::InvalidSpec);
         assert!(failure.message.contains("globs"), "{}", failure.message);
+    }
+
+    #[test]
+    fn hooks_that_do_not_fit_a_task_are_refused_with_advice() {
+        let (around, mut resolved) = (fixtures::surroundings(), fixtures::resolved_backup());
+        let hooks = resolved.hooks.as_mut().unwrap();
+        // What counts in the API are characters.
+        let sql = dbbackup_contract::SqlText("\u{7}".repeat(8192));
+        hooks.before = ["a", "b", "c"]
+            .map(|name| {
+                let (name, sql) = (name.to_owned(), sql.clone());
+                dbbackup_crds::BeforeHookSpec { name, sql, ..hooks.before[0].clone() }
+            })
+            .into();
+        let repository = fixtures::repository();
+        let failure = backup_job(&around, &seen(), &resolved, &repository, "b".into()).unwrap_err();
+        assert_eq!(failure.reason, Reason::InvalidSpec);
+        assert!(failure.message.contains("functions of the database"), "{}", failure.message);
     }
 
     #[test]

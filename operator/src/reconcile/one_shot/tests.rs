@@ -1,8 +1,8 @@
 //! How the end of a run is told, for both kinds.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, ErrorClass, Failure, Outcome,
-    Progress, Reason, RestoreReport,
+    BackupReport, DatabaseCount, DatabaseOutcome, DatabaseReport, ErrorClass, Failure, HookOutcome,
+    HookReport, HookStage, Outcome, Progress, Reason, RestoreReport,
 };
 use dbbackup_crds::{BackupPhase, BackupStatus, RestorePhase, RestoreRequestStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -64,6 +64,19 @@ fn a_success_is_told_by_phase_conditions_column_and_event() {
     assert_eq!((status.error, status.next_inspection_time), (None, None));
     let progress = status.progress.unwrap();
     assert_eq!((progress.percent, progress.remaining_seconds), (Some(100), None));
+}
+
+#[test]
+fn a_hook_that_failed_stands_beside_the_success() {
+    let mut report = backup(Outcome::Succeeded, Some("s"), vec![database("shop", None)]);
+    let failure = Failure::new(Reason::HookFailed, "hook resume: no");
+    let hook = HookReport::of("resume", HookStage::After, HookOutcome::Failed);
+    report.hooks = vec![HookReport { error: Some(failure), ..hook }];
+    let (status, _) = finished(began(), &Ok(report.clone()), 1, Some(1), now());
+    assert_eq!(status.phase, Some(BackupPhase::Succeeded));
+    assert!(holds(&status.conditions, COMPLETE, Some(1)));
+    assert_eq!(status.display.as_deref(), Some("1 database, 0 B in 2m32s; hook resume failed"));
+    assert_eq!((status.hooks, status.error), (report.hooks, None));
 }
 
 #[test]

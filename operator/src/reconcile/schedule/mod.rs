@@ -59,6 +59,8 @@ pub struct Ended {
     pub failure: Option<Failure>,
     /// The databases that are not in its snapshot, by name.
     pub left_out: Vec<String>,
+    /// What went wrong with hooks of it, where it is not what it failed by.
+    pub of_hooks: Option<Failure>,
 }
 
 /// What is to be done.
@@ -322,10 +324,11 @@ impl Ended {
         // What was let go is told of no more.
         let has_failed = !matches!(phase, BackupPhase::Succeeded | BackupPhase::Expired);
         let failure = has_failed.then(|| status.error.unwrap_or_else(unexplained));
+        let of_hooks = super::backup::hooks::trouble(&status.hooks);
         let failed = |outcome| outcome == DatabaseOutcome::Failed;
         let left_out = status.databases.into_iter().filter(|database| failed(database.outcome));
         let left_out = left_out.map(|database| database.name).collect();
-        Self { time, name, phase, failure, left_out }
+        Self { time, name, phase, failure, left_out, of_hooks }
     }
 }
 

@@ -17,9 +17,10 @@ use crate::cluster::{
     Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn,
 };
 use crate::context::{Context, Identity, ReconcileError, Surroundings, start_timeout};
-use crate::job::{Errand, Mounts, Place, source_access};
+use crate::job::{Errand, Mounts, Place, hooks_access, source_access};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
+use crate::reconcile::backup::hooks;
 use crate::reconcile::one_shot::{another_action, until, while_starting};
 use crate::reconcile::{LOOK_SOON, WATCH_RUN};
 use crate::run::{RunView, Waiting};
@@ -259,12 +260,14 @@ impl Ahead<'_> {
         let place = Place::new("source.postgresql", "BackupSchedule", &self.identity.name);
         let source = source_access(&spec.source, &place, &mut mounts)
             .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.source names no server"))?;
+        let place = Place::new("", "BackupSchedule", &self.identity.name);
+        let hooks = hooks_access(spec.hooks.as_ref(), &place, &mut mounts)?;
         let errand = Errand {
             kind: SubjectKind::BackupSchedule,
             identity: self.identity,
             purpose: Purpose::Preflight,
             name,
-            action: TaskAction::Preflight(PreflightAction { source }),
+            action: TaskAction::Preflight(PreflightAction { source, hooks }),
             mounts,
             repository,
             destination: None,
@@ -284,7 +287,8 @@ impl Ahead<'_> {
         if let Some(job) = job {
             release_job(self.context, &self.identity.namespace, &job, self.now).await?;
         }
-        match (&report.error, report.outcome) {
+        let failure = report.error.clone().or_else(|| hooks::trouble(&report.hooks));
+        match (&failure, report.outcome) {
             (Some(failure), _) => warn(self.context, self.schedule, "Preflight", failure).await,
             (None, outcome) if Some(outcome) != before => {
                 let note = words(report);
@@ -332,6 +336,7 @@ pub(super) fn ended(
         server: None,
         database_count: dbbackup_contract::DatabaseCount::default(),
         databases: Vec::new(),
+        hooks: Vec::new(),
         error: None,
     };
     status.last_preflight = Some(match end {
@@ -340,6 +345,7 @@ pub(super) fn ended(
             server: report.server.clone(),
             database_count: report.database_count,
             databases: report.databases.clone(),
+            hooks: report.hooks.clone(),
             error: report.error.clone(),
             ..nothing
         },

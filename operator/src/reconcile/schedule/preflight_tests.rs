@@ -172,3 +172,37 @@ fn ready_means_that_a_backup_or_a_look_has_proved_it() {
         assert_eq!(status.display.as_deref(), Some(words));
     }
 }
+
+#[test]
+fn hooks_that_fail_beside_a_success_are_told_and_do_not_make_it_unready() {
+    let (schedule, status) = schedule();
+    let zone = TimeZone::UTC;
+    let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
+    let hook = json!({"name": "resume", "stage": "After", "outcome": "Failed", "error": {
+        "class": "Warning", "reason": "HookFailed", "message": "hook resume: no", "hint": "Look."}});
+    let hook: dbbackup_contract::HookReport = serde_json::from_value(hook).unwrap();
+    let message = |status: BackupScheduleStatus, children: &Children| {
+        let status = standing(status, &schedule, children, &outlook, at(NOW));
+        let ready = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap().clone();
+        assert_eq!(ready.status, "True", "{}", ready.message);
+        ready.message
+    };
+    let mut looked = look(2, "2026-11-23T11:10:00Z", None).unwrap();
+    looked.hooks = vec![hook.clone()];
+    let ahead = BackupScheduleStatus { last_preflight: Some(looked), ..status.clone() };
+    assert_eq!(
+        message(ahead, &Children::default()),
+        "3 databases can be backed up; but hook resume: no. Look."
+    );
+    let json = json!({
+        "apiVersion": "dbbackup.dev/v1alpha1", "kind": "Backup",
+        "metadata": {"name": "nightly-1", "namespace": "shop"},
+        "spec": {"scheduleRef": {"name": "nightly"}},
+        "status": {"phase": "Succeeded", "hooks": [hook],
+            "startTime": "2026-11-23T11:20:00Z", "completionTime": "2026-11-23T11:30:00Z"},
+    });
+    let mut children = Children::default();
+    children.add(&serde_json::from_value(json).unwrap());
+    let told = message(status, &children);
+    assert!(told.ends_with("its last backup succeeded; but hook resume: no. Look."), "{told}");
+}

@@ -9,6 +9,7 @@ use super::{Children, Ended, preflight};
 use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
+use crate::reconcile::backup::hooks;
 use crate::reconcile::copies;
 
 /// What is known of the time to come.
@@ -128,14 +129,22 @@ fn of_proof(
         }
         (Some(proved), Some(last)) if last.time == proved => {
             let databases = display::databases(last.database_count);
-            let message = format!("{databases} can be backed up");
+            let but = but(hooks::trouble(&last.hooks).as_ref());
+            let message = format!("{databases} can be backed up{but}");
             Verdict::new(Standing::Ready, reasons::PREFLIGHT_PASSED, message)
         }
         (Some(_), _) => {
-            let message = "the schedule is understood; its last backup succeeded";
+            let last = children.last_ended.as_ref();
+            let but = but(last.and_then(|last| last.of_hooks.as_ref()));
+            let message = format!("the schedule is understood; its last backup succeeded{but}");
             Verdict::new(Standing::Ready, reasons::ACCEPTED, message)
         }
     }
+}
+
+/// What of hooks stands beside a success.
+fn but(of_hooks: Option<&Failure>) -> String {
+    of_hooks.map(|failure| format!("; but {}", sentence(failure))).unwrap_or_default()
 }
 
 /// `nightly-1 failed`, `nightly-1 left out the databases crm, erp`.
@@ -175,6 +184,11 @@ fn words(
     {
         let partly = if last.phase == BackupPhase::PartiallyFailed { " in part" } else { "" };
         parts.push(format!("last failed{partly}: {} ({})", failure.reason, last.name));
+    }
+    if let Some(last) = &children.last_ended
+        && last.of_hooks.is_some()
+    {
+        parts.push(format!("a hook failed ({})", last.name));
     }
     if let Some(failure) = &outlook.repository_trouble {
         parts.push(failure.message.clone());

@@ -24,6 +24,7 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
         jitter: None,
         immediate: false,
         retention: None,
+        hooks: None,
         job: JobSpec::default(),
     };
     change(&mut spec);
@@ -34,7 +35,7 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
 }
 
 fn ended(name: &str, phase: BackupPhase, failure: Option<Failure>) -> Ended {
-    Ended { time: now(), name: name.into(), phase, failure, left_out: Vec::new() }
+    Ended { time: now(), name: name.into(), phase, failure, left_out: Vec::new(), of_hooks: None }
 }
 
 fn failed(name: &str, phase: BackupPhase, reason: Reason, message: &str) -> Ended {
@@ -156,6 +157,10 @@ fn the_status_says_in_words_how_the_schedule_stands() {
         )),
         ..well.clone()
     };
+    let hook = Failure::new(Reason::HookFailed, "hook resume: it took longer than 60 s");
+    let succeeded = ended("n-1", BackupPhase::Succeeded, None);
+    let of_hooks = Some(Ended { of_hooks: Some(hook), ..succeeded });
+    let hooked = Children { last_ended: of_hooks, ..well.clone() };
     let busy = Children { active: vec!["by-hand".into()], ..Children::default() };
     let trouble =
         Failure::new(Reason::ReferenceNotFound, "the BackupRepository main does not exist");
@@ -174,6 +179,10 @@ fn the_status_says_in_words_how_the_schedule_stands() {
         (
             words(&plain, &partly, &outlook(None, None)),
             "last failed in part: DatabaseFailed (by-hand), next 03:15 Europe/Berlin, last ok 7h ago",
+        ),
+        (
+            words(&plain, &hooked, &outlook(None, None)),
+            "a hook failed (n-1), next 03:15 Europe/Berlin, last ok 7h ago",
         ),
         (words(&plain, &busy, &outlook(next, None)), "a slot waits for by-hand, never succeeded"),
         (words(&suspended, &well, &outlook(None, None)), "suspended, last ok 7h ago"),
