@@ -17,6 +17,7 @@ mod import;
 mod maintain;
 mod memory;
 mod mounts;
+mod notify;
 mod preflight;
 mod progress;
 mod reason;
@@ -52,6 +53,10 @@ pub use maintain::{
 };
 pub use memory::{DEFAULT_WORKERS, out_of_memory, runner_memory_bytes};
 pub use mounts::*;
+pub use notify::{
+    EmailAccess, NOTICE_VERSION, Notice, NoticeBackup, NotificationChannel, NotificationEvent,
+    NotifyAction, NotifyReport, SmtpTls, WebhookAccess, WebhookFormat, WebhookUrl,
+};
 pub use preflight::{PreflightAction, PreflightReport};
 pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};

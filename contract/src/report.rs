@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CopyReport, DatabaseCount, DatabaseReport, Failure, ImportReport, MaintainReport,
+    CopyReport, DatabaseCount, DatabaseReport, Failure, ImportReport, MaintainReport, NotifyReport,
     PreflightReport, Progress, RestoreReport,
 };
 
@@ -52,6 +52,8 @@ pub enum Report {
     Import(Box<ImportReport>),
     /// Of `Action::Preflight`.
     Preflight(Box<PreflightReport>),
+    /// Of `Action::Notify`.
+    Notify(NotifyReport),
 }
 
 /// How something ended.
@@ -314,6 +316,7 @@ impl Report {
             Self::Import(report) if report.error.is_none() => Outcome::Succeeded,
             Self::Import(_) => Outcome::Failed,
             Self::Preflight(report) => report.outcome,
+            Self::Notify(report) => report.outcome,
         }
     }
 
@@ -330,6 +333,7 @@ impl Report {
             Self::Copy(report) => report.error.as_ref(),
             Self::Import(report) => report.error.as_ref(),
             Self::Preflight(report) => report.error.as_ref(),
+            Self::Notify(report) => report.error.as_ref(),
         }
     }
 

@@ -46,6 +46,7 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
             (report.backup.as_mut().map(|backup| &mut backup.databases), report.error.as_mut())
         }
         Report::Copy(report) => (None, report.error.as_mut()),
+        Report::Notify(report) => (None, report.error.as_mut()),
         Report::Preflight(report) => (Some(&mut report.databases), report.error.as_mut()),
         Report::Maintain(report) => {
             shorten_maintenance(report, databases, text);
