@@ -14,6 +14,7 @@ mod copies;
 mod definition;
 mod import;
 mod job;
+mod notifications;
 mod quantity;
 mod references;
 mod repository;
@@ -31,13 +32,17 @@ pub use copies::{
     CopyPhase, CopySpec, CopyStatus, MAX_COPIES, MAX_LISTED_COPIES, ScheduleCopyStatus,
     TemplateCopy,
 };
-pub use dbbackup_contract::{DurationError, DurationText};
+pub use dbbackup_contract::{DurationError, DurationText, NotificationEvent};
 pub use definition::{definitions, definitions_yaml};
 pub use import::{ImportOccasion, ImportPolicy, ImportRun, ImportedSpec, LastImport};
 pub use job::{AnnotationText, EnvSpec, JobSpec, LabelText, Resources};
+pub use notifications::{
+    EmailSpec, MAX_NOTIFICATIONS, NotificationPhase, NotificationSpec, NotificationStatus,
+    WebhookSpec,
+};
 pub use quantity::{Quantity, QuantityError};
 pub use references::{
-    CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,
+    CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef, SecretKeyRef,
 };
 pub use repository::{
     BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, CheckOutcome,
