@@ -165,3 +165,21 @@ pub struct NotificationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<RawReport>,
 }
+
+impl NotificationStatus {
+    /// The entry of one who is to be told of `event`.
+    #[must_use]
+    pub fn pending(name: &str, event: NotificationEvent) -> Self {
+        Self {
+            name: name.to_owned(),
+            event,
+            phase: NotificationPhase::Pending,
+            time: None,
+            attempts: None,
+            next_attempt_time: None,
+            job_name: None,
+            error: None,
+            report: None,
+        }
+    }
+}

@@ -33,6 +33,7 @@ use crate::labels;
 use crate::metrics::{Metrics, Stores};
 use crate::queue::Queue;
 use crate::reconcile;
+use crate::reconcile::notifications::Places;
 use crate::watch::Watch;
 
 /// What the controllers are made from.
@@ -83,6 +84,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         backups: stores.backups.clone(),
         schedules: stores.schedules.clone(),
         queue: Arc::clone(&settings.queue),
+        places: Places::default(),
     });
 
     let of_repositories = scope.with_children(controller(&mut repositories));

@@ -2,6 +2,7 @@
 
 mod access;
 mod build;
+mod channel;
 mod errand;
 mod mounts;
 mod resources;
@@ -9,5 +10,6 @@ mod storage;
 
 pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
 pub use build::{BuildError, JobRequest, RunnerImage, build_job};
+pub(crate) use channel::notification_channel;
 pub(crate) use errand::Errand;
 pub use mounts::Mounts;

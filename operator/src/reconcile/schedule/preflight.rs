@@ -266,7 +266,7 @@ impl Ahead<'_> {
             name,
             action: TaskAction::Preflight(PreflightAction { source }),
             mounts,
-            repository,
+            repository: Some(repository),
             destination: None,
             job: &spec.job,
         };

@@ -9,7 +9,7 @@ use super::{Children, Ended, preflight};
 use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
-use crate::reconcile::copies;
+use crate::reconcile::{copies, notifications};
 
 /// What is known of the time to come.
 #[derive(Clone, Debug)]
@@ -75,6 +75,8 @@ pub fn standing(
     let generation = schedule.metadata.generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.conditions = copies::condition(status.conditions, &children.copies, generation, now);
+    status.conditions =
+        notifications::condition(status.conditions, &children.told, generation, now);
     status.observed_generation = generation;
     status
 }
@@ -181,6 +183,7 @@ fn words(
     }
     parts.extend(ahead.map(|failure| format!("a backup would fail: {}", failure.reason)));
     parts.extend(copies::trouble(&children.copies));
+    parts.extend(notifications::trouble(&children.told));
     match (suspended, outlook.held, status.next_schedule_time) {
         (true, ..) => parts.push("suspended".to_owned()),
         (_, Some(_), _) => {
