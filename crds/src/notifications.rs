@@ -23,10 +23,11 @@ pub struct NotificationSpec {
     /// A name for it, such as ops: statuses use it.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+    // Not `on`: to YAML 1.1, and so to kubectl, that word is a Boolean.
     /// What is told: Failed, PartiallyFailed, Recovered (the first success after one of the two), Succeeded (each success). Of backups that end alike one after the other, failures are told of at the first and then once a day.
     #[serde(default = "trouble_and_its_end")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "set"))]
-    pub on: Vec<NotificationEvent>,
+    pub events: Vec<NotificationEvent>,
     /// By a POST to an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookSpec>,

@@ -38,7 +38,7 @@ fn event(
     now: Timestamp,
 ) -> Option<NotificationEvent> {
     use NotificationEvent::{Failed, PartiallyFailed, Recovered, Succeeded};
-    let wants = |event: &NotificationEvent| spec.on.contains(event);
+    let wants = |event: &NotificationEvent| spec.events.contains(event);
     let had_failed =
         before.first().copied().and_then(phase).is_some_and(|phase| {
             matches!(phase, BackupPhase::Failed | BackupPhase::PartiallyFailed)

@@ -14,8 +14,8 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn schedule(on: &[&str]) -> BackupSchedule {
-    schedule_with(&json!([{"name": "ops", "on": on, "webhook": {"url": "http://hook"}}]))
+fn schedule(events: &[&str]) -> BackupSchedule {
+    schedule_with(&json!([{"name": "ops", "events": events, "webhook": {"url": "http://hook"}}]))
 }
 
 fn schedule_with(notifications: &Value) -> BackupSchedule {
