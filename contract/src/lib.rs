@@ -18,6 +18,7 @@ mod import;
 mod maintain;
 mod memory;
 mod mounts;
+mod notify;
 mod preflight;
 mod progress;
 mod reason;
@@ -57,6 +58,10 @@ pub use maintain::{
 };
 pub use memory::{DEFAULT_WORKERS, out_of_memory, runner_memory_bytes};
 pub use mounts::*;
+pub use notify::{
+    EmailAccess, NOTICE_VERSION, Notice, NoticeBackup, NotificationChannel, NotificationEvent,
+    NotifyAction, NotifyReport, SmtpTls, WebhookAccess, WebhookFormat, WebhookUrl,
+};
 pub use preflight::{PreflightAction, PreflightReport};
 pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};

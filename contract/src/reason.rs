@@ -261,6 +261,12 @@ reasons! {
     /// some databases failed, the others are done
     DatabaseFailed: Fatal, Partial, RUNS, "See the list of databases for each one's reason.";
 
+    // Telling somebody.
+    /// who is to be told could not be reached, or had no time
+    NotificationFailed: Retryable, Retryable, SLOTS, "See that the receiver runs, and that a NetworkPolicy lets the Job reach it.";
+    /// who is to be told does not take it
+    NotificationRefused: Fatal, Rejected, SLOTS, "Correct the notification's address and credentials; the message has the receiver's answer. The next backup is told of again.";
+
     // How the work itself went.
     /// no byte moved for stallTimeout
     Stalled: Retryable, Retryable, RUNS, "Look for locks on the server and for a slow volume or network.";

@@ -27,6 +27,9 @@ change with them, and it is tried again at its next slot. A copy of a `Backup` (
 of its own, which changes neither phase nor conditions of the `Backup`; it is tried again after a minute, then
 after twice as long each time, up to six hours. The `BackupSchedule` tells of it by its condition `Copied`.
 
+What a `BackupSchedule` tells somebody of a `Backup` (`status.notifications`) is likewise apart: it is tried again for
+about 40 minutes and then given up. The condition `Notified` tells of it.
+
 The conditions have the reason as their `reason`; their message says what happened, then what to do.
 `status.error` of a `Backup` and a `RestoreRequest` has class, reason, message and hint apart, and
 each database in `status.databases` has its own. An event of type `Warning` with the reason as its

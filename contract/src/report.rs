@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CopyReport, DatabaseCount, DatabaseReport, Failure, HookReport, ImportReport, MaintainReport,
-    PreflightReport, Progress, RestoreReport,
+    NotifyReport, PreflightReport, Progress, RestoreReport,
 };
 
 /// One message on the report channel.
@@ -52,6 +52,8 @@ pub enum Report {
     Import(Box<ImportReport>),
     /// Of `Action::Preflight`.
     Preflight(Box<PreflightReport>),
+    /// Of `Action::Notify`.
+    Notify(NotifyReport),
 }
 
 /// How something ended.
@@ -317,6 +319,7 @@ impl Report {
             Self::Import(report) if report.error.is_none() => Outcome::Succeeded,
             Self::Import(_) => Outcome::Failed,
             Self::Preflight(report) => report.outcome,
+            Self::Notify(report) => report.outcome,
         }
     }
 
@@ -333,6 +336,7 @@ impl Report {
             Self::Copy(report) => report.error.as_ref(),
             Self::Import(report) => report.error.as_ref(),
             Self::Preflight(report) => report.error.as_ref(),
+            Self::Notify(report) => report.error.as_ref(),
         }
     }
 

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, Hooks, ImportAction,
-    MaintainAction, PostgresqlAccess, PreflightAction, Reason, RestoreAction, S3Access, SecretFile,
+    MaintainAction, NotifyAction, PostgresqlAccess, PreflightAction, Reason, RestoreAction,
+    S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -22,8 +23,9 @@ pub struct Task {
     /// Where progress and report go; absent when a person runs a task by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportEndpoint>,
-    /// The repository to work with.
-    pub repository: RepositoryAccess,
+    /// The repository to work with; absent where there is none to do it with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryAccess>,
     /// What to do.
     pub action: Action,
     /// No byte for so long is a stall, in seconds.
@@ -51,10 +53,10 @@ impl Task {
 
     /// Where it writes, if it writes anything.
     #[must_use]
-    pub const fn target(&self) -> &StorageAccess {
+    pub fn target(&self) -> Option<&StorageAccess> {
         match &self.action {
-            Action::Copy(copy) => &copy.destination.storage,
-            _ => &self.repository.storage,
+            Action::Copy(copy) => Some(&copy.destination.storage),
+            _ => self.repository.as_ref().map(|repository| &repository.storage),
         }
     }
 }
@@ -94,7 +96,7 @@ pub enum SubjectKind {
     BackupRepository,
     /// A look whether its backups would work.
     BackupSchedule,
-    /// A backup, the inspection of its outcome, or its copies.
+    /// A backup, the inspection of its outcome, its copies, or the news of its end.
     Backup,
     /// A restore.
     RestoreRequest,
@@ -266,6 +268,8 @@ pub enum Action {
     Import(ImportAction),
     /// Look whether a backup would work.
     Preflight(PreflightAction),
+    /// Tell somebody how a backup ended. No repository is needed.
+    Notify(Box<NotifyAction>),
 }
 
 /// Whether a repository may be created.
@@ -404,14 +408,14 @@ mod tests {
                 uid: "u1".into(),
             },
             report: None,
-            repository: RepositoryAccess {
+            repository: Some(RepositoryAccess {
                 name: "main".into(),
                 storage: StorageAccess::Volume { path: "/repository".into() },
                 encryption: EncryptionAccess::None {},
                 expected_id: None,
                 mode: AccessMode::ReadWrite,
                 bandwidth: Bandwidth::default(),
-            },
+            }),
             action: Action::Init(InitAction {
                 initialize: Initialize::IfEmpty,
                 retired_slots: Vec::new(),

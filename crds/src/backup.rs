@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Condition, CopyStatus, DurationText, HooksSpec, ImportedSpec, JobSpec, LocalRef, RawReport,
-    SourceSpec, TemplateCopy, copies,
+    Condition, CopyStatus, DurationText, HooksSpec, ImportedSpec, JobSpec, LocalRef,
+    NotificationStatus, RawReport, SourceSpec, TemplateCopy, copies,
 };
 
 /// One run: what is backed up.
@@ -227,6 +227,10 @@ pub struct BackupStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub copies: Vec<CopyStatus>,
+    /// Who is told of the end of the run. What becomes of that changes neither phase nor conditions of the backup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub notifications: Vec<NotificationStatus>,
     /// Why the run failed, or what keeps it waiting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

@@ -15,6 +15,7 @@ mod definition;
 mod hooks;
 mod import;
 mod job;
+mod notifications;
 mod quantity;
 mod references;
 mod repository;
@@ -32,14 +33,18 @@ pub use copies::{
     CopyPhase, CopySpec, CopyStatus, MAX_COPIES, MAX_LISTED_COPIES, ScheduleCopyStatus,
     TemplateCopy,
 };
-pub use dbbackup_contract::{DurationError, DurationText};
+pub use dbbackup_contract::{DurationError, DurationText, NotificationEvent};
 pub use definition::{definitions, definitions_yaml};
 pub use hooks::{AfterHookSpec, BeforeHookSpec, HooksSpec};
 pub use import::{ImportOccasion, ImportPolicy, ImportRun, ImportedSpec, LastImport};
 pub use job::{AnnotationText, EnvSpec, JobSpec, LabelText, Resources};
+pub use notifications::{
+    EmailSpec, MAX_NOTIFICATIONS, NotificationPhase, NotificationSpec, NotificationStatus,
+    WebhookSpec,
+};
 pub use quantity::{Quantity, QuantityError};
 pub use references::{
-    CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,
+    CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef, SecretKeyRef,
 };
 pub use repository::{
     BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, BandwidthSpec, CheckOutcome,

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupPhase, Condition, CopySpec, HooksSpec, JobSpec, LocalRef, RawReport, ScheduleCopyStatus,
-    SourceSpec, copies,
+    BackupPhase, Condition, CopySpec, HooksSpec, JobSpec, LocalRef, NotificationSpec, RawReport,
+    ScheduleCopyStatus, SourceSpec, copies,
 };
 
 /// Rules of a retention, wherever one is said.
@@ -96,6 +96,10 @@ pub struct BackupScheduleSpec {
     /// SQL that the server carries out before each backup and after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksSpec>,
+    /// Who is told how the backups of this schedule end, by a webhook or by mail. A backup that has ended before they were added is told to nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub notifications: Vec<NotificationSpec>,
     /// How the backups' Jobs run.
     #[serde(default)]
     pub job: JobSpec,
@@ -122,7 +126,7 @@ pub struct BackupScheduleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub display: Option<String>,
-    /// Ready, Reconciling and Stalled; Copied where there are copies.
+    /// Ready, Reconciling and Stalled; Copied where there are copies, Notified where somebody was told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
     pub conditions: Vec<Condition>,

@@ -113,19 +113,19 @@ pub struct TlsSpec {
 }
 
 /// A host is no URL: what a URL has more stands in fields of its own.
-fn no_url() -> Rule {
+pub(crate) fn no_url() -> Rule {
     Rule::new("!self.contains('://')").message("host is a name or an address alone, not a URL: port, databases and credentialsSecretRef have fields of their own")
 }
 
 /// Nor has it a port, also behind brackets.
-fn no_port() -> Rule {
+pub(crate) fn no_port() -> Rule {
     Rule::new("self.contains('://') || !self.matches('^([^:]*|[[].*[]]):[^:]*$')")
         .message("host is a name or an address without a port: the port has its own field")
 }
 
 /// It is a host name, an IPv4 or an IPv6 address: nothing that could end a connection
 /// string's field.
-fn name_or_address() -> Rule {
+pub(crate) fn name_or_address() -> Rule {
     Rule::new("self.contains('://') || self.matches('^([^:]*|[[].*[]]):[^:]*$') || self.matches('^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?)$')").message("host is a name of letters, digits, dots and hyphens, an IPv4 address, or an IPv6 address without brackets")
 }
 

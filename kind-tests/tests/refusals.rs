@@ -79,6 +79,36 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
             "a number of days",
         ),
         (SCHEDULE, "15 3 * * *", "0 15 3 * * *", "five fields"),
+        (
+            SCHEDULE,
+            "  source:",
+            "  notifications: [{name: ops}]\n  source:",
+            "exactly one of webhook and email",
+        ),
+        (
+            SCHEDULE,
+            "  source:",
+            "  notifications: [{name: ops, webhook: {url: 'https://hook/?token=a'}}]\n  source:",
+            "urlSecretRef",
+        ),
+        (
+            SCHEDULE,
+            "  source:",
+            "  notifications: [{name: ops, email: {host: mail, tls: None, from: 'a@b', to: ['c@d'], credentialsSecretRef: {name: m}}}]\n  source:",
+            "no password is sent",
+        ),
+        (
+            SCHEDULE,
+            "  source:",
+            "  notifications: [{name: ops, email: {host: mail, from: 'Me <a@b>', to: ['c@d']}}]\n  source:",
+            "from is an address alone",
+        ),
+        (
+            SCHEDULE,
+            "  source:",
+            "  notifications: [{name: ops, email: {host: mail, from: 'a@b', to: ['Me <c@d>']}}]\n  source:",
+            "to has addresses alone",
+        ),
         (SCHEDULE, "name: nightly", "name: a-schedule-with-a-name-that-is-longer-than-forty", "40"),
         (
             SCHEDULE,

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use dbbackup_contract::{Failure, Reason};
+use dbbackup_crds::{Backup, BackupSchedule};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
@@ -10,12 +11,13 @@ use k8s_openapi::api::core::v1::{Event as CoreEvent, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::object::HasStatus;
 use kube::runtime::events::{Event, EventType};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::context::{Context, ReconcileError};
+use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
 use crate::run::{Observation, RunView, ended_at, has_ended, newest, view, waits_since};
 
@@ -245,6 +247,25 @@ where
     api.get_opt(name)
         .await
         .map_err(|error| ReconcileError::Read("an object of the spec", Box::new(error)))
+}
+
+/// The schedule of a backup, as the watch has it. Where it has none and `must_know`, the API
+/// server is asked: the watch may not have seen it yet.
+///
+/// # Errors
+/// The API server cannot be read.
+pub async fn schedule_of(
+    backup: &Backup,
+    identity: &Identity,
+    context: &Context,
+    must_know: bool,
+) -> Result<Option<BackupSchedule>, ReconcileError> {
+    let Some(reference) = &backup.spec.schedule_ref else { return Ok(None) };
+    let key = ObjectRef::new(&reference.name).within(&identity.namespace);
+    if let Some(known) = context.schedules.get(&key) {
+        return Ok(known.0.as_ref().ok().cloned());
+    }
+    if must_know { find(context, &identity.namespace, &reference.name).await } else { Ok(None) }
 }
 
 /// Writes a status where it differs. The object's version goes with it: what

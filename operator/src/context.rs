@@ -15,6 +15,7 @@ use crate::index::Index;
 use crate::job::RunnerPod;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::reconcile::notifications::Places;
 
 /// A kind as it is watched: an object that cannot be read stops no watch.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -56,6 +57,8 @@ pub struct Context {
     pub schedules: Store<Guarded<BackupSchedule>>,
     /// Which backups may begin.
     pub queue: Arc<Queue>,
+    /// How many are told at once.
+    pub places: Places,
 }
 
 impl Context {

@@ -33,6 +33,7 @@ use crate::labels;
 use crate::metrics::{Metrics, Stores};
 use crate::queue::Queue;
 use crate::reconcile;
+use crate::reconcile::notifications::Places;
 use crate::watch::Watch;
 
 /// What the controllers are made from.
@@ -89,6 +90,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         backups_of: backups_of.clone(),
         schedules: stores.schedules.clone(),
         queue: Arc::clone(&settings.queue),
+        places: Places::default(),
     });
 
     let of_repositories = scope.with_children(controller(&mut repositories));

@@ -28,6 +28,8 @@ pub enum Purpose {
     Import,
     /// It looks whether a backup would work.
     Preflight,
+    /// It tells somebody how a backup ended.
+    Notify,
 }
 
 impl Purpose {
@@ -45,6 +47,7 @@ impl Purpose {
             Self::Copy => "copy",
             Self::Import => "import",
             Self::Preflight => "preflight",
+            Self::Notify => "notify",
         }
     }
 }

@@ -20,6 +20,9 @@ pub const INTACT: &str = "Intact";
 /// All copies of a schedule's newest backup are done.
 pub const COPIED_TYPE: &str = "Copied";
 
+/// What was told last about a schedule's backups has arrived.
+pub const NOTIFIED_TYPE: &str = "Notified";
+
 /// A repository was opened.
 pub const OPENED: &str = "Opened";
 /// A repository is being opened.
@@ -52,6 +55,8 @@ pub const IMPORTED: &str = "Imported";
 pub const COPIED: &str = "Copied";
 /// A copy is on its way, or waits for its turn.
 pub const COPYING: &str = "Copying";
+/// Somebody was told how a backup ended.
+pub const NOTIFIED: &str = "Notified";
 /// An attempt failed and is tried again.
 pub const RETRYING: &str = "Retrying";
 

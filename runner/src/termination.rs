@@ -54,6 +54,7 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
             shorten_hooks(&mut report.hooks, databases, text);
             (Some(&mut report.databases), report.error.as_mut())
         }
+        Report::Notify(report) => (None, report.error.as_mut()),
         Report::Maintain(report) => {
             shorten_maintenance(report, databases, text);
             (None, report.error.as_mut())

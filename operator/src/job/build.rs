@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use dbbackup_contract::{
     DESTINATION_DIR, ExitCode, MAX_TASK_BYTES, REPORT_AUDIENCE, REPORT_TOKEN_DIR, REPOSITORY_DIR,
-    SCRATCH_DIR, TASK_ANNOTATION, TASK_DIR, TERMINATION_FILE, Task, runner_memory_bytes,
+    SCRATCH_DIR, StorageAccess, TASK_ANNOTATION, TASK_DIR, TERMINATION_FILE, Task,
+    runner_memory_bytes,
 };
 use dbbackup_crds::{JobSpec, QuantityError};
 use k8s_openapi::api::batch::v1::{
@@ -178,7 +179,7 @@ fn pod_spec(request: &JobRequest<'_>, runner: &RunnerPod) -> Result<PodSpec, Bui
     let job = request.job;
     let (volumes, volume_mounts) = volumes(request);
     let task = request.task;
-    let network = task.target().is_remote();
+    let network = task.target().is_some_and(StorageAccess::is_remote);
     let formula = runner_memory_bytes(task.workers, network, request.stored_bytes);
     let resources =
         runner_resources(job.resources.as_ref(), formula).map_err(BuildError::Resources)?;
@@ -284,7 +285,8 @@ fn volumes(request: &JobRequest<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
         volumes.push(claimed("repository", claim));
         // A restore writes too, where it may: its session keeps the collector away from what
         // it reads.
-        let read_only = !request.task.repository.mode.may_write();
+        let repository = request.task.repository.as_ref();
+        let read_only = repository.is_some_and(|it| !it.mode.may_write());
         mounts.push(mount("repository", REPOSITORY_DIR, read_only));
     }
     if let Some(claim) = &request.destination_claim {

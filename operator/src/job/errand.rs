@@ -25,8 +25,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) action: Action,
     /// The secrets that the action names.
     pub(crate) mounts: Mounts,
-    /// The repository that is worked with.
-    pub(crate) repository: &'a BackupRepository,
+    /// The repository that is worked with, if any is.
+    pub(crate) repository: Option<&'a BackupRepository>,
     /// The one that a copy goes to.
     pub(crate) destination: Option<&'a BackupRepository>,
     /// How the Job runs.
@@ -44,10 +44,13 @@ impl Errand<'_> {
     {
         let Self { identity, repository, mut mounts, .. } = self;
         let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
-        let (spec, name) = (&repository.spec, repository.name_any());
-        let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
-        let access = repository_access(&name, spec, id, &mut mounts)
-            .ok_or_else(|| invalid(format!("the BackupRepository {name} names no place")))?;
+        let access = |repository: &BackupRepository| {
+            let (spec, name) = (&repository.spec, repository.name_any());
+            let id = repository.status.as_ref().and_then(|status| status.id.as_deref());
+            repository_access(&name, spec, id, &mut mounts)
+                .ok_or_else(|| invalid(format!("the BackupRepository {name} names no place")))
+        };
+        let access = repository.map(access).transpose()?;
         let task = Task {
             version: TASK_VERSION,
             subject: Subject {
@@ -72,9 +75,9 @@ impl Errand<'_> {
             purpose: self.purpose,
             task: &task,
             mounts: &mounts,
-            claim: claim_of(spec),
+            claim: repository.and_then(|it| claim_of(&it.spec)),
             destination_claim: self.destination.and_then(|it| claim_of(&it.spec)),
-            stored_bytes: stored_bytes(repository).max(held),
+            stored_bytes: repository.map_or(0, stored_bytes).max(held),
             job: self.job,
         };
         build_job(&request, &around.runner).map_err(|error| invalid(error.to_string()))

@@ -2,6 +2,7 @@
 
 mod access;
 mod build;
+mod channel;
 mod errand;
 mod hooks;
 mod mounts;
@@ -11,6 +12,7 @@ mod storage;
 
 pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
 pub use build::{BuildError, JobRequest, RunnerPod, build_job};
+pub(crate) use channel::notification_channel;
 pub(crate) use errand::Errand;
 pub use hooks::hooks_access;
 pub use mounts::Mounts;

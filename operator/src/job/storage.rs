@@ -48,7 +48,7 @@ pub(super) fn wants_azure_identity(task: &Task) -> bool {
         Action::Copy(copy) => Some(&copy.destination),
         _ => None,
     };
-    std::iter::once(&task.repository).chain(destination).any(|access| {
+    task.repository.iter().chain(destination).any(|access| {
         matches!(&access.storage, StorageAccess::AzureBlob(azure) if azure.credentials.is_none())
     })
 }

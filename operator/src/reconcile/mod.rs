@@ -4,6 +4,7 @@ pub mod backup;
 pub mod copies;
 pub mod import;
 pub mod maintenance;
+pub mod notifications;
 mod one_shot;
 pub mod repository;
 pub mod restore;

@@ -84,10 +84,14 @@ fn operations(
     message: &Message,
     now: Timestamp,
 ) -> Option<Value> {
-    if let ReportBody::Report(report) = &message.body
-        && let Report::Copy(_) = report.as_ref()
-    {
-        return copy_operations(status, caller, report, now);
+    if let ReportBody::Report(report) = &message.body {
+        match report.as_ref() {
+            Report::Copy(_) => return entry_operations("copies", status, caller, report, now),
+            Report::Notify(_) => {
+                return entry_operations("notifications", status, caller, report, now);
+            }
+            _ => {}
+        }
     }
     let has_ended = matches!(
         status.get("phase").and_then(Value::as_str),
@@ -130,22 +134,25 @@ fn operations(
     Some(Value::Array(operations))
 }
 
-/// The report of a copy goes into the entry of its Job: a backup has ended when it is
-/// copied, and several may be at once. The list may change meanwhile, which the patch tests.
-fn copy_operations(
+/// The report of a copy, or of what was told, goes into the entry of its Job: a backup has
+/// ended by then, and several may be under way at once. The list may change meanwhile, which
+/// the patch tests.
+fn entry_operations(
+    list: &str,
     status: &Value,
     caller: &Caller,
     report: &Report,
     now: Timestamp,
 ) -> Option<Value> {
-    let copies = status.get("copies")?.as_array()?;
-    let is_its = |copy: &Value| copy.get("jobName") == Some(&Value::from(caller.job_name.as_str()));
-    let index = copies.iter().position(is_its)?;
-    let runs = copies[index].get("phase") == Some(&Value::from("Running"));
-    if !runs || is_done(copies[index].get("report"), &caller.job_name) {
+    let entries = status.get(list)?.as_array()?;
+    let is_its =
+        |entry: &Value| entry.get("jobName") == Some(&Value::from(caller.job_name.as_str()));
+    let index = entries.iter().position(is_its)?;
+    let runs = entries[index].get("phase") == Some(&Value::from("Running"));
+    if !runs || is_done(entries[index].get("report"), &caller.job_name) {
         return None;
     }
-    let path = format!("/status/copies/{index}");
+    let path = format!("/status/{list}/{index}");
     Some(json!([
         {"op": "test", "path": "/metadata/uid", "value": caller.uid},
         {"op": "test", "path": format!("{path}/jobName"), "value": caller.job_name},
@@ -267,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_of_a_copy_goes_to_its_entry_though_the_backup_has_ended() {
+    fn what_comes_after_the_end_goes_to_the_entry_of_its_job() {
         let now = Timestamp::UNIX_EPOCH;
         let report = Report::Copy(dbbackup_contract::CopyReport::begun(now));
         let body = ReportBody::Report(Box::new(report));
@@ -284,7 +291,20 @@ mod tests {
         assert_eq!(patch[2]["path"], "/status/copies/1/report");
         assert_eq!(patch[2]["value"]["jobName"], "j");
         assert_eq!(operations("Backup", &status("Failed"), &caller(), &message, now), None);
+        let report = dbbackup_contract::NotifyReport {
+            outcome: Outcome::Succeeded,
+            completion_time: now,
+            error: None,
+        };
+        let told = ReportBody::Report(Box::new(Report::Notify(report)));
+        let told = Message { subject_uid: "u".into(), body: told };
+        let status = json!({"phase": "Failed", "notifications": [
+            {"name": "ops", "event": "Failed", "phase": "Running", "jobName": "j"},
+        ]});
+        let patch = operations("Backup", &status, &caller(), &told, now).unwrap();
+        assert_eq!(patch[2]["path"], "/status/notifications/0/report");
         let none = json!({"phase": "Succeeded"});
+        assert_eq!(operations("Backup", &none, &caller(), &told, now), None);
         assert_eq!(operations("Backup", &none, &caller(), &message, now), None);
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn fitted(mut report: Report) -> Report {
             fit_failure(&mut report.error);
         }
         Report::Import(report) => fit_import(report),
+        Report::Notify(report) => fit_failure(&mut report.error),
         Report::Preflight(report) => {
             fit_server(&mut report.server);
             fit_databases(&mut report.databases);

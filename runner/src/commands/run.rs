@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use dbbackup_contract::{
-    Action, ExitCode, Failure, MAX_TASK_BYTES, Reason, Report, TERMINATION_FILE, Task,
+    Action, ExitCode, Failure, MAX_TASK_BYTES, Reason, Report, RepositoryAccess, TERMINATION_FILE,
+    Task,
 };
 use dbbackup_repository::Kdf;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,16 @@ pub(super) async fn run(args: RunArgs, cancel: &CancellationToken) -> Result<Exi
         None => None,
     };
     let board = ProgressBoard::new(channel.as_ref());
-    let (report, restored) = carry_out(&task, &board, cancel).await;
+    let (report, restored) = match (&task.repository, &task.action) {
+        (Some(repository), _) => carry_out(&task, repository, &board, cancel).await,
+        // All that needs none.
+        (None, Action::Notify(action)) => {
+            (Report::Notify(work::notify(action, cancel).await), None)
+        }
+        (None, _) => {
+            return Err(Failure::new(Reason::TaskInvalid, "the task names no repository"));
+        }
+    };
     drop(board);
     let (code, known) = conclude(report, channel, cancel).await;
     if let Some(restored) = restored.filter(|_| known) {
@@ -39,11 +49,12 @@ pub(super) async fn run(args: RunArgs, cancel: &CancellationToken) -> Result<Exi
 /// The report, and what is left to do when it has arrived.
 async fn carry_out(
     task: &Task,
+    repository: &RepositoryAccess,
     board: &ProgressBoard<'_>,
     cancel: &CancellationToken,
 ) -> (Report, Option<work::Settlement>) {
     let order = work::Order {
-        repository: &task.repository,
+        repository,
         workers: task.workers,
         stall_timeout: std::time::Duration::from_secs(task.stall_timeout_seconds),
         scratch: Path::new(dbbackup_contract::SCRATCH_DIR),
@@ -72,6 +83,7 @@ async fn carry_out(
         Action::Preflight(action) => {
             (Report::Preflight(Box::new(work::preflight(&order, action).await)), None)
         }
+        Action::Notify(action) => (Report::Notify(work::notify(action, cancel).await), None),
     }
 }
 

@@ -17,6 +17,7 @@ mod exit_codes;
 mod full_volume;
 mod hung_volume;
 mod keys;
+mod notify;
 mod output;
 #[path = "../../../storage/s3/tests/s3/proxy.rs"]
 #[allow(dead_code, reason = "the driver's tests use the rest")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dbbackup_contract::{BackupReport, Failure, Reason};
+use dbbackup_contract::{BackupReport, Failure, Outcome, Reason};
 use dbbackup_crds::{Backup, BackupStatus, ResolvedBackup};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -17,7 +17,7 @@ use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
-use crate::reconcile::{LOOK_AGAIN, copies};
+use crate::reconcile::{LOOK_AGAIN, RunReport, copies, notifications};
 use crate::run::RunView;
 
 /// How soon one looks again that waits for its turn. It is told when that comes, but for a
@@ -169,7 +169,13 @@ async fn finish(
     context: &Context,
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
-    let backup = run(seen, now).finish(&end, attempts, context).await?;
+    // Who is told is decided with the end, once: what is written down then is sent, whatever
+    // happens to this process, and nothing of a backup that ended before.
+    let outcome = end.as_ref().map_or(Outcome::Failed, RunReport::outcome);
+    let notifications = notifications::of_end(&seen.backup, outcome, context, now).await?;
+    let status = BackupStatus { notifications, ..seen.status.clone() };
+    let run = Run { status: &status, ..run(seen, now) };
+    let backup = run.finish(&end, attempts, context).await?;
     let told = backup.status.as_ref().map_or(&[][..], |status| &status.hooks);
     if let Some(failure) = hooks::trouble(told) {
         warn(context, &backup, "Hooks", &failure).await;
@@ -197,8 +203,8 @@ async fn let_inspection_go(
     }
 }
 
-/// Lets the Jobs of a run that has ended go, for a while after its end, and looks after its
-/// copies.
+/// Lets the Jobs of a run that has ended go, for a while after its end, looks after who is
+/// told of it, and after its copies.
 async fn tidy(
     seen: &Gathered,
     context: &Context,
@@ -210,7 +216,10 @@ async fn tidy(
     // What may still change of the spec (pinned, retainFor, erase) is maintenance's.
     let status = seen_by(seen.status.clone(), seen.backup.metadata.generation);
     let backup = write_status(context, &seen.backup, status).await?;
-    copies::reconcile(&backup, context, now).await
+    let (backup, told) = notifications::reconcile(backup, context, now).await?;
+    let copied = copies::reconcile(&backup, context, now).await?;
+    let again = told.into_iter().chain(copied).min();
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// A run that has ended stands as it did, whatever its spec says now.

@@ -111,7 +111,7 @@ fn finish(
         name,
         action,
         mounts,
-        repository,
+        repository: Some(repository),
         destination: None,
         job,
     };

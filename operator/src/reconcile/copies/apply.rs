@@ -3,19 +3,15 @@
 use std::time::Duration;
 
 use dbbackup_contract::{Failure, Reason};
-use dbbackup_crds::{
-    Backup, BackupRepository, BackupSchedule, BackupStatus, CopyPhase, CopyStatus, JobSpec,
-};
+use dbbackup_crds::{Backup, BackupRepository, BackupStatus, CopyPhase, CopyStatus, JobSpec};
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 
 use super::plan::{Step, plan_begun, plan_due, plan_unbegun};
 use super::wanted::{Wanted, entries, source_snapshot, wanted};
 use super::{Turn, status, task, turn};
 use crate::cluster::{
-    Ensured, delete_job, ensure_job, find, observe, publish, publish_with, release_job, warn,
-    write_status,
+    Ensured, delete_job, ensure_job, find, observe, publish, publish_with, release_job,
+    schedule_of, warn, write_status,
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
 use crate::reasons;
@@ -28,22 +24,24 @@ use crate::run::RunView;
 const IN_LINE: Duration = Duration::from_secs(600);
 const ACTION: &str = "Copy";
 
-/// Brings the copies of a backup that has ended forward by a step each.
+/// Brings the copies of a backup that has ended forward by a step each. Gives when to look
+/// again at the latest.
 pub(crate) async fn reconcile(
     backup: &Backup,
     context: &Context,
     now: Timestamp,
-) -> Result<Action, ReconcileError> {
-    let Some(status) = &backup.status else { return Ok(Action::await_change()) };
+) -> Result<Option<Duration>, ReconcileError> {
+    let Some(status) = &backup.status else { return Ok(None) };
     let identity = Identity::of(backup)?;
-    let schedule = schedule_of(backup, &identity, context).await?;
+    let must_know = !status.copies.is_empty();
+    let schedule = schedule_of(backup, &identity, context, must_know).await?;
     let wanted = wanted(backup, schedule.as_ref());
     let listed = match source_snapshot(status) {
         Some(_) => entries(&status.copies, &wanted),
         None => status.copies.clone(),
     };
     if listed.is_empty() && status.copies.is_empty() {
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     let mut round =
         Round { backup, identity, status, wanted, context, now, again: None, ends: Vec::new() };
@@ -54,27 +52,7 @@ pub(crate) async fn reconcile(
     }
     let written = write_status(context, backup, BackupStatus { copies, ..status.clone() }).await?;
     round.conclude(&written).await?;
-    Ok(round.again.map_or_else(Action::await_change, Action::requeue))
-}
-
-/// The schedule as the watch has it. Where it has none though there are copies, the API
-/// server is asked: the watch may not have seen it yet.
-async fn schedule_of(
-    backup: &Backup,
-    identity: &Identity,
-    context: &Context,
-) -> Result<Option<BackupSchedule>, ReconcileError> {
-    let Some(reference) = &backup.spec.schedule_ref else { return Ok(None) };
-    let key = ObjectRef::new(&reference.name).within(&identity.namespace);
-    if let Some(known) = context.schedules.get(&key) {
-        return Ok(known.0.as_ref().ok().cloned());
-    }
-    match &backup.status {
-        Some(status) if !status.copies.is_empty() => {
-            find(context, &identity.namespace, &reference.name).await
-        }
-        _ => Ok(None),
-    }
+    Ok(round.again)
 }
 
 /// One look at all copies of a backup.

@@ -38,7 +38,7 @@ pub(super) fn copy_job(
         name,
         action: Action::Copy(Box::new(action)),
         mounts,
-        repository: source,
+        repository: Some(source),
         destination: Some(destination),
         job,
     };

@@ -301,7 +301,7 @@ pub(super) fn repository_job(
         name,
         action,
         mounts: Mounts::default(),
-        repository,
+        repository: Some(repository),
         destination: None,
         job: &repository.spec.job,
     };

@@ -37,7 +37,7 @@ pub(super) fn job(
         name,
         action,
         mounts,
-        repository,
+        repository: Some(repository),
         destination: None,
         job: &seen.request.spec.job,
     };

@@ -20,8 +20,8 @@ use kube::{Resource, ResourceExt};
 
 pub use status::{Outlook, stalled, standing};
 
-use super::copies;
 use super::one_shot::until;
+use super::{copies, notifications};
 use crate::cluster::{is_conflict, publish, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
@@ -44,6 +44,8 @@ pub struct Children {
     pub last_ended: Option<Ended>,
     /// How far they are copied to each place.
     pub copies: Vec<copies::Outlook>,
+    /// What became of telling each who is told of them.
+    pub told: Vec<notifications::Outlook>,
 }
 
 /// A backup that has ended.
@@ -280,7 +282,11 @@ fn repository(
 fn children(context: &Context, identity: &Identity, schedule: &BackupSchedule) -> Children {
     let known = context.backups_of.get(&identity.namespace, &identity.name);
     let ours: Vec<&Backup> = known.iter().filter_map(|backup| backup.0.as_ref().ok()).collect();
-    let mut children = Children { copies: copies::outlook(schedule, &ours), ..Children::default() };
+    let mut children = Children {
+        copies: copies::outlook(schedule, &ours),
+        told: notifications::outlook(schedule, &ours),
+        ..Children::default()
+    };
     ours.iter().for_each(|backup| children.add(backup));
     children.active.sort();
     children

@@ -269,7 +269,7 @@ impl Ahead<'_> {
             name,
             action: TaskAction::Preflight(PreflightAction { source, hooks }),
             mounts,
-            repository,
+            repository: Some(repository),
             destination: None,
             job: &spec.job,
         };

@@ -10,7 +10,7 @@ use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
 use crate::reconcile::backup::hooks;
-use crate::reconcile::copies;
+use crate::reconcile::{copies, notifications};
 
 /// What is known of the time to come.
 #[derive(Clone, Debug)]
@@ -76,6 +76,8 @@ pub fn standing(
     let generation = schedule.metadata.generation;
     status.conditions = conditions(&status.conditions, &verdict, generation, now);
     status.conditions = copies::condition(status.conditions, &children.copies, generation, now);
+    status.conditions =
+        notifications::condition(status.conditions, &children.told, generation, now);
     status.observed_generation = generation;
     status
 }
@@ -195,6 +197,7 @@ fn words(
     }
     parts.extend(ahead.map(|failure| format!("a backup would fail: {}", failure.reason)));
     parts.extend(copies::trouble(&children.copies));
+    parts.extend(notifications::trouble(&children.told));
     match (suspended, outlook.held, status.next_schedule_time) {
         (true, ..) => parts.push("suspended".to_owned()),
         (_, Some(_), _) => {

@@ -14,6 +14,7 @@ fn now() -> Timestamp {
 fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
     let mut spec = BackupScheduleSpec {
         repository_ref: LocalRef { name: "main".into() },
+        notifications: Vec::new(),
         copies: Vec::new(),
         source: SourceSpec::default(),
         schedule: "15 3 * * *".into(),
