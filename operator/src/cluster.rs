@@ -52,6 +52,7 @@ pub async fn observe(
         report,
         rejection: None,
         start_timeout,
+        lost_after: context.lost_after,
         now,
     };
     let judged = view(&seen);

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use clap::Parser;
+use dbbackup_crds::DurationText;
+use jiff::SignedDuration;
 
 /// A Kubernetes operator that backs up databases and proves that they can be restored.
 #[derive(Clone, Debug, Parser)]
@@ -44,12 +46,20 @@ pub struct Config {
     /// Backups that run at once in all namespaces; 0: as many as are due.
     #[arg(long, env = "DBBACKUP_MAX_CONCURRENT_JOBS", default_value_t = 100)]
     pub max_concurrent_jobs: usize,
+    /// A pod that was told to end and is not gone after so long sits on a lost node: its run is begun again. Units: s, m, h, d.
+    #[arg(long, env = "DBBACKUP_LOST_NODE_TIMEOUT", default_value = "10m", value_parser = duration)]
+    pub lost_node_timeout: SignedDuration,
     /// What is logged, as in RUST_LOG: info, debug, dbbackup_operator=debug.
     #[arg(long, env = "DBBACKUP_LOG", default_value = "info")]
     pub log: String,
     /// How it is logged.
     #[arg(long, env = "DBBACKUP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    let duration = DurationText::new(text).parse().map_err(|error| error.to_string())?;
+    SignedDuration::try_from(duration).map_err(|error| error.to_string())
 }
 
 /// How the log looks.
@@ -114,6 +124,17 @@ mod tests {
         assert_eq!(config(&["--watch-namespaces", ""]).scopes(), [None]);
         let two = config(&["--watch-namespaces", "b, a,b"]).scopes();
         assert_eq!(two, [Some("a".to_owned()), Some("b".to_owned())]);
+    }
+
+    #[test]
+    fn a_node_is_lost_after_as_long_as_is_said_in_the_words_of_the_spec() {
+        let timeout = |arguments: &[&str]| config(arguments).lost_node_timeout;
+        assert_eq!(timeout(&[]), SignedDuration::from_mins(10));
+        assert_eq!(timeout(&["--lost-node-timeout", "1m30s"]), SignedDuration::from_secs(90));
+        let fixed = ["dbbackup-operator", "--runner-image", "runner:1"];
+        let wrong = fixed.iter().chain(&["--lost-node-timeout", "soon"]);
+        let refused = Config::try_parse_from(wrong).unwrap_err().to_string();
+        assert!(refused.contains("is no duration"), "{refused}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dbbackup_contract::ReportEndpoint;
 use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, RestoreRequest};
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -46,6 +46,8 @@ pub struct Settings {
     pub runner: RunnerImage,
     /// The cluster's id.
     pub cluster: String,
+    /// A pod that was told to end and is not gone after so long sits on a lost node.
+    pub lost_after: SignedDuration,
     /// Where runners report to.
     pub endpoint: watch::Receiver<ReportEndpoint>,
     /// Name of this replica.
@@ -79,6 +81,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         backoff: Backoff::default(),
         runner: settings.runner,
         cluster: settings.cluster,
+        lost_after: settings.lost_after,
         endpoint: settings.endpoint,
         backups: stores.backups.clone(),
         schedules: stores.schedules.clone(),

@@ -127,6 +127,7 @@ async fn lead(
             pull_policy: config.runner_pull_policy.clone(),
         },
         cluster,
+        lost_after: config.lost_node_timeout,
         endpoint,
         instance: config.pod_name.clone(),
         queue: Arc::new(Queue::new(NonZeroUsize::new(config.max_concurrent_jobs))),
