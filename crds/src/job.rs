@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint}
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::references::OBJECT_NAME;
 use crate::{DurationError, DurationText, LocalRef, Quantity};
 
 /// How the Jobs of this object run. All of it may be left out.
@@ -34,7 +35,7 @@ pub struct JobSpec {
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// PriorityClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub priority_class_name: Option<String>,
     /// Further labels of the pods; those of the operator's own stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -54,7 +55,7 @@ pub struct JobSpec {
     pub parallelism: Option<u32>,
     /// Service account of the pods; it needs no rights, and its token is not mounted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub service_account_name: Option<String>,
     /// Secrets with which the runner's image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -116,7 +116,7 @@ stringData: {accessKeyId: e2e-user, secretAccessKey: e2e-only-secret}
         (server["restartCount"] == 1 && server["ready"] == true).then_some(())
     });
     scenario.apply(&backup("early", "nightly"));
-    let words = ["credentialsSecretRef", "bucket-keys"];
+    let words = ["the Secret bucket-keys", "storage.s3.credentialsSecretRef"];
     scenario.wait_for_failure("backup/early", "StoragePermissionDenied", &words);
     set(&scenario, "bucket-keys", "secretAccessKey", "another-only-secret");
     back_up(&scenario, "late");

@@ -69,6 +69,8 @@ second_remove() {
 # Also removes what a crash left of it.
 remove_second() {
   stop_node
+  # The kernel takes a network away a little after its last process.
+  at_other_end ip link del "$interface" 2>/dev/null || true
   kubectl delete node "$second_node" --ignore-not-found >/dev/null
   wait_until 20 remove_cgroups "$cgroup/$second_node" || say "the cgroups of $second_node cannot be removed yet"
   rm -rf --one-file-system "$node_state"
