@@ -20,9 +20,11 @@ fn secrets() -> BTreeMap<&'static str, &'static str> {
 }
 
 fn set(scenario: &Scenario, secret: &str, key: &str, value: &str) {
-    let yaml = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {secret}}}\n");
-    let _ = scenario.try_kubectl(&["create", "secret", "generic", secret]);
-    scenario.apply(&format!("{yaml}stringData: {{{key}: \"{value}\"}}\n"));
+    if scenario.object(&format!("secret/{secret}")).is_null() {
+        scenario.kubectl(&["create", "secret", "generic", secret]);
+    }
+    let patch = serde_json::json!({"stringData": {key: value}}).to_string();
+    scenario.kubectl(&["patch", "secret", secret, "--type=merge", "--patch", &patch]);
 }
 
 const FURTHER: &str = r#"
