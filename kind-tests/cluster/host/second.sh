@@ -3,7 +3,8 @@
 
 second_add() {
   if kind_is_used; then
-    kind_second_node >/dev/null
+    node_name=$(kind_second_node)
+    wait_until 60 node_is_ready || fail "$node_name is not ready"
     return
   fi
   need_root "a second node"
@@ -46,18 +47,23 @@ second_stop() {
 # What was stopped comes back.
 second_start() {
   if kind_is_used; then
-    "$engine" unpause "$(kind_second_node)" >/dev/null
+    node_name=$(kind_second_node)
+    "$engine" unpause "$node_name" >/dev/null
   else
     second_must_run
     thaw_node
   fi
-  choose_node "$second_node"
-  wait_until 60 node_is_ready || fail "$second_node does not come back"
+  wait_until 60 node_is_ready || fail "$node_name does not come back"
 }
 
 second_remove() {
-  # kind's nodes come and go with the cluster.
-  ! kind_is_used || return 0
+  if kind_is_used; then
+    # kind's nodes come and go with the cluster. A kubelet that starts anew makes its object again.
+    node_name=$(kind_second_node)
+    "$engine" unpause "$node_name" >/dev/null 2>&1 || true
+    "$engine" restart "$node_name" >/dev/null
+    return
+  fi
   need_root "removing a node"
   exec 9>"$cache/cluster.lock"
   flock 9

@@ -298,7 +298,7 @@ fn silent(pod: &Pod, seen: &Observation<'_>) -> Option<Waiting> {
         format!("the pod {name} should have ended and is still there: the node {node} is silent");
     let hint = format!(
         "See: kubectl describe node {node}. If it does not come back, kubectl delete node {node} \
-         lets its pods go at once."
+         lets its pods go within a minute."
     );
     Some(Waiting {
         attempt: 0,
