@@ -92,8 +92,22 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Shortens `text` to [`MAX_TEXT_BYTES`] at a character's border.
-pub(crate) fn cut(mut text: String) -> String {
+/// The text without what moves a terminal's cursor or turns the direction of writing: names and
+/// words of servers stand in messages, and whoever reads those must see what is there. Such a
+/// character is shown as its escape; ends of lines stay.
+fn printable(text: String) -> String {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_hidden = |c: char| turns(c) || (c.is_control() && c != '\n');
+    if !text.contains(is_hidden) {
+        return text;
+    }
+    let shown = |c: char| if is_hidden(c) { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(shown).collect()
+}
+
+/// The text as it is shown, shortened to [`MAX_TEXT_BYTES`] at a character's border.
+pub(crate) fn cut(text: String) -> String {
+    let mut text = printable(text);
     if text.len() > MAX_TEXT_BYTES {
         let end = text.floor_char_boundary(MAX_TEXT_BYTES - '…'.len_utf8());
         text.truncate(end);
@@ -115,6 +129,14 @@ pub fn listed(names: &[impl Borrow<str>], most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_hides_in_a_message_is_shown_as_its_escape() {
+        let failure =
+            Failure::new(Reason::Internal, "a\u{1b}[31m\u{202e}b\u{7f}\tc\nd ü").with_hint("\u{7}");
+        assert_eq!(failure.message, "a\\u{1b}[31m\\u{202e}b\\u{7f}\\tc\nd ü");
+        assert_eq!(failure.hint, "\\u{7}");
+    }
 
     #[test]
     fn a_failure_takes_class_and_hint_from_its_reason() {

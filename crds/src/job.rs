@@ -11,6 +11,7 @@ use kube::core::Rule;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::references::OBJECT_NAME;
 use crate::{DurationError, DurationText, LocalRef, Quantity};
 
 /// How the Jobs of this object run. All of it may be left out.
@@ -38,7 +39,7 @@ pub struct JobSpec {
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// PriorityClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub priority_class_name: Option<String>,
     /// Further labels of the pods; those of the operator's own stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -58,7 +59,7 @@ pub struct JobSpec {
     pub parallelism: Option<u32>,
     /// Service account of the pods; it needs no rights, and its token is not mounted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub service_account_name: Option<String>,
     /// As whom the pods run, and with which volumes' groups: as in a pod (kubectl explain pod.spec.securityContext). What is said takes the place of what the operator says by itself, which is user and groups 65532 unless the chart says otherwise; nothing makes the pods privileged.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
     /// Name of the object, in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 
@@ -18,7 +18,7 @@ pub struct LocalRef {
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
     /// Name of the secret, in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// Under which keys the secret holds the values.
     #[serde(default)]
@@ -50,7 +50,7 @@ impl Default for CredentialKeys {
 #[serde(rename_all = "camelCase")]
 pub struct PassphraseRef {
     /// Name of the secret, in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// Key of the secret that holds the passphrase.
     #[serde(default = "passphrase_key")]
@@ -63,7 +63,7 @@ pub struct PassphraseRef {
 #[serde(rename_all = "camelCase")]
 pub struct RawKeyRef {
     /// Name of the secret, in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// Key of the secret that holds the 32 bytes, raw or in base64.
     #[serde(default = "raw_key")]
@@ -101,13 +101,17 @@ pub struct CaRef {
     #[serde(default)]
     pub kind: CaKind,
     /// Name of the object, in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// Key of the object that holds the certificates.
     #[serde(default = "ca_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub key: String,
 }
+
+/// What Kubernetes allows as the name of an object: it stands in the addresses of requests.
+pub(crate) const OBJECT_NAME: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
 /// What Kubernetes allows as a key of a secret, and is a plain file name.
 pub(crate) const SECRET_KEY: &str = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$";

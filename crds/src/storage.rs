@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::references::OBJECT_NAME;
 use crate::{CaRef, DurationText, LocalRef};
 
 /// Parts of letters, digits and a few signs, with one slash between two.
@@ -44,7 +45,7 @@ pub struct StorageSpec {
 #[serde(rename_all = "camelCase")]
 pub struct VolumeStorage {
     /// Name of an existing PersistentVolumeClaim in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub claim_name: String,
     /// A folder on the claim, such as dbbackup or backups/shop; left out, the claim's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,10 @@ use std::process::{Command, Stdio};
 
 use crate::scenario::Scenario;
 
+/// `storage` of a repository in the bucket that [`start_bucket`] makes.
+pub const BUCKET: &str = "{s3: {bucket: backups, prefix: shop, endpoint: 'http://s3:9000', \
+                           forcePathStyle: true, credentialsSecretRef: {name: s3-keys}}}";
+
 /// The pod, and the service in front of it. The image is there anyway, and has a shell.
 const MANIFEST: &str = r#"
 apiVersion: v1

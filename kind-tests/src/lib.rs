@@ -12,15 +12,17 @@ mod kubectl;
 mod operator;
 pub mod runner;
 mod scenario;
+mod second_node;
 mod shop;
 mod small_volume;
 mod told;
 
 pub use api_server::StoppedApiServer;
-pub use bucket::start_bucket;
+pub use bucket::{BUCKET, start_bucket};
 pub use kubectl::{KubectlError, helm, kubectl, kubectl_with_input};
 pub use operator::Operator;
 pub use scenario::Scenario;
+pub use second_node::{SecondNode, StoppedNode};
 pub use shop::{
     CLAIM, FOLDER, SUPERUSER_PASSWORD, Server, TableLock, backup, create_objects,
     create_repository, repository, restore, schedule,

@@ -57,8 +57,22 @@ pub fn exit_code_of(scenario: &Scenario, subject: &str) -> Option<i64> {
 /// When the pod that asks does not succeed.
 #[must_use]
 pub fn snapshots(scenario: &Scenario) -> Vec<Value> {
-    let json = on_the_repository(scenario, "lister", "[snapshots, --json, REPOSITORY]");
-    serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"))
+    listed(&on_the_repository(scenario, "lister", LIST))
+}
+
+/// Snapshots of a repository in the bucket of [`crate::start_bucket`], as the runner lists them.
+///
+/// # Panics
+/// When the pod that asks does not succeed.
+#[must_use]
+pub fn snapshots_in_the_bucket(scenario: &Scenario) -> Vec<Value> {
+    listed(&run(scenario, "lister", LIST, &IN_THE_BUCKET))
+}
+
+const LIST: &str = "[snapshots, --json, REPOSITORY]";
+
+fn listed(json: &str) -> Vec<Value> {
+    serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"))
 }
 
 /// Runs a command of the runner on the repository `main`, in a pod, and gives
@@ -67,14 +81,107 @@ pub fn snapshots(scenario: &Scenario) -> Vec<Value> {
 /// # Panics
 /// When it does not succeed.
 pub fn on_the_repository(scenario: &Scenario, pod: &str, arguments: &str) -> String {
-    let arguments = arguments
-        .replace("REPOSITORY", "file:///repository/dbbackup, --passphrase-file, /key/passphrase");
-    scenario.kubectl(&["delete", "pod", pod, "--ignore-not-found", "--grace-period=1"]);
-    scenario.apply(&POD.replace("NAME", pod).replace("ARGUMENTS", &arguments));
-    let done = "--for=jsonpath={.status.phase}=Succeeded";
-    scenario.kubectl(&["wait", &format!("pod/{pod}"), done, "--timeout=90s"]);
-    scenario.kubectl(&["logs", pod])
+    run(scenario, pod, arguments, &ON_THE_VOLUME)
 }
+
+/// A repository as the command line names it, and the volume that a pod needs for it.
+struct Place {
+    address: &'static str,
+    volume: &'static str,
+}
+
+const ON_THE_VOLUME: Place = Place {
+    address: "file:///repository/dbbackup",
+    volume: "persistentVolumeClaim: {claimName: backups}",
+};
+const IN_THE_BUCKET: Place = Place {
+    address: "s3://backups/shop, --s3-endpoint, http://s3:9000, --s3-path-style, \
+              --s3-credentials-dir, /repository",
+    volume: "secret: {secretName: s3-keys, defaultMode: 0440}",
+};
+
+fn run(scenario: &Scenario, pod: &str, arguments: &str, place: &Place) -> String {
+    let repository = format!("{}, --passphrase-file, /key/passphrase", place.address);
+    let arguments = arguments.replace("REPOSITORY", &repository);
+    let yaml = POD.replace("NAME", pod).replace("ARGUMENTS", &arguments);
+    run_pod(scenario, pod, &yaml.replace("VOLUME", place.volume))
+}
+
+/// Runs a pod to its end, in the place of one of the same name, and gives its log.
+fn run_pod(scenario: &Scenario, name: &str, yaml: &str) -> String {
+    scenario.kubectl(&["delete", "pod", name, "--ignore-not-found", "--grace-period=1"]);
+    scenario.apply(yaml);
+    let phase = scenario.wait_until(&format!("the pod {name} has ended"), || {
+        let phase = scenario.object(&format!("pod/{name}"))["status"]["phase"].take();
+        (phase == "Succeeded" || phase == "Failed").then_some(phase)
+    });
+    let log = scenario.kubectl(&["logs", name]);
+    assert_eq!(phase, "Succeeded", "the pod {name}: {log}");
+    log
+}
+
+/// Runs a shell command in the volume `backups`, as `/repository`, as its owner, and gives
+/// what it printed.
+///
+/// # Panics
+/// When it does not succeed.
+pub fn on_the_volume(scenario: &Scenario, command: &str) -> String {
+    let command = Value::from(command).to_string();
+    let yaml = SHELL.replace("COMMAND", &command);
+    run_pod(scenario, "shell", &yaml)
+}
+
+/// Runs what the newest pod of an object's Jobs has run once more, in a pod of this name,
+/// with another task and without the operator: nobody is told.
+///
+/// # Panics
+/// When there is no such pod, or the new one does not succeed.
+pub fn run_by_hand(scenario: &Scenario, of: &str, name: &str, change: impl FnOnce(&mut Value)) {
+    const TASK: &str = "dbbackup.dev/task";
+    let pods = pods_of(scenario, of);
+    let mut pod = pods.last().unwrap_or_else(|| panic!("{of} has no pod")).clone();
+    let text = pod["metadata"]["annotations"][TASK].as_str().unwrap_or_default();
+    let mut task: Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    task["report"] = Value::Null;
+    change(&mut task);
+    pod["metadata"] = serde_json::json!({
+        "name": name, "annotations": {"dbbackup.dev/task": task.to_string()},
+    });
+    pod["spec"]["nodeName"] = Value::Null;
+    pod["status"] = Value::Null;
+    run_pod(scenario, name, &pod.to_string());
+}
+
+/// Waits until the repository `main` has so many snapshots.
+///
+/// # Panics
+/// When it does not.
+#[must_use]
+pub fn wait_for_snapshots(scenario: &Scenario, count: usize) -> Vec<Value> {
+    scenario.wait_until(&format!("{count} snapshots are there"), || {
+        let found = snapshots(scenario);
+        (found.len() == count).then_some(found)
+    })
+}
+
+const SHELL: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: shell}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, fsGroup: 65532, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: shell
+    image: localhost/postgres:17
+    imagePullPolicy: IfNotPresent
+    command: [sh, -ec, COMMAND]
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+    volumeMounts: [{name: repository, mountPath: /repository}]
+  volumes: [{name: repository, persistentVolumeClaim: {claimName: backups}}]
+";
 
 const POD: &str = "
 apiVersion: v1
@@ -92,6 +199,6 @@ spec:
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
     volumeMounts: [{name: repository, mountPath: /repository}, {name: key, mountPath: /key}]
   volumes:
-  - {name: repository, persistentVolumeClaim: {claimName: backups}}
+  - {name: repository, VOLUME}
   - {name: key, secret: {secretName: backup-key, defaultMode: 0440}}
 ";

@@ -123,15 +123,16 @@ impl Scenario {
     ///
     /// # Panics
     /// When that takes too long; the state of the namespace is shown then.
-    pub fn wait_until<T>(&self, until: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            assert!(Instant::now() < end, "waited {PATIENCE:?} in vain until {until}");
-            std::thread::sleep(LOOK);
-        }
+    pub fn wait_until<T>(&self, until: &str, look: impl FnMut() -> Option<T>) -> T {
+        wait(PATIENCE, until, look)
+    }
+
+    /// Waits for something that takes minutes even on a quiet machine.
+    ///
+    /// # Panics
+    /// When that takes too long; the state of the namespace is shown then.
+    pub fn wait_patiently<T>(&self, until: &str, look: impl FnMut() -> Option<T>) -> T {
+        wait(3 * PATIENCE, until, look)
     }
 
     /// Shows what a person would look at to understand a failure.
@@ -162,6 +163,17 @@ impl Drop for Scenario {
         if let Err(error) = kubectl(&delete) {
             eprintln!("namespace {} stays: {error}", self.namespace);
         }
+    }
+}
+
+fn wait<T>(patience: Duration, until: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {patience:?} in vain until {until}");
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -1,9 +1,8 @@
 //! Repositories in object storage.
 
-use dbbackup_kind_tests::{Scenario, Server, backup, repository, restore, schedule, start_bucket};
-
-const BUCKET: &str = "{s3: {bucket: backups, prefix: shop, endpoint: 'http://s3:9000', \
-                       forcePathStyle: true, credentialsSecretRef: {name: s3-keys}}}";
+use dbbackup_kind_tests::{
+    BUCKET, Scenario, Server, backup, repository, restore, schedule, start_bucket,
+};
 
 /// The repository in such a place.
 fn in_place(storage: &str) -> String {

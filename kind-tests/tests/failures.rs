@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
 
-use dbbackup_kind_tests::runner::{name_of, on_the_repository, pods_of};
+use dbbackup_kind_tests::runner::{name_of, on_the_repository, on_the_volume, pods_of};
 use dbbackup_kind_tests::{
     CLAIM, Operator, Scenario, Server, SmallVolume, backup, create_objects, create_repository,
     kubectl, restore, schedule,
@@ -125,39 +125,10 @@ spec:
     let damage = "for slot in /repository/dbbackup/keys/*; do \
                     chmod u+w $slot && printf damaged | dd of=$slot bs=1 seek=40 conv=notrunc; \
                   done";
-    let pods = [
-        "run",
-        "damage",
-        "--restart=Never",
-        "--image=localhost/postgres:17",
-        "--image-pull-policy=IfNotPresent",
-        "--overrides",
-        &on_the_volume(damage),
-    ];
-    scenario.kubectl(&pods);
-    let done = "--for=jsonpath={.status.phase}=Succeeded";
-    scenario.kubectl(&["wait", "pod/damage", done, "--timeout=60s"]);
+    on_the_volume(&scenario, damage);
     scenario.apply(&backup("damaged", "nightly"));
     scenario.wait_for_failure("backup/damaged", "KeySlotDamaged", &["key slot", "keys/"]);
     scenario.assert_exit_code("damaged", 72);
-}
-
-/// A pod that runs a shell command on the repository's volume, as its owner.
-fn on_the_volume(command: &str) -> String {
-    serde_json::json!({"spec": {
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [{
-            "name": "damage", "image": "localhost/postgres:17", "imagePullPolicy": "IfNotPresent",
-            "command": ["sh", "-ec", command],
-            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            "volumeMounts": [{"name": "repository", "mountPath": "/repository"}],
-        }],
-        "volumes": [{"name": "repository", "persistentVolumeClaim": {"claimName": "backups"}}],
-    }})
-    .to_string()
 }
 
 #[test]
@@ -226,6 +197,39 @@ fn a_quota_is_told_while_the_pod_waits_and_is_the_reason_when_it_is_given_up() {
     scenario.kubectl(&["delete", "resourcequota/tight"]);
     let done = scenario.wait_for_condition("backup/patient", "Complete");
     assert_eq!(done["status"]["phase"], "Succeeded");
+}
+
+#[test]
+fn a_limit_range_that_forbids_what_a_job_needs_is_told_and_one_that_only_fills_in_does_no_harm() {
+    let scenario = Scenario::begin("limit-range");
+    let _server = with_server(&scenario, 100);
+    let range = |limits: &str| {
+        format!(
+            "apiVersion: v1\nkind: LimitRange\nmetadata: {{name: range}}\n\
+             spec: {{limits: [{{type: Container, {limits}}}]}}\n"
+        )
+    };
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{startTimeout: 25s}"));
+    for (name, limits, words) in [
+        ("too-much", "max: {memory: 64Mi}", "maximum memory usage per Container is 64Mi"),
+        ("too-little", "min: {memory: 1Gi}", "minimum memory usage per Container is 1Gi"),
+    ] {
+        scenario.apply(&range(limits));
+        scenario.apply(&backup(name, "nightly"));
+        let what = format!("backup/{name}");
+        let (column, _) = scenario.wait_for_reason(&what, "PodRejected");
+        assert!(column.contains(words), "{column}");
+        scenario.wait_for_failure(&what, "PodRejected", &[words, "it was given up after 25s"]);
+    }
+    // Defaults are for what a Job does not say: memory it says always.
+    let defaults = "default: {memory: 16Mi, cpu: 500m}, defaultRequest: {memory: 8Mi, cpu: 10m}";
+    scenario.apply(&range(defaults));
+    scenario.apply(&backup("filled-in", "nightly"));
+    let _ = scenario.wait_for_condition("backup/filled-in", "Complete");
+    let pods = pods_of(&scenario, "filled-in");
+    let limits = &pods[0]["spec"]["containers"][0]["resources"]["limits"];
+    assert_eq!(limits["cpu"], "500m");
+    assert_ne!(limits["memory"], "16Mi", "{limits}");
 }
 
 #[test]

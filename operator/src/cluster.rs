@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
+use crate::names::is_object_name;
 use crate::run::{Observation, RunView, ended_at, has_ended, newest, view, waits_since};
 
 /// Seconds that a Job stays after its outcome was stored: time to read its log.
@@ -54,6 +55,7 @@ pub async fn observe(
         report,
         rejection: None,
         start_timeout,
+        lost_after: context.lost_after,
         now,
     };
     let judged = view(&seen);
@@ -243,6 +245,10 @@ where
         + Debug
         + DeserializeOwned,
 {
+    // An object of such a name does not exist.
+    if !is_object_name(name) {
+        return Ok(None);
+    }
     let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
     api.get_opt(name)
         .await

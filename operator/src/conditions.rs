@@ -53,7 +53,8 @@ impl Verdict {
             (Some(cause), _) => {
                 let (until, words) = (to_seconds(waiting.until), sentence(cause));
                 let dot = if words.ends_with('.') { "" } else { "." };
-                let message = format!("{words}{dot} It is given up at {until} (job.startTimeout).");
+                let message =
+                    format!("{words}{dot} It is given up at {until} ({}).", waiting.limit);
                 Self::new(Standing::Reconciling, cause.reason.as_str(), message)
             }
             (None, Some(last)) => {
@@ -243,8 +244,13 @@ mod tests {
         let quota = Failure::new(Reason::PodRejected, "exceeded quota").with_hint("");
         let start = |attempt, last_failure: Option<&Failure>, cause: Option<&Failure>| {
             let (last_failure, cause) = (last_failure.cloned(), cause.cloned());
-            let verdict =
-                Verdict::of_start(&Waiting { attempt, last_failure, cause, until: now() });
+            let verdict = Verdict::of_start(&Waiting {
+                attempt,
+                last_failure,
+                cause,
+                until: now(),
+                limit: "job.startTimeout",
+            });
             (verdict.reason, verdict.message)
         };
         for (found, reason, message) in [

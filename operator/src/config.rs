@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use clap::Parser;
+use dbbackup_crds::DurationText;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::PodSecurityContext;
 
 /// User and groups of a runner, where the chart says no others.
@@ -58,12 +60,20 @@ pub struct Config {
     /// Backups that run at once in all namespaces; 0: as many as are due.
     #[arg(long, env = "DBBACKUP_MAX_CONCURRENT_JOBS", default_value_t = 100)]
     pub max_concurrent_jobs: usize,
+    /// A pod that was told to end and is not gone after so long sits on a lost node: its run is begun again. Units: s, m, h, d.
+    #[arg(long, env = "DBBACKUP_LOST_NODE_TIMEOUT", default_value = "10m", value_parser = duration)]
+    pub lost_node_timeout: SignedDuration,
     /// What is logged, as in RUST_LOG: info, debug, dbbackup_operator=debug.
     #[arg(long, env = "DBBACKUP_LOG", default_value = "info")]
     pub log: String,
     /// How it is logged.
     #[arg(long, env = "DBBACKUP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    let duration = DurationText::new(text).parse().map_err(|error| error.to_string())?;
+    SignedDuration::try_from(duration).map_err(|error| error.to_string())
 }
 
 /// How the log looks.
@@ -137,6 +147,17 @@ mod tests {
         assert_eq!(user(&["--pod-security-context", r#"{"runAsUser": 1000}"#]), Some(1000));
         assert_eq!(user(&["--pod-security-context", r#"{"runAsNonRoot": true}"#]), None);
         assert!(pod_security_context("65532").is_err());
+    }
+
+    #[test]
+    fn a_node_is_lost_after_as_long_as_is_said_in_the_words_of_the_spec() {
+        let timeout = |arguments: &[&str]| config(arguments).lost_node_timeout;
+        assert_eq!(timeout(&[]), SignedDuration::from_mins(10));
+        assert_eq!(timeout(&["--lost-node-timeout", "1m30s"]), SignedDuration::from_secs(90));
+        let fixed = ["dbbackup-operator", "--runner-image", "runner:1"];
+        let wrong = fixed.iter().chain(&["--lost-node-timeout", "soon"]);
+        let refused = Config::try_parse_from(wrong).unwrap_err().to_string();
+        assert!(refused.contains("is no duration"), "{refused}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dbbackup_contract::ReportEndpoint;
 use dbbackup_crds::{Backup, BackupRepository, BackupSchedule};
+use jiff::SignedDuration;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
@@ -45,6 +46,8 @@ pub struct Context {
     pub runner: RunnerPod,
     /// The cluster's id: UID of the namespace `kube-system`.
     pub cluster: String,
+    /// A pod that was told to end and is not gone after so long sits on a lost node.
+    pub lost_after: SignedDuration,
     /// Where runners report to; it changes when the CA does.
     pub endpoint: watch::Receiver<ReportEndpoint>,
     /// All repositories, as the watch has them.
@@ -145,11 +148,11 @@ pub fn stall_seconds(job: &dbbackup_crds::JobSpec) -> u64 {
 
 /// How long a pod may take to start.
 #[must_use]
-pub fn start_timeout(job: &dbbackup_crds::JobSpec) -> jiff::SignedDuration {
+pub fn start_timeout(job: &dbbackup_crds::JobSpec) -> SignedDuration {
     job.start_timeout()
         .ok()
-        .and_then(|timeout| jiff::SignedDuration::try_from(timeout).ok())
-        .unwrap_or(jiff::SignedDuration::from_mins(15))
+        .and_then(|timeout| SignedDuration::try_from(timeout).ok())
+        .unwrap_or(SignedDuration::from_mins(15))
 }
 
 /// Bytes that a repository holds, as far as anybody has looked: what a Job of it needs

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dbbackup_contract::ReportEndpoint;
 use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, RestoreRequest};
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub runner: RunnerPod,
     /// The cluster's id.
     pub cluster: String,
+    /// A pod that was told to end and is not gone after so long sits on a lost node.
+    pub lost_after: SignedDuration,
     /// Where runners report to.
     pub endpoint: watch::Receiver<ReportEndpoint>,
     /// Name of this replica.
@@ -84,6 +86,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         backoff: Backoff::default(),
         runner: settings.runner,
         cluster: settings.cluster,
+        lost_after: settings.lost_after,
         endpoint: settings.endpoint,
         repositories: stores.repositories.clone(),
         backups: stores.backups.clone(),

@@ -273,7 +273,8 @@ mod tests {
         ] {
             let (cause, last_failure) = (cause.cloned(), last_failure.cloned());
             let until = Timestamp::UNIX_EPOCH;
-            assert_eq!(start(&Waiting { attempt, last_failure, cause, until }), text);
+            let waiting = Waiting { attempt, last_failure, cause, until, limit: "" };
+            assert_eq!(start(&waiting), text);
         }
     }
 

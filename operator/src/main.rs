@@ -128,6 +128,7 @@ async fn lead(
             pod_security_context: config.pod_security_context.clone(),
         },
         cluster,
+        lost_after: config.lost_node_timeout,
         endpoint,
         instance: config.pod_name.clone(),
         queue: Arc::new(Queue::new(NonZeroUsize::new(config.max_concurrent_jobs))),

@@ -107,6 +107,21 @@ pub fn slot_of_snapshot(id: &str) -> Option<Timestamp> {
     civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
+/// Whether an object can have this name. The schema asks for it wherever a person names one,
+/// but objects may be older than the schema, and owners are named by whoever makes an object;
+/// such a name stands in the address of a request.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=253).contains(&name.len())
+        && name.split('.').all(|part| {
+            let bytes = part.as_bytes();
+            bytes.first().is_some_and(|c| is_plain(*c))
+                && bytes.last().is_some_and(|c| is_plain(*c))
+                && bytes.iter().all(|c| is_plain(*c) || *c == b'-')
+        })
+}
+
 /// The series of a schedule's backups.
 #[must_use]
 pub fn schedule_series(cluster: &str, namespace: &str, schedule: &str) -> String {
@@ -134,6 +149,19 @@ pub const fn kind_name(kind: SubjectKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_an_object_is_no_path_and_no_query() {
+        for name in ["a", "shop-nightly", "shop.example.com", "0a", &"a".repeat(253)] {
+            assert!(is_object_name(name), "{name}");
+        }
+        let long = "a".repeat(254);
+        for name in
+            ["", "..", "../b", "a/b", "a?watch=1", "a b", "A", "-a", "a-", "a..b", "ä", &long]
+        {
+            assert!(!is_object_name(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_job_is_named_after_its_owner_purpose_and_attempt() {

@@ -13,8 +13,8 @@ make_credentials() {
     openssl req -x509 -new -key ca.key -out ca.crt -days 365 -subj /CN=dbbackup-cluster
 
     issue apiserver /CN=kube-apiserver \
-      "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:$node_address"
-    issue kubelet "/O=system:nodes/CN=system:node:$node_name" "DNS:$node_name,IP:$node_address"
+      "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:$api_address"
+    issue_kubelet
     issue admin /O=system:masters/CN=admin DNS:admin
     # Kubernetes' own roles are bound to these names.
     issue kube-controller-manager /CN=system:kube-controller-manager DNS:kube-controller-manager
@@ -30,6 +30,28 @@ make_credentials() {
     show_end_of "$state/credentials.log"
     fail "cannot make the cluster's certificates"
   }
+}
+
+# What a further node needs of its own, and of what the first one has.
+make_node_credentials() {
+  local cluster=$state/var/lib/cluster mine=$node_state/var/lib/cluster
+  (
+    umask 077
+    mkdir -p "$mine/pki" "$mine/kubeconfig"
+    cp "$cluster"/pki/ca.{crt,key} "$mine/pki"
+    cp "$cluster"/kubeconfig/{admin,kube-proxy} "$mine/kubeconfig"
+    cd "$mine/pki"
+    issue_kubelet
+    write_kubeconfig kubelet >"$mine/kubeconfig/kubelet"
+    rm ca.key
+  ) 2>"$node_state/credentials.log" || {
+    show_end_of "$node_state/credentials.log"
+    fail "cannot make the certificates of $node_name"
+  }
+}
+
+issue_kubelet() {
+  issue kubelet "/O=system:nodes/CN=system:node:$node_name" "DNS:$node_name,IP:$node_address"
 }
 
 # Elliptic curves, because a dozen RSA keys would take seconds.
@@ -53,7 +75,7 @@ kind: Config
 clusters:
 - name: dbbackup
   cluster:
-    server: https://$node_address:6443
+    server: https://$api_address:6443
     certificate-authority-data: $(base64 -w 0 ca.crt)
 users:
 - name: $1

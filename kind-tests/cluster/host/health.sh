@@ -19,7 +19,7 @@ cluster_is_healthy() {
 # answers_ok PORT PATH: by HTTP, without need of a client for it.
 answers_ok() {
   local connection status
-  exec {connection}<>"/dev/tcp/$node_address/$1" || return 1
+  exec {connection}<>"/dev/tcp/$api_address/$1" || return 1
   printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&"$connection"
   read -r _ status _ <&"$connection"
   exec {connection}>&-

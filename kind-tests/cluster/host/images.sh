@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Images of the node, and where they come from. Sourced; needs paths.sh, kind.sh,
+# Images of the nodes, and where they come from. Sourced; needs paths.sh, kind.sh,
 # hack/shell/engine.sh, hack/shell/buildah.sh.
 
 # The host's client is enough for a local node: the socket is a file that both
-# sides see. kind's node is a container.
+# sides see. kind's node is a container. It asks the node that `choose_node` has chosen.
 ctr() {
   if kind_is_used; then
     "$engine" exec "$kind_node" ctr --namespace k8s.io "$@"
@@ -29,6 +29,19 @@ id_label=dbbackup.dev/id
 # loaded_id IMAGE: nothing if the image is not loaded.
 loaded_id() {
   ctr images list "name==$1" | grep -oE "$id_label=[^, ]+" | cut -d = -f 2 || true
+}
+
+# loaded_images: names of those that load_image has brought.
+loaded_images() {
+  ctr images list --quiet "labels.\"$id_label\""
+}
+
+# copy_image IMAGE: from the first node, which has it, to the one that is chosen.
+copy_image() {
+  local id
+  id=$(choose_node "$first_node" && loaded_id "$1")
+  (choose_node "$first_node" && ctr images export - "$1") | ctr images import -
+  ctr images label "$1" "$id_label=$id"
 }
 
 # load_image IMAGE ID ARCHIVE: by way of an archive, which both ways can read. (`kind

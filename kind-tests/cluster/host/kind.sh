@@ -15,7 +15,7 @@ kind_up() {
   touch "$state/$mark"
   if ! kind get clusters 2>/dev/null | grep -qx "$kind_cluster"; then
     say "creating the kind cluster $kind_cluster"
-    kind create cluster --name "$kind_cluster" --kubeconfig "$kubeconfig" --wait 3m
+    kind create cluster --name "$kind_cluster" --config "$here/kind.yaml" --kubeconfig "$kubeconfig" --wait 3m
   fi
   kind get kubeconfig --name "$kind_cluster" >"$kubeconfig"
   # A cluster that is there need not run: the engine may have been stopped since.
@@ -37,6 +37,13 @@ kind_is_new_enough() {
   local minor
   minor=$(kubectl get --raw /version | sed -n 's/.*"minor": *"\([0-9]*\).*/\1/p')
   ((minor >= 33)) || fail "the node of this kind is Kubernetes 1.$minor, and 1.33 is needed; a newer kind brings a newer one ($here/down removes this cluster)"
+}
+
+# kind_second_node: name of the second node. kind adds none to a cluster that runs.
+kind_second_node() {
+  local node=$kind_cluster-worker
+  kind get nodes --name "$kind_cluster" | grep -x "$node" ||
+    fail "the kind cluster $kind_cluster has no node $node: take it down and up again ($here/down, $here/up), which makes it with two"
 }
 
 kind_down() {

@@ -6,8 +6,8 @@
 list_leftovers() {
   list_node_processes
   awk -v state="$state" 'index($5, state) == 1 { print "mount " $5 }' /proc/self/mountinfo
-  ! ip link show "$host_interface" >/dev/null 2>&1 || echo "interface $host_interface"
-  cgroup_folders | grep "/$cgroup$" | sed 's/^/cgroup /' || true
+  ! ip link show "$interface" >/dev/null 2>&1 || echo "interface $interface"
+  cgroup_folders "$cgroup" | grep "/$cgroup$" | sed 's/^/cgroup /' || true
   [[ ! -e $state ]] || echo "folder $state"
   # Rules belong into the node's own network namespace.
   local table
@@ -16,11 +16,11 @@ list_leftovers() {
   done || true
 }
 
-# The first process of the node has the state's folder as an argument. While it
-# lives the others may; without it the kernel lets none of them.
+# The first process of a node has its folder as an argument. While it lives the others
+# may; without it the kernel lets none of them.
 list_node_processes() {
   local arguments
-  grep -lzFx -e "$state" /proc/[0-9]*/cmdline 2>/dev/null | while read -r arguments; do
+  grep -lzFx -e "$state" -e "$state/$second_node" /proc/[0-9]*/cmdline 2>/dev/null | while read -r arguments; do
     ! grep -qzE '/node/init$' "$arguments" 2>/dev/null || echo "process ${arguments//[!0-9]/}"
   done || true
 }

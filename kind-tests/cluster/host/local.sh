@@ -25,10 +25,7 @@ local_up() {
   touch "$state/$mark"
   # A copy: the cluster may outlive the checkout that brings it up.
   cp -a "$here/node" "$state/scripts"
-  provide node "$state/scripts"
-  provide kubebox "$kubebox"
-  provide addons "$addons"
-  provide pause "$pause"
+  provide_parts "$state/scripts" "$kubebox" "$addons" "$pause"
   save_sysctls
   make_cgroups
   make_credentials
@@ -36,6 +33,14 @@ local_up() {
   wait_for_cluster
   run_logged "$state/manifests.log" kubectl apply -f "$here/manifests"
   say "the cluster is up"
+}
+
+# provide_parts SCRIPTS KUBEBOX ADDONS PAUSE
+provide_parts() {
+  provide node "$1"
+  provide kubebox "$2"
+  provide addons "$3"
+  provide pause "$4"
 }
 
 # A component that died is started again within a second, and then needs some more.
@@ -62,10 +67,14 @@ local_down() {
 
 # Also removes what a crash left of one.
 remove_cluster() {
-  stop_node
+  local node
+  for node in "$second_node" "$first_node"; do
+    choose_node "$node"
+    stop_node
+  done
   restore_sysctls
-  ip link del "$host_interface" 2>/dev/null || true
-  wait_until 20 remove_cgroups || say "the cgroups cannot be removed yet"
+  ip link del "$interface" 2>/dev/null || true
+  wait_until 20 remove_cgroups "$cgroup" || say "the cgroups cannot be removed yet"
   [[ -e $state ]] || return 0
   # The folder's name can come from the environment: only what `up` has made is
   # deleted, and never anything through a mount.

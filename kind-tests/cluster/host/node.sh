@@ -1,30 +1,68 @@
 # shellcheck shell=bash
-# The node: a process tree in namespaces of its own (mounts, processes, network,
+# A node: a process tree in namespaces of its own (mounts, processes, network,
 # IPC, host name), as a container would be. Sourced; needs paths.sh, addresses.sh.
+# All of it is about the node that `choose_node` has chosen.
 
 # provide PART FOLDER: the folder will be the node's /var/lib/cluster/PART.
 provide() {
-  mkdir -p "$state/parts" "$state/var/lib/cluster/$1"
-  ln -sfn "$2" "$state/parts/$1"
+  mkdir -p "$node_state/parts" "$node_state/var/lib/cluster/$1"
+  ln -sfn "$2" "$node_state/parts/$1"
 }
 
 # start_node: runs node/init, and plugs the cable in.
 start_node() {
-  mkdir -p "$state/run" "$state"/var/{tmp,lib/volumes,log/cluster}
-  chmod 1777 "$state/var/tmp"
+  mkdir -p "$node_state/run" "$node_state"/var/{tmp,lib/volumes,log/cluster}
+  chmod 1777 "$node_state/var/tmp"
 
   (
     close_inherited
-    NODE_NAME=$node_name NODE_ADDRESS=$node_address \
+    NODE_NAME=$node_name NODE_ROLE=$node_role NODE_ADDRESS=$node_address \
+      GATEWAY=$gateway NODE_ROUTES=$node_routes \
+      FIRST_POD_ADDRESS=${pod_addresses[0]} LAST_POD_ADDRESS=${pod_addresses[1]} \
       exec setsid unshare --mount --net --pid --uts --ipc --fork --kill-child \
-      "$state/scripts/init" "$state"
-  ) >"$state/var/log/cluster/init.log" 2>&1 </dev/null &
-  printf '%s %s\n' "$!" "$(start_time "$!")" >"$state/process"
+      "$state/scripts/init" "$node_state"
+  ) >"$node_state/var/log/cluster/init.log" 2>&1 </dev/null &
+  printf '%s %s\n' "$!" "$(start_time "$!")" >"$node_state/process"
   wait_until 10 node_init || start_fails init "the node's first process did not start"
 
-  ip link add "$host_interface" type veth peer name eth0 netns "$(node_init)"
-  ip addr add "$host_address/30" dev "$host_interface"
-  ip link set "$host_interface" up
+  at_other_end ip link add "$interface" type veth peer name eth0 netns "$(node_init)"
+  at_other_end ip addr add "$gateway/30" dev "$interface"
+  plug_in
+}
+
+# at_other_end COMMAND...: where the other end of the cable is: on the host, or in the
+# network of the first node.
+at_other_end() {
+  if [[ $node_name == "$first_node" ]]; then
+    "$@"
+  else
+    nsenter --target "$(choose_node "$first_node" && node_init)" --net -- "$@"
+  fi
+}
+
+plug_in() {
+  at_other_end ip link set "$interface" up
+  # An interface that goes down loses its routes. The host needs none: pods call it, and
+  # it calls none of them.
+  [[ $node_name == "$first_node" ]] || at_other_end ip route replace "$pods" via "$node_address"
+}
+
+# The node goes away as one does whose power or network fails: nobody is told, no
+# connection is closed, and whatever ran there is in the middle of something.
+freeze_node() {
+  at_other_end ip link set "$interface" down
+  signal_all STOP
+}
+
+# It comes back, and whatever ran there goes on as if nothing had been.
+thaw_node() {
+  signal_all CONT
+  plug_in
+}
+
+# signal_all SIGNAL: to all processes of the node but the first, pods included.
+signal_all() {
+  nsenter --target "$(node_init)" --pid -- sh -c "kill -$1 -1"
 }
 
 # Whatever is open but the three usual ones: the lock of `up`, and that of whoever called
@@ -44,7 +82,7 @@ start_time() {
 
 node_process() {
   local process started
-  [[ -f $state/process ]] && read -r process started <"$state/process" || return 1
+  [[ -f $node_state/process ]] && read -r process started <"$node_state/process" || return 1
   [[ -d /proc/$process && $(start_time "$process") == "$started" ]] || return 1
   echo "$process"
 }
@@ -72,6 +110,6 @@ process_is_gone() {
 }
 
 start_fails() {
-  show_end_of "$state/var/log/cluster/$1.log"
+  show_end_of "$node_state/var/log/cluster/$1.log"
   fail "$2"
 }

@@ -40,5 +40,7 @@ source "$here/host/leftovers.sh"
 source "$here/host/images.sh"
 # shellcheck source=kind-tests/cluster/host/local.sh
 source "$here/host/local.sh"
+# shellcheck source=kind-tests/cluster/host/second.sh
+source "$here/host/second.sh"
 # shellcheck source=kind-tests/cluster/host/kind.sh
 source "$here/host/kind.sh"

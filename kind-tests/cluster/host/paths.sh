@@ -6,6 +6,5 @@ state=${DBBACKUP_CLUSTER_DIR:-$cache/cluster}
 # The file that says that the folder is ours to delete.
 mark=.dbbackup-cluster
 kubeconfig=$state/kubeconfig
-containerd_socket=$state/run/containerd/containerd.sock
 # Programs for people and scripts: kubectl and helm.
 bin=$cache/bin

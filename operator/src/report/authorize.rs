@@ -13,6 +13,8 @@ use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt};
 use sha2::{Digest, Sha256};
 
+use crate::names::is_object_name;
+
 /// A runner that has proved who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -100,6 +102,7 @@ async fn prove(client: &Client, token: &str) -> Result<Caller, Refusal> {
     }
     let job_owner = controller(pod.owner_references())
         .filter(|owner| owner.kind == "Job" && owner.api_version.starts_with("batch/"))
+        .filter(|owner| is_object_name(&owner.name))
         .ok_or_else(|| stranger("the pod belongs to no Job"))?;
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let job = jobs.get_opt(&job_owner.name).await?.ok_or_else(|| stranger("the Job is gone"))?;
@@ -108,7 +111,7 @@ async fn prove(client: &Client, token: &str) -> Result<Caller, Refusal> {
     }
     let group = format!("{}/", dbbackup_crds::GROUP);
     let subject = controller(job.owner_references())
-        .filter(|owner| owner.api_version.starts_with(&group))
+        .filter(|owner| owner.api_version.starts_with(&group) && is_object_name(&owner.name))
         .ok_or_else(|| stranger("the Job belongs to no object of dbbackup"))?;
     Ok(Caller {
         namespace,

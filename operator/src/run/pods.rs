@@ -125,14 +125,30 @@ fn unschedulable(pod: &Pod) -> Option<Failure> {
     if detail.to_ascii_lowercase().contains("persistentvolumeclaim") {
         return Some(claim_trouble(pod, detail));
     }
-    Some(Failure::new(Reason::Unschedulable, format!("no node takes the pod: {detail}")))
+    let failure = Failure::new(Reason::Unschedulable, format!("no node takes the pod: {detail}"));
+    // The volume's, not that of job.affinity. Older schedulers have the second words.
+    let is_bound = ["PersistentVolume's node affinity", "volume node affinity conflict"]
+        .iter()
+        .any(|words| detail.contains(words));
+    let claim = claim_of(pod).filter(|_| is_bound);
+    Some(match claim {
+        Some(claim) => failure.with_hint(format!(
+            "The volume of the claim {claim} can be had on its own nodes alone. See whether one of \
+             them is there and lets pods in: kubectl describe pvc {claim}, kubectl get nodes."
+        )),
+        None => failure,
+    })
+}
+
+/// The claim of the repository that a pod mounts.
+fn claim_of(pod: &Pod) -> Option<&str> {
+    let mut volumes = pod.spec.as_ref()?.volumes.iter().flatten();
+    volumes.find_map(|volume| Some(&*volume.persistent_volume_claim.as_ref()?.claim_name))
 }
 
 /// What is wrong with the claim of the repository, in words that name it.
 fn claim_trouble(pod: &Pod, detail: &str) -> Failure {
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-    let claim = volumes.iter().find_map(|volume| volume.persistent_volume_claim.as_ref());
-    let claim = claim.map_or("", |claim| claim.claim_name.as_str());
+    let claim = claim_of(pod).unwrap_or_default();
     let (trouble, hint) = if detail.contains("not found") {
         let hint = format!(
             "Create the claim, or correct storage.volume.claimName: see kubectl get pvc. \

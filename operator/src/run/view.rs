@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::fit::fitted;
 use super::pods::{ended_at, explain_end, explain_wait, newest, newest_ended, was_started};
 
-/// A pod that was told to end and is not gone after so long sits on a lost node.
-const LOST_AFTER: SignedDuration = SignedDuration::from_mins(10);
+/// A kubelet that answers has killed a pod so long after the end of its grace period.
+const GONE_BY_NOW: SignedDuration = SignedDuration::from_secs(15);
 
 /// What is seen.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ pub struct Observation<'a> {
     pub rejection: Option<&'a str>,
     /// How long a pod may take to start.
     pub start_timeout: SignedDuration,
+    /// A pod that was told to end and is not gone after so long sits on a lost node.
+    pub lost_after: SignedDuration,
     /// The time.
     pub now: Timestamp,
 }
@@ -77,6 +79,8 @@ pub struct Waiting {
     pub cause: Option<Failure>,
     /// When it is given up.
     pub until: Timestamp,
+    /// The setting that says so.
+    pub limit: &'static str,
 }
 
 /// Judges what is seen.
@@ -97,15 +101,19 @@ pub fn view(seen: &Observation<'_>) -> RunView {
         return ended(seen, channel, attempts);
     }
     let pod = newest(seen.pods);
-    if let Some(pod) = pod.filter(|pod| is_lost(pod, seen.now)) {
+    if let Some(pod) = pod.filter(|pod| is_lost(pod, seen)) {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let limit = crate::display::duration(LOST_AFTER);
+        let limit = crate::display::duration(seen.lost_after);
         let message = format!(
             "the pod {name} was told to end {limit} ago and is still there: its node is lost"
         );
         return RunView::Lost(Failure::new(Reason::PodDisrupted, message), attempts);
     }
     let last_failure = last_failure(seen.pods, channel.as_ref());
+    if let Some(silent) = pod.and_then(|pod| silent(pod, seen)) {
+        let attempt = attempts.saturating_add(1);
+        return RunView::Waiting(Waiting { attempt, last_failure, ..silent });
+    }
     match pod {
         Some(pod) if is_up(pod) || (last_failure.is_none() && was_started(pod)) => {
             RunView::Running { attempts, last_failure }
@@ -208,7 +216,8 @@ fn waiting(
     if seen.now < until {
         // A pod that is not there yet is no attempt yet.
         let attempt = if pod.is_some() { attempts.max(1) } else { attempts.saturating_add(1) };
-        return RunView::Waiting(Waiting { attempt, last_failure, cause, until });
+        let limit = "job.startTimeout";
+        return RunView::Waiting(Waiting { attempt, last_failure, cause, until, limit });
     }
     let limit = crate::display::duration(seen.start_timeout);
     let failure = match cause.filter(|cause| cause.reason != Reason::StartTimeout) {
@@ -275,15 +284,36 @@ pub(crate) fn has_ended(job: &Job) -> bool {
     })
 }
 
-fn is_lost(pod: &Pod, now: Timestamp) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let ended = matches!(phase, Some("Succeeded" | "Failed"));
-    !ended
-        && pod
-            .metadata
-            .deletion_timestamp
-            .as_ref()
-            .is_some_and(|told| now.duration_since(told.0) > LOST_AFTER)
+fn is_lost(pod: &Pod, seen: &Observation<'_>) -> bool {
+    should_be_gone(pod).is_some_and(|time| seen.now.duration_since(time) > seen.lost_after)
+}
+
+/// The next pod waits for one whose node does not answer, until that is taken for lost.
+fn silent(pod: &Pod, seen: &Observation<'_>) -> Option<Waiting> {
+    let time = should_be_gone(pod).filter(|time| seen.now.duration_since(*time) > GONE_BY_NOW)?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    // No time that passes: the status would change at each look.
+    let message =
+        format!("the pod {name} should have ended and is still there: the node {node} is silent");
+    let hint = format!(
+        "See: kubectl describe node {node}. If it does not come back, kubectl delete node {node} \
+         lets its pods go within a minute."
+    );
+    Some(Waiting {
+        attempt: 0,
+        last_failure: None,
+        cause: Some(Failure::new(Reason::PodDisrupted, message).with_hint(hint)),
+        until: time.checked_add(seen.lost_after).unwrap_or(Timestamp::MAX),
+        limit: "lostNodeTimeout of the chart",
+    })
+}
+
+/// When a pod that was told to end should have been gone at the latest: the API server
+/// writes down the end of its grace period.
+fn should_be_gone(pod: &Pod) -> Option<Timestamp> {
+    let time = pod.metadata.deletion_timestamp.as_ref()?;
+    ended_at(pod).is_none().then_some(time.0)
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ fn seen<'a>(
         report,
         rejection: None,
         start_timeout: SignedDuration::from_mins(15),
+        lost_after: SignedDuration::from_mins(10),
         now: now(),
     }
 }
@@ -363,6 +364,22 @@ fn a_pod_that_does_not_start_waits_with_its_reason_and_is_given_up_in_time() {
 }
 
 #[test]
+fn a_pod_whose_volume_is_on_another_node_names_its_claim() {
+    let mut waits = pod(
+        "p",
+        json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/2 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity. preemption: none"}]}),
+    );
+    let hint = |pod: &Pod| explain_wait(pod).unwrap().hint;
+    assert!(!hint(&waits).contains("claim"));
+    let volumes = json!([{"name": "r", "persistentVolumeClaim": {"claimName": "backups"}}]);
+    waits.spec =
+        Some(serde_json::from_value(json!({"containers": [], "volumes": volumes})).unwrap());
+    assert!(hint(&waits).contains("the claim backups"), "{}", hint(&waits));
+}
+
+#[test]
 fn a_pod_that_could_not_be_created_tells_the_api_servers_words() {
     let idle = job(json!({}));
     let mut seen = seen(Some(&idle), &[], None);
@@ -379,14 +396,25 @@ fn a_pod_that_could_not_be_created_tells_the_api_servers_words() {
 fn a_pod_on_a_lost_node_is_not_waited_for_for_ever() {
     let mut lost = pod("p", running());
     let active = job(json!({"active": 1}));
-    for (minutes, expected_lost) in [(9, false), (11, true)] {
-        let told = now() - SignedDuration::from_mins(minutes);
-        lost.metadata.deletion_timestamp = Some(dbbackup_crds::Time(told));
-        let pods = [lost.clone()];
-        let judged = view(&seen(Some(&active), &pods, None));
-        let is_lost = matches!(&judged, RunView::Lost(f, _) if f.reason == Reason::PodDisrupted);
-        assert_eq!(is_lost, expected_lost, "{judged:?}");
+    lost.spec = Some(serde_json::from_value(json!({"nodeName": "n", "containers": []})).unwrap());
+    let mut judge = |seconds: i64| {
+        let end = now() - SignedDuration::from_secs(seconds);
+        lost.metadata.deletion_timestamp = Some(dbbackup_crds::Time(end));
+        view(&seen(Some(&active), &[lost.clone()], None))
+    };
+    // Its grace period is over when its time has come, and it ends within seconds.
+    for seconds in [-20, 10] {
+        let judged = judge(seconds);
+        assert!(matches!(judged, RunView::Running { attempts: 1, .. }), "{judged:?}");
     }
+    let RunView::Waiting(silent) = judge(60) else { panic!() };
+    let cause = silent.cause.unwrap();
+    assert_eq!((silent.attempt, cause.reason), (2, Reason::PodDisrupted));
+    assert!(cause.message.contains("the node n is silent"), "{}", cause.message);
+    assert_eq!(silent.until, now() + SignedDuration::from_mins(9));
+    let judged = judge(601);
+    let RunView::Lost(failure, 1) = judged else { panic!("{judged:?}") };
+    assert_eq!(failure.reason, Reason::PodDisrupted);
 }
 
 #[test]

@@ -25,11 +25,34 @@ pub(super) async fn store(
     access: &RepositoryAccess,
     stall_timeout: Duration,
 ) -> Result<Arc<dyn Store>, Failure> {
-    let store = place(&access.storage, access.mode.may_write(), stall_timeout).await?;
+    let opened = place(&access.storage, access.mode.may_write(), stall_timeout).await;
+    let store = opened.map_err(|failure| with_keys(failure, &access.storage))?;
     if access.bandwidth.is_unlimited() {
         return Ok(store);
     }
     Ok(Arc::new(PacedStore::new(store, access.bandwidth)))
+}
+
+/// A refusal names the Secret whose keys were refused: it may have been rotated.
+fn with_keys(failure: Failure, access: &StorageAccess) -> Failure {
+    let file = match access {
+        StorageAccess::Volume { .. } => None,
+        StorageAccess::S3(s3) => s3.credentials.as_ref().map(|files| &files.secret_access_key),
+        StorageAccess::AzureBlob(azure) => {
+            azure.credentials.as_ref().map(|files| &files.account_key)
+        }
+        StorageAccess::Gcs(gcs) => gcs.credentials.as_ref(),
+    };
+    match file.filter(|file| file.is_mounted()) {
+        Some(file) if failure.reason == Reason::StoragePermissionDenied => {
+            failure.with_hint(format!(
+                "Correct the keys in {}{}, or give them the rights that docs/storage.md lists.",
+                file.object,
+                file.place()
+            ))
+        }
+        _ => failure,
+    }
 }
 
 /// Where the repository is. No answer for `stall_timeout` is a failure that

@@ -176,7 +176,7 @@ fn only_a_report_that_names_the_copy_is_a_success() {
     let goes_on = RunView::Running { attempts: 2, last_failure: Some(away.clone()) };
     let watch = Step::Watch { waiting: None, last_failure: Some(away) };
     assert_eq!(plan_begun(&goes_on), watch);
-    let starts = Waiting { attempt: 1, last_failure: None, cause: None, until: now() };
+    let starts = Waiting { attempt: 1, last_failure: None, cause: None, until: now(), limit: "" };
     let watch = Step::Watch { waiting: Some(starts.clone()), last_failure: None };
     assert_eq!(plan_begun(&RunView::Waiting(starts)), watch);
 }

@@ -121,8 +121,8 @@ fn only_a_report_of_a_success_ends_it_and_tries_have_an_end() {
     let busy = Failure::new(Reason::NotificationFailed, "busy");
     let no = Failure::new(Reason::NotificationRefused, "no");
     let image = Failure::new(Reason::ImagePullFailed, "no image");
-    let waiting =
-        Waiting { attempt: 1, last_failure: None, cause: None, until: Timestamp::UNIX_EPOCH };
+    let until = Timestamp::UNIX_EPOCH;
+    let waiting = Waiting { attempt: 1, last_failure: None, cause: None, until, limit: "" };
     for (attempts, run, expected) in [
         (1, reported(Outcome::Succeeded, None), Step::Finish),
         (1, reported(Outcome::Failed, Some(busy.clone())), Step::Retry(busy.clone())),

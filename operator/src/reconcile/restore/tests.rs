@@ -129,8 +129,13 @@ fn a_restore_waits_for_what_may_still_come_and_fails_for_what_cannot() {
     no_repository.repository = None;
     assert!(matches!(plan(&no_repository), Step::Wait(_)));
     assert!(matches!(plan(&seen(None)), Step::Begin(_, None)));
-    let waiting =
-        Waiting { attempt: 1, last_failure: None, cause: None, until: Timestamp::UNIX_EPOCH };
+    let waiting = Waiting {
+        attempt: 1,
+        last_failure: None,
+        cause: None,
+        until: Timestamp::UNIX_EPOCH,
+        limit: "",
+    };
     assert!(matches!(plan(&seen(Some(RunView::Waiting(waiting)))), Step::Start(_)));
 }
 

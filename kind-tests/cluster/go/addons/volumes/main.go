@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -23,13 +24,20 @@ import (
 // Name of the provisioner, as the storage class spells it.
 const provisionerName = "dbbackup.dev/local-folder"
 
-// folders makes and removes one folder per volume below root.
-type folders struct{ root string }
+// folders makes and removes one folder per volume below root, on this node.
+type folders struct{ root, node string }
+
+// ShouldProvision leaves claims to the node that the scheduler has chosen for their pod.
+func (f folders) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeClaim) bool {
+	return claim.Annotations["volume.kubernetes.io/selected-node"] == f.node
+}
+
+// ShouldDelete leaves a volume to the node that has its folder.
+func (f folders) ShouldDelete(_ context.Context, volume *v1.PersistentVolume) bool {
+	return equality.Semantic.DeepEqual(volume.Spec.NodeAffinity, onNode(f.node))
+}
 
 func (f folders) Provision(_ context.Context, o controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
-	if o.SelectedNodeName == "" {
-		return nil, controller.ProvisioningFinished, errors.New("the claim has no node yet: the storage class must say volumeBindingMode: WaitForFirstConsumer")
-	}
 	for _, mode := range o.PVC.Spec.AccessModes {
 		if mode == v1.ReadOnlyMany || mode == v1.ReadWriteMany {
 			return nil, controller.ProvisioningFinished, fmt.Errorf("a folder of one node cannot be %s", mode)
@@ -61,7 +69,7 @@ func (f folders) Provision(_ context.Context, o controller.ProvisionOptions) (*v
 			PersistentVolumeSource: v1.PersistentVolumeSource{
 				Local: &v1.LocalVolumeSource{Path: path},
 			},
-			NodeAffinity: onNode(o.SelectedNodeName),
+			NodeAffinity: onNode(f.node),
 		},
 	}, controller.ProvisioningFinished, nil
 }
@@ -87,14 +95,15 @@ func onNode(name string) *v1.VolumeNodeAffinity {
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "path of the kubeconfig")
 	root := flag.String("root", "", "folder that holds the volumes")
+	node := flag.String("node", "", "name of this node")
 	flag.Parse()
-	if err := run(*kubeconfig, *root); err != nil {
+	if err := run(*kubeconfig, *root, *node); err != nil {
 		fmt.Fprintln(os.Stderr, "volumes:", err)
 		os.Exit(1)
 	}
 }
 
-func run(kubeconfig, root string) error {
+func run(kubeconfig, root, node string) error {
 	if !filepath.IsAbs(root) {
 		return fmt.Errorf("--root must be an absolute path, not %q", root)
 	}
@@ -107,8 +116,8 @@ func run(kubeconfig, root string) error {
 		return err
 	}
 	ctx := context.Background()
-	// One instance per cluster: there is nobody to elect.
-	controller.NewProvisionController(ctx, client, provisionerName, folders{root},
+	// One instance per node, each with claims of its own: there is nobody to elect.
+	controller.NewProvisionController(ctx, client, provisionerName, folders{root, node},
 		controller.LeaderElection(false)).Run(ctx)
 	return nil
 }
