@@ -15,6 +15,7 @@ mod definition;
 mod import;
 mod job;
 mod quantity;
+mod reference_page;
 mod references;
 mod repository;
 mod restore;
@@ -36,6 +37,7 @@ pub use definition::{definitions, definitions_yaml};
 pub use import::{ImportOccasion, ImportPolicy, ImportRun, ImportedSpec, LastImport};
 pub use job::{AnnotationText, EnvSpec, JobSpec, LabelText, Resources};
 pub use quantity::{Quantity, QuantityError};
+pub use reference_page::reference_page;
 pub use references::{
     CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef,
 };
