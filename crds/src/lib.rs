@@ -17,6 +17,7 @@ mod import;
 mod job;
 mod notifications;
 mod quantity;
+mod reference_page;
 mod references;
 mod repository;
 mod restore;
@@ -43,6 +44,7 @@ pub use notifications::{
     WebhookSpec,
 };
 pub use quantity::{Quantity, QuantityError};
+pub use reference_page::reference_page;
 pub use references::{
     CaKind, CaRef, CredentialKeys, CredentialsRef, LocalRef, PassphraseRef, RawKeyRef, SecretKeyRef,
 };
