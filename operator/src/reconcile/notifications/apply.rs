@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use dbbackup_contract::{Failure, Outcome, Reason};
 use dbbackup_crds::{Backup, BackupSchedule, BackupStatus, NotificationPhase, NotificationStatus};
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::plan::{Step, failed, plan_begun, plan_unbegun};
 use super::{due, status, task};
@@ -34,14 +35,10 @@ pub(crate) async fn of_end(
     let Some(schedule) = schedule.filter(|found| !found.spec.notifications.is_empty()) else {
         return Ok(Vec::new());
     };
-    let known = context.backups.state();
-    let is_sibling = |other: &&Backup| {
-        other.metadata.namespace == backup.metadata.namespace
-            && other.spec.schedule_ref == backup.spec.schedule_ref
-            && other.metadata.name != backup.metadata.name
-    };
+    let known = context.backups_of.get(&identity.namespace, &schedule.name_any());
     let readable = known.iter().filter_map(|other| other.0.as_ref().ok());
-    let before: Vec<&Backup> = readable.filter(is_sibling).collect();
+    let before: Vec<&Backup> =
+        readable.filter(|other| other.metadata.name != backup.metadata.name).collect();
     Ok(due(&schedule, outcome, &before, now))
 }
 
