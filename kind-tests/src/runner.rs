@@ -115,7 +115,11 @@ fn run_pod(scenario: &Scenario, name: &str, yaml: &str) -> String {
         let phase = scenario.object(&format!("pod/{name}"))["status"]["phase"].take();
         (phase == "Succeeded" || phase == "Failed").then_some(phase)
     });
-    let log = scenario.kubectl(&["logs", name]);
+    // The kubelet may look for the log before it has it: its words are no log.
+    let log = scenario.wait_until(&format!("the pod {name} has a log"), || {
+        let log = scenario.kubectl(&["logs", name]);
+        (!log.starts_with("unable to retrieve container logs")).then_some(log)
+    });
     assert_eq!(phase, "Succeeded", "the pod {name}: {log}");
     log
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
 
 use dbbackup_kind_tests::runner::{name_of, pods_of};
-use dbbackup_kind_tests::{Scenario, Server, backup, create_repository, restore, schedule};
+use dbbackup_kind_tests::{
+    CLAIM, FOLDER, Scenario, Server, backup, create_repository, repository, restore, schedule,
+};
 use serde_json::Value;
 
 /// A server whose hooks note what they are in a table, and a repository.
@@ -97,24 +99,25 @@ fn a_hook_after_a_backup_runs_though_that_fails_or_its_pod_is_ended() {
     );
     // The one who reads may not write, nor read all.
     let own = "    credentialsSecretRef: {name: shop-db}\n";
-    let hooks = format!("{own}    before:\n{}    after:\n{}", note("off", ""), note("on", ""));
+    let hooks =
+        format!("{own}    before:\n{}    after:\n{}", note("pause", ""), note("resume", ""));
     scenario.apply(&with_hooks("clerk", &hooks));
     scenario.apply(&backup("refused", "nightly"));
     let failed = scenario.wait_for_failure("backup/refused", "PermissionDenied", &["items"]);
-    assert_eq!(told(&failed), ["off Succeeded", "on Succeeded"]);
-    assert_eq!(notes(&server, "shop"), "off on");
+    assert_eq!(told(&failed), ["pause Succeeded", "resume Succeeded"]);
+    assert_eq!(notes(&server, "shop"), "pause resume");
 
     server.sql("postgres", "grant pg_read_all_data to clerk");
     let lock = server.begin_held("ended", "nightly");
     let pod = name_of(&pods_of(&scenario, "ended")[0]);
     scenario.kubectl(&["delete", "pod", &pod]);
     scenario.wait_until("what was switched off is on again", || {
-        notes(&server, "shop").starts_with("off on off on").then_some(())
+        notes(&server, "shop").starts_with("pause resume pause resume").then_some(())
     });
     drop(lock);
     let done = scenario.wait_for_condition("backup/ended", "Complete");
-    assert_eq!(told(&done), ["off Succeeded", "on Succeeded"]);
-    assert_eq!(notes(&server, "shop"), "off on off on off on");
+    assert_eq!(told(&done), ["pause Succeeded", "resume Succeeded"]);
+    assert_eq!(notes(&server, "shop"), "pause resume pause resume pause resume");
 }
 
 #[test]
@@ -132,7 +135,10 @@ fn a_hook_that_fails_before_a_backup_fails_it_before_anything_is_read() {
     ];
     scenario.apply(&with_hooks("shop-db", &hooks.concat()));
     scenario.apply(&backup("stopped", "nightly"));
-    let failed = scenario.wait_for_failure("backup/stopped", "HookFailed", &["hook pause"]);
+    // The one that may fail is told by an event of its own.
+    let failed = scenario.wait_for_failure("backup/stopped", "HookFailed", &[]);
+    let message = failed["status"]["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("hook pause: "), "{message}");
     let outcomes = ["optional Failed", "pause Failed", "never Skipped", "after Succeeded"];
     assert_eq!(told(&failed), outcomes);
     assert_eq!(failed["status"]["databases"], Value::Null);
@@ -155,8 +161,11 @@ fn pods_run_as_their_object_says() {
     let scenario = Scenario::begin("run-as");
     let server = Server::start(&scenario);
     server.create_database("shop", 1000);
-    create_repository(&scenario);
-    let job = "{podSecurityContext: {runAsUser: 1234, fsGroup: 3000, supplementalGroups: [65532]}}";
+    // All that write into one volume run as the same.
+    let job = "{podSecurityContext: {runAsUser: 1234, fsGroup: 3000}}";
+    scenario.apply(CLAIM);
+    scenario.apply(&repository(FOLDER, &format!("  job: {job}\n")));
+    let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
     scenario.apply(&schedule("nightly", "shop-db", "{}", job));
     scenario.apply(&backup("done", "nightly"));
     let done = scenario.wait_for_condition("backup/done", "Complete");
@@ -165,8 +174,7 @@ fn pods_run_as_their_object_says() {
     let context = &pods[0]["spec"]["securityContext"];
     assert_eq!((&context["runAsUser"], &context["fsGroup"]), (&1234.into(), &3000.into()));
     assert_eq!((&context["runAsGroup"], &context["runAsNonRoot"]), (&65532.into(), &true.into()));
-    // Another user of the same group reads what that one has written.
-    scenario.apply(&restore("look", "done", "shop", "shop_then"));
+    scenario.apply(&(restore("look", "done", "shop", "shop_then") + &format!("  job: {job}\n")));
     let _ = scenario.wait_for_condition("restorerequest/look", "Complete");
     assert_eq!(server.digest_of_items("shop_then"), server.digest_of_items("shop"));
 }
