@@ -135,8 +135,8 @@ fn a_hook_that_fails_before_a_backup_fails_it_before_anything_is_read() {
     ];
     scenario.apply(&with_hooks("shop-db", &hooks.concat()));
     scenario.apply(&backup("stopped", "nightly"));
-    // The one that may fail is told by an event of its own.
-    let failed = scenario.wait_for_failure("backup/stopped", "HookFailed", &[]);
+    let failed = scenario.wait_for_condition("backup/stopped", "Failed");
+    assert_eq!(failed["status"]["error"]["reason"], "HookFailed", "{failed}");
     let message = failed["status"]["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("hook pause: "), "{message}");
     let outcomes = ["optional Failed", "pause Failed", "never Skipped", "after Succeeded"];

@@ -203,6 +203,10 @@ fn hooks_that_fail_beside_a_success_are_told_and_do_not_make_it_unready() {
     });
     let mut children = Children::default();
     children.add(&serde_json::from_value(json).unwrap());
+    let looked_since = look(2, "2026-11-23T11:40:00Z", None);
+    let ahead = BackupScheduleStatus { last_preflight: looked_since, ..status.clone() };
+    let told = message(ahead, &children);
+    assert_eq!(told, "3 databases can be backed up; but hook resume: no. Look.");
     let told = message(status, &children);
     assert!(told.ends_with("its last backup succeeded; but hook resume: no. Look."), "{told}");
 }

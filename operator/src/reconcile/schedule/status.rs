@@ -124,6 +124,8 @@ fn of_proof(
         return Verdict::new(standing, failure.reason.as_str(), message);
     }
     let proved = preflight::proved(schedule, status, children);
+    // What became of the last backup's hooks holds, whatever proved last that one would work.
+    let of_hooks = children.last_ended.as_ref().and_then(|last| last.of_hooks.as_ref());
     match (proved, preflight::last(schedule, status)) {
         (None, _) => {
             let message = "it is looked whether backups would work";
@@ -131,13 +133,12 @@ fn of_proof(
         }
         (Some(proved), Some(last)) if last.time == proved => {
             let databases = display::databases(last.database_count);
-            let but = but(hooks::trouble(&last.hooks).as_ref());
+            let but = but(hooks::trouble(&last.hooks).as_ref().or(of_hooks));
             let message = format!("{databases} can be backed up{but}");
             Verdict::new(Standing::Ready, reasons::PREFLIGHT_PASSED, message)
         }
         (Some(_), _) => {
-            let last = children.last_ended.as_ref();
-            let but = but(last.and_then(|last| last.of_hooks.as_ref()));
+            let but = but(of_hooks);
             let message = format!("the schedule is understood; its last backup succeeded{but}");
             Verdict::new(Standing::Ready, reasons::ACCEPTED, message)
         }
