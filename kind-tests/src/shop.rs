@@ -274,6 +274,30 @@ spec:
     )
 }
 
+/// YAML of a further repository `second` on a claim of its own, whose key is the secret
+/// `second-key`; `more` are further lines of its spec.
+#[must_use]
+pub fn second_repository(more: &str) -> String {
+    format!(
+        r"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: far-away}}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: 1Gi}}}}
+---
+apiVersion: dbbackup.dev/v1alpha1
+kind: BackupRepository
+metadata: {{name: second}}
+spec:
+  storage: {{volume: {{claimName: far-away, path: copies}}}}
+  encryption:
+    keys: [{{name: only, passphraseSecretRef: {{name: second-key}}}}]
+{more}"
+    )
+}
+
 /// YAML of a schedule that never fires by itself within a test: a backup of
 /// the whole server, `job` and further fields of the source as given.
 #[must_use]

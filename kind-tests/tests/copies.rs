@@ -1,32 +1,15 @@
 //! Copies of backups in a second repository, and what is left of the first one's loss.
 
-use dbbackup_kind_tests::{Scenario, Server, create_repository, schedule};
+use dbbackup_kind_tests::{Scenario, Server, create_repository, schedule, second_repository};
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::Value;
 
-/// Where copies go: a volume and a key of its own, maintained each minute.
-const SECOND: &str = r#"
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: far-away}
-spec:
-  accessModes: [ReadWriteOnce]
-  resources: {requests: {storage: 1Gi}}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: second-key}
-stringData: {passphrase: another horse battery staple}
----
-apiVersion: dbbackup.dev/v1alpha1
-kind: BackupRepository
-metadata: {name: second}
-spec:
-  storage: {volume: {claimName: far-away, path: copies}}
-  encryption:
-    keys: [{name: only, passphraseSecretRef: {name: second-key}}]
-  maintenance: {schedule: "* * * * *", maxDeletePercent: 100}
-"#;
+/// The key of the repository that copies go to.
+const KEY: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: second-key}\n\
+                   stringData: {passphrase: another horse battery staple}\n";
+
+/// Each minute, and whatever retention says.
+const MAINTENANCE: &str = "  maintenance: {schedule: \"* * * * *\", maxDeletePercent: 100}\n";
 
 /// A schedule of the shop with these copies.
 fn copied(copies: &str) -> String {
@@ -88,7 +71,8 @@ fn backups_are_copied_and_restored_from_the_copy_when_the_first_repository_is_go
     assert!(message.starts_with("far is behind since "), "{message}");
     assert!(message.contains("the BackupRepository second does not exist"), "{message}");
 
-    scenario.apply(SECOND);
+    scenario.apply(KEY);
+    scenario.apply(&second_repository(MAINTENANCE));
     let first = wait_for_copy(&scenario, "first", "Succeeded");
     assert_eq!(first["repository"]["name"], "second");
     assert!(first["bytes"]["read"].as_u64().unwrap() > 0, "{first}");

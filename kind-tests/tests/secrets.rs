@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dbbackup_kind_tests::{
     BUCKET, Operator, Scenario, Server, backup, kubectl, repository, restore, schedule,
-    start_bucket,
+    second_repository, start_bucket,
 };
 
 /// What is secret, by the place where it stands. Each is found by no accident.
@@ -26,22 +26,6 @@ fn set(scenario: &Scenario, secret: &str, key: &str, value: &str) {
     let patch = serde_json::json!({"stringData": {key: value}}).to_string();
     scenario.kubectl(&["patch", "secret", secret, "--type=merge", "--patch", &patch]);
 }
-
-const FURTHER: &str = r#"
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: far-away}
-spec:
-  accessModes: [ReadWriteOnce]
-  resources: {requests: {storage: 1Gi}}
----
-apiVersion: dbbackup.dev/v1alpha1
-kind: BackupRepository
-metadata: {name: second}
-spec:
-  storage: {volume: {claimName: far-away, path: copies}}
-  encryption: {keys: [{name: only, passphraseSecretRef: {name: second-key}}]}
-"#;
 
 #[test]
 fn no_secret_shows_in_a_log_an_event_a_status_or_a_job_after_a_full_life() {
@@ -99,7 +83,7 @@ fn live(scenario: &Scenario, secrets: &BTreeMap<&str, &str>) {
     server.sql("postgres", &format!("alter role postgres password '{password}'"));
     set(scenario, "shop-db", "password", password);
     start_bucket(scenario);
-    scenario.apply(FURTHER);
+    scenario.apply(&second_repository(""));
     set(scenario, "second-key", "passphrase", secrets["the second repository's passphrase"]);
     set(scenario, "s3-keys", "secretAccessKey", secrets["the bucket's secret key"]);
     scenario.kubectl(&["exec", "s3", "--", "sh", "-c", "kill 1"]);

@@ -38,23 +38,29 @@ impl Destination {
     /// `NotificationFailed` where another try may help, `NotificationRefused` where it does
     /// not, `InvalidSpec` where address, key or CA cannot be read.
     pub async fn send(&self, notice: &Notice, limit: Duration) -> Result<(), Failure> {
-        let (who, sending) = match self {
+        match self {
             Self::Webhook(webhook) => {
                 let prepared = webhook.prepare(notice)?;
-                let who = prepared.who().to_owned();
-                (who, tokio::time::timeout(limit, prepared.send()).await)
+                within(limit, prepared.who().to_owned(), prepared.send()).await
             }
             Self::Email(email) => {
                 let prepared = email.prepare(notice)?;
-                let who = prepared.who().to_owned();
-                (who, tokio::time::timeout(limit, prepared.send()).await)
+                within(limit, prepared.who().to_owned(), prepared.send()).await
             }
-        };
-        sending.unwrap_or_else(|_| {
-            let message = format!("{who} has not answered within {} seconds", limit.as_secs());
-            Err(Failure::new(Reason::NotificationFailed, message))
-        })
+        }
     }
+}
+
+/// Waits for `who` until the limit.
+async fn within(
+    limit: Duration,
+    who: String,
+    sending: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
+        let message = format!("{who} has not answered within {} seconds", limit.as_secs());
+        Err(Failure::new(Reason::NotificationFailed, message))
+    })
 }
 
 fn invalid(message: impl Into<String>) -> Failure {

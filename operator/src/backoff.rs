@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// Delays by object.
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -31,6 +33,17 @@ impl Backoff {
 pub fn delay(failures: u32, first: Duration, most: Duration) -> Duration {
     let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     first.saturating_mul(factor.max(1)).min(most)
+}
+
+/// When it is tried again that failed so often by now, with pauses as in [`delay`].
+#[must_use]
+pub fn next_attempt(
+    failures: u32,
+    first: Duration,
+    most: Duration,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    now.checked_add(delay(failures, first, most)).ok()
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! The way to somebody who is told, from the API's words to the task's.
 
-use dbbackup_contract::{
-    CredentialFiles, EmailAccess, NotificationChannel, UserName, WebhookAccess, WebhookUrl,
-};
+use dbbackup_contract::{EmailAccess, NotificationChannel, WebhookAccess, WebhookUrl};
 use dbbackup_crds::{EmailSpec, NotificationSpec, SecretKeyRef, WebhookSpec};
 
-use super::access::{Place, ca_file};
+use super::access::{Place, ca_file, credentials};
 use super::mounts::Mounts;
 
 /// How a notification of the schedule is sent. `None` where the spec names no way, which the
@@ -49,21 +47,15 @@ fn webhook_access(
 }
 
 fn email_access(email: &EmailSpec, place: &Place, mounts: &mut Mounts) -> NotificationChannel {
-    let credentials = email.credentials_secret_ref.as_ref().map(|secret| {
-        let mut credential =
-            |key: &str| mounts.secret(&secret.name, key, place.field("credentialsSecretRef"));
-        CredentialFiles {
-            username: UserName::File(credential(&secret.keys.username)),
-            password: Some(credential(&secret.keys.password)),
-        }
-    });
+    let named_by = || place.field("credentialsSecretRef");
+    let secret = email.credentials_secret_ref.as_ref();
     NotificationChannel::Email(EmailAccess {
         host: email.host.clone(),
         port: email.port(),
         tls: email.tls,
         from: email.from.clone(),
         to: email.to.clone(),
-        credentials,
+        credentials: secret.map(|secret| credentials(secret, named_by, mounts)),
         ca: email.ca_ref.as_ref().map(|ca| ca_file(ca, place.field("caRef"), mounts)),
     })
 }

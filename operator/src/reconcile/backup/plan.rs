@@ -1,5 +1,7 @@
 //! What is to be done for a `Backup`: a pure function of what is known of it.
 
+use std::time::Duration;
+
 use dbbackup_contract::{BackupReport, ErrorClass, Failure, Outcome, Reason, Report, RunState};
 use dbbackup_crds::{BackupRepository, ResolvedBackup};
 use jiff::{SignedDuration, Timestamp};
@@ -205,13 +207,8 @@ fn plan_inspected(seen: &Gathered, resolved: &ResolvedBackup, now: Timestamp) ->
 
 /// When the repository is asked again that gave no answer to the question `number`.
 pub(super) fn ask_again(number: u32, now: Timestamp) -> Timestamp {
-    let delay = crate::backoff::delay(
-        number,
-        std::time::Duration::from_secs(15),
-        std::time::Duration::from_secs(600),
-    );
-    let later = SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_mins(10));
-    now.checked_add(later).unwrap_or(now)
+    let (first, most) = (Duration::from_secs(15), Duration::from_secs(600));
+    crate::backoff::next_attempt(number, first, most, now).unwrap_or(now)
 }
 
 fn not_committed(

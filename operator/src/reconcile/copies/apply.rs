@@ -10,7 +10,7 @@ use super::plan::{Step, plan_begun, plan_due, plan_unbegun};
 use super::wanted::{Wanted, entries, source_snapshot, wanted};
 use super::{Turn, status, task, turn};
 use crate::cluster::{
-    Ensured, delete_job, ensure_job, find, observe, publish, publish_with, release_job,
+    Ensured, delete_job, dismiss_job, ensure_job, find, observe, publish, publish_with,
     schedule_of, warn, write_status,
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
@@ -71,8 +71,8 @@ struct Round<'a> {
 
 /// How a copy has ended.
 struct End {
-    /// Its Job, and whether it does not end by itself.
-    job: Option<(String, bool)>,
+    /// Its Job, and what was seen of it.
+    job: Option<(String, RunView)>,
     /// What is told.
     told: Result<String, Failure>,
 }
@@ -96,7 +96,7 @@ impl Round<'_> {
             let run = observe(self.context, namespace, job, report, timeout, self.now).await?;
             let step = plan_begun(&run);
             tracing::debug!(copy = copy.name, ?step, "planned");
-            self.apply(copy, step, Some(&run));
+            self.apply(copy, step, Some(run));
             return Ok(());
         }
         let is_wanted = self.wanted.iter().any(|wanted| wanted.is(copy));
@@ -185,7 +185,7 @@ impl Round<'_> {
     }
 
     /// Notes a step in the copy's entry, and what is left to do once that is written.
-    fn apply(&mut self, copy: &mut CopyStatus, step: Step, run: Option<&RunView>) {
+    fn apply(&mut self, copy: &mut CopyStatus, step: Step, run: Option<RunView>) {
         match step {
             Step::Rest | Step::Look | Step::Begin(_) => {}
             Step::RestUntil(next) => self.look_again(until(next, self.now)),
@@ -226,9 +226,8 @@ impl Round<'_> {
         }
     }
 
-    fn end(&mut self, copy: &CopyStatus, run: Option<&RunView>, told: Result<String, Failure>) {
-        let hangs = run.is_some_and(RunView::hangs);
-        let job = copy.job_name.clone().filter(|_| run.is_some()).map(|job| (job, hangs));
+    fn end(&mut self, copy: &CopyStatus, run: Option<RunView>, told: Result<String, Failure>) {
+        let job = copy.job_name.clone().zip(run);
         let told = told.map_err(|failure| Failure {
             message: format!("the copy {}: {}", copy.name, failure.message),
             ..failure
@@ -241,10 +240,8 @@ impl Round<'_> {
     async fn conclude(&self, written: &Backup) -> Result<(), ReconcileError> {
         let namespace = &self.identity.namespace;
         for End { job, told } in &self.ends {
-            match job {
-                Some((job, true)) => delete_job(self.context, namespace, job).await?,
-                Some((job, false)) => release_job(self.context, namespace, job, self.now).await?,
-                None => {}
+            if let Some((job, run)) = job {
+                dismiss_job(self.context, namespace, job, Some(run), self.now).await?;
             }
             match told {
                 Ok(note) => {

@@ -6,6 +6,8 @@ use dbbackup_contract::{CopyReport, Failure, Reason};
 use dbbackup_crds::{CopyPhase, CopyStatus};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::backoff::next_attempt;
+
 /// How soon a copy is tried again that failed for the first time. Each later failure
 /// doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
@@ -62,10 +64,9 @@ pub(super) fn done(copy: &mut CopyStatus, report: &CopyReport) {
 
 /// An attempt has failed; the next one comes later each time.
 pub(super) fn failed(copy: &mut CopyStatus, failure: Failure, now: Timestamp) {
-    let pause = crate::backoff::delay(copy.attempts.unwrap_or(1), FIRST_PAUSE, LONGEST_PAUSE);
-    let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_hours(6));
+    let attempts = copy.attempts.unwrap_or(1);
     given_up(copy, failure, now);
-    copy.next_attempt_time = now.checked_add(pause).ok();
+    copy.next_attempt_time = next_attempt(attempts, FIRST_PAUSE, LONGEST_PAUSE, now);
 }
 
 /// It has failed for good.

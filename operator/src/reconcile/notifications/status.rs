@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use dbbackup_contract::Failure;
 use dbbackup_crds::{NotificationPhase, NotificationStatus};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+
+use crate::backoff::next_attempt;
 
 /// How soon one that failed for the first time is tried again. Each later failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
@@ -41,8 +43,7 @@ fn settled(
 
 /// An attempt has failed; the next one comes later each time.
 pub(super) fn failed(entry: &mut NotificationStatus, failure: Failure, now: Timestamp) {
-    let pause = crate::backoff::delay(entry.attempts.unwrap_or(1), FIRST_PAUSE, LONGEST_PAUSE);
-    let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_hours(1));
     (entry.phase, entry.error, entry.report) = (NotificationPhase::Pending, Some(failure), None);
-    entry.next_attempt_time = now.checked_add(pause).ok();
+    let attempts = entry.attempts.unwrap_or(1);
+    entry.next_attempt_time = next_attempt(attempts, FIRST_PAUSE, LONGEST_PAUSE, now);
 }
