@@ -182,9 +182,7 @@ async fn packs_that_no_live_head_names_are_never_used() {
         let data = noise(1, SIZE);
         let writer = begin_of(&repository, SHOP, 1).await;
         write(&writer, "a", &data).await.unwrap();
-        while writer.totals().stored < SIZE as u64 / 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        uploaded(&writer, SIZE as u64 / 2).await;
         let (mut writer, mut n) = (Some(writer), 2);
         let dies = |writer: &mut Option<SnapshotWriter>| drop(writer.take());
         match left {

@@ -110,6 +110,14 @@ pub(super) async fn write(writer: &SnapshotWriter, name: &str, content: &[u8]) -
     Ok(summary.new)
 }
 
+/// Waits until a run has at least so many bytes in the store: packs go there behind the
+/// back of whoever writes.
+pub(super) async fn uploaded(writer: &SnapshotWriter, bytes: u64) {
+    while writer.totals().stored < bytes {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 pub(super) fn commit_info() -> CommitInfo {
     CommitInfo::new("Logical", serde_json::json!({"name": "shop"}), serde_json::json!({"ok": true}))
 }
