@@ -75,7 +75,7 @@ pub use restore::{
     Assertion, GlobalsPolicy, GlobalsReport, OnError, ReplaceAction, RequestKey, RestoreAction,
     RestoreDatabase, RestoreReport, RestoreStrategy,
 };
-pub use restore_plan::{PlannedAction, PlannedDatabase, ReplacedDatabase, RestorePlan};
+pub use restore_plan::{PlanTerms, PlannedAction, PlannedDatabase, ReplacedDatabase, RestorePlan};
 pub use retention::RetentionSpec;
 pub use s3::{ObjectLock, ObjectLockMode, S3Access, S3CredentialFiles};
 pub use secret::SecretString;

@@ -1,5 +1,7 @@
 //! Restoring databases: what is asked for, and what came of it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +88,12 @@ pub struct RestoreAction {
     /// Roles and other globals.
     #[serde(default)]
     pub globals: GlobalsPolicy,
+    /// Whether the restoring role takes the place of the owners.
+    #[serde(default)]
+    pub no_owner: bool,
+    /// Roles of the target that stand for roles of the backup, all at once.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub role_map: BTreeMap<String, String>,
     /// How databases are replaced that stand under the names of restored ones; absent, the
     /// restore of those is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,7 @@
 //! What a restore will do, told before it does it.
 
+use std::collections::BTreeMap;
+
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,16 @@ pub struct RestorePlan {
     pub created_roles: Vec<String>,
 }
 
+/// How a restore was asked for, beside names: the plan's digest has it, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanTerms<'a> {
+    /// Whether the restoring role takes the place of the owners.
+    pub no_owner: bool,
+    /// Roles of the target by the roles of the backup that they stand for.
+    pub role_map: Option<&'a BTreeMap<String, String>>,
+}
+
 /// What becomes of one database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -52,6 +64,10 @@ pub struct PlannedDatabase {
     /// The database that it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ReplacedDatabase>,
+    /// What will not be as it was on the server: at most 8 sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
+    pub warnings: Vec<String>,
     /// Why it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
@@ -99,6 +115,7 @@ impl RestorePlan {
     pub fn new(
         snapshot: &str,
         server: &str,
+        terms: &PlanTerms<'_>,
         mut databases: Vec<PlannedDatabase>,
         mut created_roles: Vec<String>,
     ) -> Self {
@@ -106,7 +123,10 @@ impl RestorePlan {
         created_roles.sort_unstable();
         let decisive: Vec<_> = databases.iter().map(PlannedDatabase::decisive).collect();
         // Names and numbers always become JSON.
-        let json = serde_json::to_vec(&(snapshot, server, decisive));
+        let json = match *terms == PlanTerms::default() {
+            true => serde_json::to_vec(&(snapshot, server, decisive)),
+            false => serde_json::to_vec(&(snapshot, server, decisive, terms)),
+        };
         let digest = HEXLOWER.encode(&Sha256::digest(json.unwrap_or_default()));
         let total = u32::try_from(databases.len()).unwrap_or(u32::MAX);
         databases.truncate(MAX_REPORTED_DATABASES);
@@ -154,13 +174,14 @@ mod tests {
             bytes: 1,
             tables: 1,
             replaces: Some(ReplacedDatabase { oid, kept_as, size_bytes: 5, sessions }),
+            warnings: Vec::new(),
             error: None,
         }
     }
 
     fn digest(databases: Vec<PlannedDatabase>, roles: &[&str]) -> String {
         let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        RestorePlan::new("s", "7", databases, roles).digest
+        RestorePlan::new("s", "7", &PlanTerms::default(), databases, roles).digest
     }
 
     #[test]
@@ -182,8 +203,17 @@ mod tests {
         ] {
             assert_ne!(one, digest(databases, &roles));
         }
-        assert_ne!(RestorePlan::new("s", "8", vec![], vec![]).digest, digest(vec![], &[]));
-        assert_ne!(RestorePlan::new("t", "7", vec![], vec![]).digest, digest(vec![], &[]));
+        let map = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let none = PlanTerms::default();
+        for (snapshot, server, terms) in [
+            ("s", "8", &none),
+            ("t", "7", &none),
+            ("s", "7", &PlanTerms { no_owner: true, ..none.clone() }),
+            ("s", "7", &PlanTerms { role_map: Some(&map), ..none.clone() }),
+        ] {
+            let other = RestorePlan::new(snapshot, server, terms, vec![], vec![]).digest;
+            assert_ne!(other, digest(vec![], &[]));
+        }
     }
 
     #[test]
@@ -195,10 +225,13 @@ mod tests {
             error: Some(Failure::new(Reason::DatabaseExists, "x")),
             ..replacing("zz", 999, 0)
         });
-        let plan = RestorePlan::new("s", "7", databases.clone(), Vec::new());
-        assert_eq!((plan.total, plan.databases.len()), (151, MAX_REPORTED_DATABASES));
-        assert_eq!(plan.databases[0].name, "zz");
+        let plan = |databases| {
+            RestorePlan::new("s", "7", &PlanTerms::default(), databases, Vec::new())
+        };
+        let told = plan(databases.clone());
+        assert_eq!((told.total, told.databases.len()), (151, MAX_REPORTED_DATABASES));
+        assert_eq!(told.databases[0].name, "zz");
         databases[149].name = "other".to_owned();
-        assert_ne!(plan.digest, RestorePlan::new("s", "7", databases, Vec::new()).digest);
+        assert_ne!(told.digest, plan(databases).digest);
     }
 }

@@ -1,12 +1,14 @@
 //! `RestoreRequest`: databases back from a backup.
 
+use std::collections::BTreeMap;
+
 use dbbackup_contract::{
     Assertion, DatabaseCount, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError,
     Progress, RestorePlan, RestoreStrategy, ServerReport,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -46,6 +48,8 @@ use crate::{
     validation = Rule::new("self.from == oldSelf.from && self.globals == oldSelf.globals && self.strategy == oldSelf.strategy && self.onError == oldSelf.onError && self.job == oldSelf.job").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
     validation = Rule::new("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.databases) == has(oldSelf.databases) && (!has(self.databases) || self.databases == oldSelf.databases)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
     validation = Rule::new("has(self.swap) == has(oldSelf.swap) && (!has(self.swap) || self.swap == oldSelf.swap) && has(self.assertions) == has(oldSelf.assertions) && (!has(self.assertions) || self.assertions == oldSelf.assertions) && has(self.confirm) == has(oldSelf.confirm) && (!has(self.confirm) || self.confirm == oldSelf.confirm) && has(self.validUntil) == has(oldSelf.validUntil) && (!has(self.validUntil) || self.validUntil == oldSelf.validUntil)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
+    validation = Rule::new("self.noOwner == oldSelf.noOwner && has(self.roleMap) == has(oldSelf.roleMap) && (!has(self.roleMap) || self.roleMap == oldSelf.roleMap)").message("a RestoreRequest is one restore and cannot be changed, but for dryRun and approvedPlan: create another one"),
+    validation = Rule::new("!has(self.roleMap) || self.roleMap.all(role, role.size() >= 1 && role.size() <= 63)").message("roleMap: a role's name has from 1 to 63 characters"),
     validation = Rule::new("self.strategy == 'CreateNew' || has(self.validUntil)").message("strategy Swap and Overwrite need validUntil: an object that is created again later must not replace anything"),
     validation = Rule::new("self.strategy != 'CreateNew' || !has(self.swap)").message("swap is of strategy Swap and Overwrite"),
     validation = Rule::new("(self.strategy == 'Overwrite') == (has(self.confirm) && self.confirm.size() > 0)").message("strategy Overwrite drops databases: confirm repeats the name of each on the target; with other strategies it is left out"),
@@ -65,6 +69,14 @@ pub struct RestoreRequestSpec {
     /// Roles and other globals. Skip: they are left alone, and a missing one is a refusal. Merge: missing ones are created, existing ones stay as they are.
     #[serde(default)]
     pub globals: GlobalsPolicy,
+    /// The restoring role owns what comes back, and takes the place of each owner in the privileges of what that one owned. What concerns a role that the target lacks (privileges, policies, settings) is left out; a warning names it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
+    pub no_owner: bool,
+    /// Roles of the target that stand for roles of the backup, all at once: {old: new}, in owners, privileges, default privileges, policies, user mappings, memberships and the database's settings. Code and expressions are left as they are. A new one that the target lacks is a refusal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "role_map")]
+    pub role_map: BTreeMap<String, String>,
     /// What happens where a database exists under the name. CreateNew: the restore is refused before anything is created. Swap: it is kept as NAME_before_TIME, the time at which this request was created, and status.databases has the statements that undo it. Overwrite: it is dropped.
     #[serde(default)]
     pub strategy: RestoreStrategy,
@@ -95,6 +107,14 @@ pub struct RestoreRequestSpec {
     /// How the Job runs.
     #[serde(default)]
     pub job: JobSpec,
+}
+
+fn role_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 100,
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 63}
+    })
 }
 
 /// How a database gives way to a restored one.

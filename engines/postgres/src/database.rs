@@ -65,13 +65,13 @@ pub(crate) struct Setting {
 }
 
 impl DatabaseProperties {
-    /// Every role that must exist before the database can be restored.
-    pub(crate) fn needed_roles(&self) -> impl Iterator<Item = &str> {
+    /// Roles that the database's own privileges and settings name.
+    pub(crate) fn granted_roles(&self) -> impl Iterator<Item = &str> {
         let granted = self.privileges.iter().flatten();
         let granted =
             granted.flat_map(|p| p.grantee.as_deref().into_iter().chain([p.grantor.as_str()]));
         let set = self.settings.iter().filter_map(|setting| setting.role.as_deref());
-        self.roles.iter().map(String::as_str).chain([self.owner.as_str()]).chain(granted).chain(set)
+        granted.chain(set)
     }
 }
 

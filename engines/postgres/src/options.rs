@@ -1,5 +1,6 @@
 //! What callers ask of the engine and what they get.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -76,6 +77,11 @@ pub struct RestoreOptions {
     pub databases: Vec<RestoreDatabase>,
     /// Roles and other globals.
     pub globals: GlobalsPolicy,
+    /// The restoring role takes the place of the owners; what concerns a role that the target
+    /// lacks is left out.
+    pub no_owner: bool,
+    /// Roles of the target that stand for roles of the backup, all at once.
+    pub role_map: BTreeMap<String, String>,
     /// What becomes of databases that stand under the names of restored ones.
     pub strategy: Strategy,
     /// UID of the request: the mark of its scratch databases. A retry has the same.

@@ -119,6 +119,7 @@ fn fit_plan(plan: &mut RestorePlan) {
         let kept = database.replaces.iter_mut().filter_map(|replaced| replaced.kept_as.as_mut());
         let names = std::iter::once(&mut database.name).chain(&mut database.as_name).chain(kept);
         names.for_each(|name| cut(name, 256));
+        fit_warnings(&mut database.warnings);
         fit_failure(&mut database.error);
     }
 }

@@ -299,6 +299,14 @@ pub(crate) struct RestoreArgs {
     /// What happens to roles and other globals.
     #[arg(long, default_value = "skip")]
     pub(crate) globals: GlobalsArg,
+    /// The restoring role owns what comes back; what concerns roles that the target lacks is left
+    /// out.
+    #[arg(long)]
+    pub(crate) no_owner: bool,
+    /// A role of the target that stands for a role of the backup: as owner, in privileges,
+    /// policies and settings. Code and expressions are left as they are.
+    #[arg(long = "role-map", value_name = "OLD=NEW")]
+    pub(crate) role_map: Vec<String>,
     /// What becomes of a database that exists under the name of a restored one: `create-new`
     /// refuses, `swap` keeps it as NAME_before_TIME, `overwrite` drops it. Both put the restored
     /// one in its place at one moment, when it is loaded and compared.

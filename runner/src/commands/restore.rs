@@ -1,5 +1,6 @@
 //! `restore`: databases of a snapshot, as new databases of a server.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use dbbackup_contract::{
@@ -37,6 +38,8 @@ pub(super) async fn restore(
         target,
         databases,
         globals: args.globals.into(),
+        no_owner: args.no_owner,
+        role_map: role_map(&args.role_map)?,
         once: None,
         on_error: args.on_error.into(),
         assertions: assertions(&args.assertions)?,
@@ -127,6 +130,9 @@ fn print_plan(plan: &RestorePlan, action: &RestoreAction) {
             }
         };
         print::line(&format!("  {name}  {what}"));
+        for warning in &database.warnings {
+            print::line(&format!("    warning: {warning}"));
+        }
     }
     let more = plan.total as usize - plan.databases.len();
     if more > 0 {
@@ -212,6 +218,27 @@ fn assertions(given: &[String]) -> Result<Vec<Assertion>, Failure> {
     given.iter().map(parse).collect()
 }
 
+/// `OLD=NEW`. A name that has a `=` itself cannot be told apart from one that has not.
+fn role_map(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let wrong = |message: String| {
+        Err(Failure::new(Reason::UsageError, message)
+            .with_hint("Write --role-map OLD=NEW, once for each role."))
+    };
+    let mut map = BTreeMap::new();
+    for text in given {
+        let names = text.split_once('=').filter(|(old, new)| {
+            !old.is_empty() && !new.is_empty() && !new.contains('=')
+        });
+        let Some((old, new)) = names else {
+            return wrong(format!("--role-map {text} does not say one role for another"));
+        };
+        if map.insert(old.to_owned(), new.to_owned()).is_some() {
+            return wrong(format!("--role-map says two roles for {old}"));
+        }
+    }
+    Ok(map)
+}
+
 /// Pairs each `--database` with its `--as`.
 fn databases(names: Vec<String>, as_names: Vec<String>) -> Result<Vec<RestoreDatabase>, Failure> {
     if !as_names.is_empty() && as_names.len() != names.len() {
@@ -268,6 +295,17 @@ mod tests {
         let overwrite = asked(&sure).unwrap().unwrap();
         assert!(!overwrite.keep && !overwrite.is_continued);
         assert_eq!(begun("my-restore"), None);
+    }
+
+    #[test]
+    fn one_role_stands_for_another_or_the_map_is_refused() {
+        let map = |given: &[&str]| role_map(&given.iter().map(|it| (*it).into()).collect::<Vec<_>>());
+        let given = map(&["a=b", "b=a", "Odd \"one\"=x y"]).unwrap();
+        assert_eq!(given["Odd \"one\""], "x y");
+        assert_eq!(given["b"], "a");
+        for refused in [&["a"][..], &["=b"], &["a="], &["a=b=c"], &["a=b", "a=c"]] {
+            assert_eq!(map(refused).unwrap_err().reason, Reason::UsageError, "{refused:?}");
+        }
     }
 
     #[test]

@@ -139,6 +139,8 @@ fn options(
         server: server_connection(order, &action.target),
         databases: action.databases.clone(),
         globals: action.globals,
+        no_owner: action.no_owner,
+        role_map: action.role_map.clone(),
         strategy: action.replace.as_ref().map_or(Strategy::CreateNew, strategy),
         is_continued: action.replace.as_ref().is_some_and(|replace| replace.is_continued),
         // A retry that would take another snapshot must not take up what this one began.

@@ -10,16 +10,23 @@
 //! `pg_backup_custom.c`.
 
 mod block;
+mod contents;
+mod entries;
 pub(crate) mod join;
 mod layout;
+mod named_roles;
 mod prelude;
 mod restore_order;
+mod role_changes;
 mod split;
 mod stream_names;
 mod wire;
+mod words;
 
+pub(crate) use contents::{TocEntry, TocReader};
 pub(crate) use layout::{BlockLayout, Layout};
 pub(crate) use restore_order::{PHASES, Phase, RestoreOrder, RestoreOrderReader};
+pub(crate) use role_changes::{NewOwner, RoleChanges, RoleRewriter};
 pub(crate) use split::{Piece, Splitter, Target};
 pub use stream_names::database_of_stream;
 pub(crate) use stream_names::database_prefix;

@@ -1,6 +1,7 @@
 //! Header and table of contents: what they hold, read as they arrive.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::ArchiveError;
 use super::layout::{BlockKind, Needs};
@@ -22,7 +23,7 @@ pub(super) struct Header {
     pub(super) int_size: usize,
     pub(super) offset_size: usize,
     /// Where the creation date stands.
-    pub(super) date: std::ops::Range<usize>,
+    pub(super) date: Range<usize>,
     pub(super) server_version: String,
     pub(super) client_version: String,
     /// Entries of the table of contents.
@@ -105,8 +106,17 @@ pub(super) struct Entry<'a> {
     pub(super) section: i64,
     /// Its schema, in the database's encoding.
     pub(super) namespace: Option<&'a [u8]>,
-    tablespace: Option<String>,
-    owner: Option<String>,
+    pub(super) tablespace: Option<String>,
+    pub(super) owner: Option<String>,
+    /// The statements that make it, in the database's encoding.
+    pub(super) definition: &'a [u8],
+    /// Where `definition` stands in the entry, its length included.
+    pub(super) definition_at: Range<usize>,
+    /// Where the owner stands in the entry, its length included.
+    pub(super) owner_at: Range<usize>,
+    /// Numbers of entries that it depends on, as they are written.
+    dependencies: &'a [u8],
+    pub(super) int_size: usize,
     /// Its bytes.
     pub(super) length: usize,
 }
@@ -122,8 +132,10 @@ pub(super) fn read_entry<'a>(bytes: &'a [u8], header: &Header) -> Result<Entry<'
     let tag = cursor.string()?.unwrap_or_default();
     let description = cursor.text()?.unwrap_or_default();
     let section = cursor.int()?;
-    // Definition, drop statement, copy statement.
-    cursor.string()?;
+    let start = cursor.position();
+    let definition = cursor.string()?.unwrap_or_default();
+    let definition_at = start..cursor.position();
+    // Drop statement, copy statement.
     cursor.string()?;
     cursor.string()?;
     let namespace = cursor.string()?;
@@ -134,18 +146,47 @@ pub(super) fn read_entry<'a>(bytes: &'a [u8], header: &Header) -> Result<Entry<'
         // Kind of relation.
         cursor.int()?;
     }
+    let start = cursor.position();
     let owner = cursor.text()?;
+    let owner_at = start..cursor.position();
     // Whether it has OIDs: from older times.
     cursor.string()?;
+    let start = cursor.position();
     // Dependencies end with no string.
     while cursor.string()?.is_some() {}
+    let dependencies = bytes.get(start..cursor.position()).unwrap_or_default();
     // Where its data lies: a state and an offset, unset in a stream.
     cursor.take(1 + header.offset_size)?;
     let length = cursor.position();
-    Ok(Entry { dump_id, has_data, tag, description, section, namespace, tablespace, owner, length })
+    Ok(Entry {
+        dump_id,
+        has_data,
+        tag,
+        description,
+        section,
+        namespace,
+        tablespace,
+        owner,
+        definition,
+        definition_at,
+        owner_at,
+        dependencies,
+        int_size: header.int_size,
+        length,
+    })
 }
 
 impl Entry<'_> {
+    /// Numbers of the entries that it depends on.
+    pub(super) fn dependencies(&self) -> Vec<i64> {
+        let mut cursor = Cursor::new(self.dependencies, self.int_size);
+        let mut numbers = Vec::new();
+        while let Ok(Some(text)) = cursor.string() {
+            numbers.extend(std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok()));
+        }
+        numbers
+    }
+
     /// What kind of block holds its data.
     pub(super) fn block_kind(&self) -> BlockKind {
         match self.description.as_str() {
@@ -168,12 +209,12 @@ impl Entry<'_> {
     /// Whether it makes what its owner then owns. Privileges, comments and labels
     /// bear the owner's name, too, and do nothing with it: that of the schema
     /// `public` is a role which a server before 14 lacks.
-    fn makes_an_object(&self) -> bool {
+    pub(super) fn makes_an_object(&self) -> bool {
         !matches!(self.description.as_str(), "ACL" | "COMMENT" | "SECURITY LABEL")
     }
 
     /// Whether it speaks of the database itself, or of how the archive is read.
-    fn is_of_database(&self) -> bool {
+    pub(super) fn is_of_database(&self) -> bool {
         match self.description.as_str() {
             "ENCODING" | "STDSTRINGS" | "SEARCHPATH" | "DATABASE" | "DATABASE PROPERTIES" => true,
             "ACL" | "COMMENT" | "SECURITY LABEL" => self.tag.starts_with(b"DATABASE "),

@@ -10,11 +10,11 @@
 //! - Rows are checked by functions that may need the `search_path` of the
 //!   database, and only while rows are loaded is it safe to have one.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::ArchiveError;
-use super::prelude::{Entry, Header, read_entry, read_header};
-use super::wire::arrived;
+use super::entries::{EntryReader, Part};
+use super::prelude::Entry;
 
 /// `SECTION_PRE_DATA`, `SECTION_DATA`, `SECTION_POST_DATA` of `pg_backup.h`.
 const SECTIONS: [(i64, Phase); 3] =
@@ -62,10 +62,7 @@ impl RestoreOrder {
 /// Reads a prelude as it streams, the date in its place.
 #[derive(Debug, Default)]
 pub(crate) struct RestoreOrderReader {
-    /// Bytes that are not understood yet.
-    pending: BytesMut,
-    header: Option<Header>,
-    entries_left: u64,
+    reader: EntryReader,
     entries: Vec<Ordered>,
 }
 
@@ -86,35 +83,26 @@ enum Pass {
 }
 
 impl RestoreOrderReader {
-    /// Takes the next bytes, of any length.
-    pub(crate) fn push(&mut self, bytes: &Bytes) -> Result<(), ArchiveError> {
-        self.pending.extend_from_slice(bytes);
-        if self.header.is_none() {
-            let Some(header) = arrived(read_header(&self.pending))? else { return Ok(()) };
-            let _ = self.pending.split_to(header.length);
-            self.entries_left = header.entries;
-            self.header = Some(header);
-        }
-        let Some(header) = &self.header else { return Ok(()) };
-        let mut understood = 0;
-        while self.entries_left > 0 {
-            let Some(entry) = arrived(read_entry(&self.pending[understood..], header))? else {
-                break;
-            };
-            understood += entry.length;
-            self.entries_left -= 1;
-            let (dump_id, section) = (entry.dump_id, entry.section);
-            self.entries.push(Ordered { dump_id, section, pass: pass_of(&entry) });
-        }
-        let _ = self.pending.split_to(understood);
-        Ok(())
+    /// Takes the next bytes, of any length; of the entries only those that `is_wanted`.
+    pub(crate) fn push(
+        &mut self,
+        bytes: &Bytes,
+        is_wanted: impl Fn(i64) -> bool,
+    ) -> Result<(), ArchiveError> {
+        self.reader.push(bytes, |part| {
+            if let Part::Entry(_, entry) = part
+                && is_wanted(entry.dump_id)
+            {
+                let (dump_id, section) = (entry.dump_id, entry.section);
+                self.entries.push(Ordered { dump_id, section, pass: pass_of(&entry) });
+            }
+            Ok(())
+        })
     }
 
     /// The prelude has ended.
     pub(crate) fn finish(self) -> Result<RestoreOrder, ArchiveError> {
-        if self.header.is_none() || self.entries_left > 0 {
-            return Err(ArchiveError::Cut("it ends within the table of contents".to_owned()));
-        }
+        self.reader.finish()?;
         Ok(in_order(&self.entries))
     }
 }

@@ -109,6 +109,13 @@ pub(super) fn encode_int(value: i64, int_size: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&value.unsigned_abs().to_le_bytes()[..int_size]);
 }
 
+/// Writes a string as [`Cursor::string`] reads it.
+pub(super) fn encode_string(text: &[u8], int_size: usize, out: &mut Vec<u8>) {
+    // A length of more than 64 bits is none.
+    encode_int(i64::try_from(text.len()).unwrap_or(i64::MAX), int_size, out);
+    out.extend_from_slice(text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,14 @@ use dbbackup_contract::{Failure, Reason, RestoreDatabase};
 use dbbackup_engine::{Activity, BackupSource};
 use serde::de::DeserializeOwned;
 
+use super::prelude::read_contents;
+use super::roles::{NeededRoles, needed_roles};
 use crate::archive::join::check_layout;
-use crate::archive::{Layout, database_prefix};
+use crate::archive::{Layout, RoleChanges, database_prefix};
 use crate::backup::{
     DATABASE_DOCUMENT_VERSION, DatabaseDocument, GLOBALS_STREAM, MAX_DOCUMENT_BYTES,
 };
+use crate::database::DatabaseProperties;
 use crate::globals::{GLOBALS_VERSION, Globals};
 
 /// A database of the backup, and the name that it gets.
@@ -19,6 +22,9 @@ pub(super) struct Wanted {
     pub(super) target: String,
     pub(super) document: DatabaseDocument,
     pub(super) layout: Layout,
+    /// Its own properties, as the target gets them.
+    pub(super) properties: DatabaseProperties,
+    pub(super) roles: NeededRoles,
 }
 
 /// Finds the databases that are asked for; all where nothing is asked for.
@@ -62,9 +68,34 @@ pub(super) async fn find_wanted(
         check_layout(&layout)?;
         let document = read_database(source, &prefix, activity).await?;
         check_complete(&layout, &streams)?;
-        found.push(Wanted { name, target, document, layout });
+        found.push(Wanted {
+            name,
+            target,
+            properties: document.properties.clone(),
+            document,
+            layout,
+            roles: NeededRoles::default(),
+        });
     }
     Ok(found)
+}
+
+/// Finds out what a database needs of roles; where others stand for them, from its table of
+/// contents.
+pub(super) async fn look_into(
+    source: &dyn BackupSource,
+    wanted: &mut Wanted,
+    changes: &RoleChanges,
+    activity: &Activity,
+) -> Result<(), Failure> {
+    let entries = match changes.any() {
+        true => Some(read_contents(source, &wanted.layout, activity, changes).await?),
+        false => None,
+    };
+    let entries: Option<Vec<_>> = entries.as_ref().map(|entries| entries.iter().collect());
+    let (properties, owners) = (&wanted.document.properties, &wanted.layout.needs.owners);
+    wanted.roles = needed_roles(properties, owners, entries.as_deref(), true, changes);
+    Ok(())
 }
 
 /// Whether a backup holds all of these databases, by the streams that it has.

@@ -13,7 +13,7 @@ use super::prologue::Prologue;
 use super::script::Script;
 use super::target::Target;
 use crate::ServerConnection;
-use crate::archive::Layout;
+use crate::archive::{Layout, RoleChanges};
 use crate::client_files::ClientFiles;
 use crate::clients::Clients;
 use crate::connection::keep_alive_statements;
@@ -27,6 +27,7 @@ pub(super) struct Loader<'a> {
     pub(super) connection: &'a ServerConnection,
     pub(super) server: &'a Server,
     pub(super) target: &'a Target,
+    pub(super) roles: &'a RoleChanges,
     pub(super) clients: &'a Clients,
     pub(super) source: &'a dyn BackupSource,
     pub(super) meter: &'a Meter<'a>,

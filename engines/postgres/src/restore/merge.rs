@@ -38,8 +38,7 @@ pub(super) fn plan_merge(
         meant.extend(globals.roles.iter().map(|role| role.name.as_str()));
     } else {
         for database in wanted {
-            meant.extend(database.layout.needs.owners.iter().map(String::as_str));
-            meant.extend(database.document.properties.needed_roles());
+            meant.extend(database.roles.all());
         }
         while let more @ [_, ..] = &groups_of(globals, &meant)[..] {
             meant.extend(more);

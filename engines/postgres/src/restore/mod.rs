@@ -16,10 +16,12 @@ mod memberships;
 mod merge;
 mod planning;
 mod preamble;
+mod prelude;
 mod prologue;
 mod properties;
 mod public_schema;
 mod replacing;
+mod roles;
 mod scratch;
 mod script;
 mod statements;
@@ -37,7 +39,7 @@ use dbbackup_engine::{BackupSource, ProgressSink};
 use tokio_util::sync::CancellationToken;
 
 pub use self::contents::holds_databases;
-use self::contents::{Wanted, find_wanted, read_globals};
+use self::contents::{Wanted, find_wanted, look_into, read_globals};
 use self::leftovers::clear_away;
 pub(crate) use self::leftovers::is_scratch;
 use self::load::Loader;
@@ -48,9 +50,11 @@ use self::planning::{
     Planned, not_begun, plan, refuse_one_name_for_two, stop_where_one_is_refused, tell,
     validate_all,
 };
+use self::roles::{changed_globals, changes_of, settle_roles};
 use self::scratch::{Scratch, look_at, set_comment};
 use self::steps::{carry_out, clean_up};
 use self::target::Target;
+use crate::archive::RoleChanges;
 use crate::backup::answers;
 use crate::connection::Session;
 use crate::errors::is_session_lost;
@@ -79,14 +83,19 @@ pub async fn restore(
     guard.waiting_for("the server to list what it has");
     let target = guard.on(&server.session, Target::gather(&server)).await?;
     let contents = find_wanted(source, &options.databases, guard.activity());
-    let wanted = guard.wait(contents).await?;
-    run(options, &server, target, wanted, source, progress, &guard).await
+    let mut wanted = guard.wait(contents).await?;
+    let roles = changes_of(options, &target);
+    for wanted in &mut wanted {
+        guard.wait(look_into(source, wanted, &roles, guard.activity())).await?;
+    }
+    run(options, &server, target, roles, wanted, source, progress, &guard).await
 }
 
 async fn run(
     options: &RestoreOptions,
     server: &Server,
     target: Target,
+    mut roles: RoleChanges,
     wanted: Vec<Wanted>,
     source: &dyn BackupSource,
     progress: &dyn ProgressSink,
@@ -102,12 +111,14 @@ async fn run(
         GlobalsPolicy::Merge => {
             let globals = guard.wait(read_globals(source, guard.activity())).await?;
             let databases: Vec<_> = planned.iter().map(|planned| &planned.wanted).collect();
+            let globals = changed_globals(globals, &roles.map);
             Some(plan_merge(&globals, &target, &databases, whole))
         }
     };
+    settle_roles(&mut roles, merge.as_ref(), &target, &mut planned);
     let session = &server.session;
     let validating =
-        validate_all(guard, options, session, &target, &mut planned, merge.as_ref(), whole);
+        validate_all(guard, options, session, &target, &mut planned, merge.as_ref(), &roles, whole);
     guard.on(session, validating).await?;
     let plan = tell(options, server, &planned, merge.as_ref());
     let mut result = nothing_yet(plan, server, &planned);
@@ -145,6 +156,7 @@ async fn run(
         connection: &options.server,
         server,
         target: &target,
+        roles: &roles,
         clients: &clients,
         source,
         meter: &meter,

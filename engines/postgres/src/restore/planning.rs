@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use dbbackup_contract::{
-    Assertion, DatabaseOutcome, DatabaseReport, Failure, PlannedAction, PlannedDatabase, Reason,
+    Assertion, DatabaseOutcome, DatabaseReport, Failure, PlanTerms, PlannedAction, PlannedDatabase, Reason,
     ReplacedDatabase, RestorePlan,
 };
 use dbbackup_engine::BackupSource;
@@ -15,6 +15,7 @@ use super::merge::MergePlan;
 use super::scratch::Scratch;
 use super::target::Target;
 use super::validate::validate;
+use crate::archive::RoleChanges;
 use crate::connection::Session;
 use crate::errors::is_server_lost;
 use crate::server::Server;
@@ -108,6 +109,7 @@ pub(super) async fn validate_all(
     target: &Target,
     planned: &mut [Planned],
     merge: Option<&MergePlan>,
+    changes: &RoleChanges,
     whole: bool,
 ) -> Result<(), Failure> {
     let none = HashSet::new();
@@ -117,7 +119,7 @@ pub(super) async fn validate_all(
         let what = format!("the server to be asked for what database {} needs", wanted.name);
         guard.waiting_for(what);
         let validated =
-            validate(session, target, wanted, scratch, options.is_continued, created_roles).await;
+            validate(session, target, wanted, scratch, options, changes, created_roles).await;
         let stands = match &validated {
             Ok(action) => *action == PlannedAction::Replace,
             Err(failure) => {
@@ -165,6 +167,7 @@ pub(super) fn tell(
         bytes: planned.report.bytes,
         tables: planned.report.tables,
         replaces: planned.replaces.clone(),
+        warnings: planned.report.warnings.clone(),
         error: planned.report.error.clone(),
     });
     let missing = options.missing.iter().map(|missing| PlannedDatabase {
@@ -174,12 +177,18 @@ pub(super) fn tell(
         bytes: 0,
         tables: 0,
         replaces: None,
+        warnings: Vec::new(),
         error: missing.error.clone(),
     });
     let databases = databases.chain(missing);
     let created_roles = merge.into_iter().flat_map(|plan| &plan.created).cloned();
     let identity = &server.identity;
-    RestorePlan::new(&options.snapshot, identity, databases.collect(), created_roles.collect())
+    let terms = PlanTerms {
+        no_owner: options.no_owner,
+        role_map: Some(&options.role_map).filter(|map| !map.is_empty()),
+    };
+    let (databases, created_roles) = (databases.collect(), created_roles.collect());
+    RestorePlan::new(&options.snapshot, identity, &terms, databases, created_roles)
 }
 
 /// What a restore of these options puts in place when nothing fails, for [`crate::settle`]: where

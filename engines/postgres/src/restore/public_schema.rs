@@ -37,7 +37,7 @@ pub(super) async fn prepare_public_schema(
     let owner = if target.roles.contains("pg_database_owner") {
         "pg_database_owner"
     } else {
-        &wanted.document.properties.owner
+        &wanted.properties.owner
     };
     let sql = format!(
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC; ALTER SCHEMA public OWNER TO {}",

@@ -10,9 +10,12 @@ use tokio::process::ChildStdin;
 
 use super::load::Loader;
 use super::preamble::Preamble;
+use super::prelude::read_prelude;
 use super::prologue::Prologue;
-use crate::archive::join::{BlockJoiner, PreludeJoiner, block_header};
-use crate::archive::{BlockLayout, Layout, PHASES, Phase, RestoreOrder, RestoreOrderReader};
+use crate::archive::join::{BlockJoiner, block_header};
+use crate::archive::{
+    BlockLayout, Layout, PHASES, Phase, RestoreOrder, RestoreOrderReader, RoleRewriter,
+};
 use crate::client_files::ClientFiles;
 use crate::errors::failure_of_restore;
 
@@ -53,14 +56,16 @@ impl Script<'_> {
         running: &mut Option<ChildProcess>,
     ) -> Result<bool, Failure> {
         let list = self.files.add(&format!("{phase:?}.list"), order.list(phase).as_bytes())?;
+        let mut args = vec![
+            "--format=custom".into(),
+            "--file=-".into(),
+            "--use-list".into(),
+            list.into_os_string(),
+        ];
+        args.extend(self.loader.roles.owner.as_ref().map(|_| "--no-owner".into()));
         let pg_restore = running.insert(ChildProcess::start(&ChildSpec {
             program: self.loader.clients.program("pg_restore"),
-            args: vec![
-                "--format=custom".into(),
-                "--file=-".into(),
-                "--use-list".into(),
-                list.into_os_string(),
-            ],
+            args,
             env: Vec::new(),
             stdin: StdinUse::Piped,
             name: "pg_restore",
@@ -92,7 +97,7 @@ impl Script<'_> {
     /// Reads the table of contents, and compares it with the layout.
     async fn read_order(&self) -> Result<RestoreOrder, Failure> {
         let mut order = RestoreOrderReader::default();
-        self.read_prelude(async |bytes| Ok(order.push(&bytes).map(|()| true)?)).await?;
+        self.read_prelude(async |bytes| Ok(order.push(&bytes, |_| true).map(|()| true)?)).await?;
         Ok(order.finish()?)
     }
 
@@ -121,28 +126,16 @@ impl Script<'_> {
         Ok(true)
     }
 
-    /// Hands the prelude on, the date in its place, as long as it is taken;
-    /// whether all of it was.
+    /// Hands the prelude on as long as it is taken, with the roles of the target in it; whether
+    /// all of it was.
     async fn read_prelude(
         &self,
         mut take: impl AsyncFnMut(Bytes) -> Result<bool, Failure>,
     ) -> Result<bool, Failure> {
-        let stream = &self.layout.prelude.stream;
-        let mut prelude = PreludeJoiner::new(self.layout);
-        let mut out = Vec::new();
-        self.asking(stream);
-        let mut reader = self.loader.source.open(stream).await?;
-        while let Some(bytes) = reader.next().await? {
-            prelude.push(bytes, &mut out);
-            for bytes in out.drain(..) {
-                if !take(bytes).await? {
-                    return Ok(false);
-                }
-            }
-            self.asking(stream);
-        }
-        prelude.finish()?;
-        Ok(true)
+        let Loader { source, guard, roles, .. } = self.loader;
+        let mut rewriter = RoleRewriter::new(roles);
+        let take = async |bytes: Bytes| take(rewriter.push(&bytes)?).await;
+        read_prelude(*source, self.layout, guard.activity(), take).await
     }
 
     /// Gives one block to `archive`; whether all of it was taken.

@@ -116,7 +116,7 @@ async fn take_step(
     match step {
         Step::Create => {
             waiting_for("create the scratch database of");
-            let options = create_options(&wanted.document.properties, target.major)?;
+            let options = create_options(&wanted.properties, target.major)?;
             scratch.create(session, &options).await.map_err(create_failure)?;
         }
         Step::MarkLoading => {
@@ -167,7 +167,7 @@ async fn set_properties(
     name: &str,
     end: End,
 ) -> Result<Vec<String>, Failure> {
-    let statements = property_statements(&wanted.document.properties, name);
+    let statements = property_statements(&wanted.properties, name);
     let doing = "setting the database's properties";
     run_all(&loader.server.session, &statements, end, doing).await
 }

@@ -13,6 +13,8 @@ use crate::server::Server;
 pub(super) struct Target {
     pub(super) major: u32,
     pub(super) superuser: bool,
+    /// Our own role.
+    pub(super) role: String,
     pub(super) roles: HashSet<String>,
     /// Roles that we may act as; all of them for a superuser.
     pub(super) own_roles: HashSet<String>,
@@ -60,6 +62,7 @@ impl Target {
         Ok(Self {
             major: server.major,
             superuser,
+            role,
             roles: names(session, "SELECT rolname::text FROM pg_roles").await?,
             own_roles: names(session, &own).await?,
             tablespaces: names(session, "SELECT spcname::text FROM pg_tablespace").await?,

@@ -1,14 +1,17 @@
 //! Whether a database can be restored, before anything is created.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use dbbackup_contract::{Failure, PlannedAction, Reason, listed};
 
 use super::contents::Wanted;
 use super::journal::{Refusal, Step, next_step};
 use super::properties::create_options;
+use super::roles::NeededRoles;
 use super::scratch::Scratch;
 use super::target::Target;
+use crate::RestoreOptions;
+use crate::archive::RoleChanges;
 use crate::connection::Session;
 use crate::errors::{failure_of_code, is_server_lost, query_failure};
 use crate::sql::literal;
@@ -26,7 +29,8 @@ pub(super) async fn validate(
     target: &Target,
     wanted: &Wanted,
     scratch: &Scratch,
-    is_continued: bool,
+    options: &RestoreOptions,
+    changes: &RoleChanges,
     created_roles: &HashSet<String>,
 ) -> Result<PlannedAction, Failure> {
     check_versions(wanted)?;
@@ -35,7 +39,7 @@ pub(super) async fn validate(
         .map_err(|refusal| refused(refusal, scratch))?;
     let is_placed = matches!(step, Step::Done | Step::DropReplaced);
     if let Some(replacing) = scratch.replacing.as_ref().filter(|_| !is_placed) {
-        if is_continued && step == Step::Create && looked.target.is_some() {
+        if options.is_continued && step == Step::Create && looked.target.is_some() {
             let message = format!(
                 "nothing of this restore of {} is left on the server: it never began, or it is done",
                 scratch.target
@@ -46,7 +50,8 @@ pub(super) async fn validate(
         }
         replacing.validate(session).await?;
     }
-    check_roles(target, wanted, created_roles)?;
+    check_new_roles(target, changes, created_roles)?;
+    check_roles(target, &wanted.roles, changes, created_roles)?;
     check_tablespaces(target, wanted)?;
     check_extensions(target, wanted)?;
     create_options(&wanted.document.properties, target.major)?;
@@ -108,18 +113,43 @@ fn check_versions(wanted: &Wanted) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_roles(
+/// Roles that are to stand for others must be there, whether anything is of those or not.
+fn check_new_roles(
     target: &Target,
-    wanted: &Wanted,
+    changes: &RoleChanges,
     created_roles: &HashSet<String>,
 ) -> Result<(), Failure> {
-    let properties = &wanted.document.properties;
-    let owners = wanted.layout.needs.owners.iter().map(String::as_str);
-    let owners: BTreeSet<&str> = owners.chain([properties.owner.as_str()]).collect();
-    let needed: BTreeSet<&str> = owners.iter().copied().chain(properties.needed_roles()).collect();
+    let new = changes.map.iter();
+    let missing = new.filter(|(_, new)| !is_there(target, created_roles, new));
+    let missing: Vec<_> = missing.map(|(old, new)| format!("{new} (for {old})")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("the target lacks roles that stand for others: {}", listed(&missing, NAMED));
+    Err(Failure::new(Reason::RoleNotFound, message)
+        .with_hint("Create them, or name roles that there are."))
+}
+
+fn is_there(target: &Target, created_roles: &HashSet<String>, role: &str) -> bool {
+    target.roles.contains(role) || created_roles.contains(role)
+}
+
+fn check_roles(
+    target: &Target,
+    needed: &NeededRoles,
+    changes: &RoleChanges,
+    created_roles: &HashSet<String>,
+) -> Result<(), Failure> {
+    // What names a role that the target lacks is left out then.
+    if changes.owner.is_some() {
+        return Ok(());
+    }
+    let owners: Vec<_> = needed.owners.iter().map(String::as_str).collect();
     let missing: Vec<_> = needed
+        .all()
         .into_iter()
-        .filter(|role| !target.roles.contains(*role) && !created_roles.contains(*role))
+        .filter(|role| !is_there(target, created_roles, role))
         .collect();
     // Nobody can create those: a server has them, or is too old.
     let predefined: Vec<_> =

@@ -11,6 +11,7 @@ pub mod raw;
 pub mod same;
 pub mod server;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ pub fn restore_to(server: ServerConnection, databases: &[(&str, &str)]) -> Resto
         server,
         databases,
         globals: GlobalsPolicy::Merge,
+        no_owner: false,
+        role_map: BTreeMap::new(),
         strategy: Strategy::CreateNew,
         is_continued: false,
         request_uid: "4f1c0d9e-0000-4000-8000-000000000001".to_owned(),

@@ -75,6 +75,8 @@ fn restore(
         target: postgresql_access(target, &place(seen), mounts),
         databases: databases.collect(),
         globals: spec.globals,
+        no_owner: spec.no_owner,
+        role_map: spec.role_map.clone(),
         replace: replacing(seen)?,
         once: (spec.strategy != RestoreStrategy::CreateNew).then(|| RequestKey {
             namespace: seen.identity.namespace.clone(),

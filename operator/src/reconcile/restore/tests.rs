@@ -1,5 +1,5 @@
 use dbbackup_contract::{
-    AccessMode, Failure, FindReport, Reason, Report, RestorePlan, RestoreReport,
+    AccessMode, Failure, FindReport, PlanTerms, Reason, Report, RestorePlan, RestoreReport,
 };
 use dbbackup_crds::{
     BackupRepository, LocalRef, ResolvedRestore, RestorePhase, RestoreRequestStatus,
@@ -194,6 +194,11 @@ fn a_swap_is_asked_for_once_with_the_same_names_in_every_attempt() {
             true,
         ),
         (serde_json::json!({"swap": {"terminateSessions": false}}), false),
+        (serde_json::json!({"swap": {"terminateSessions": true}, "noOwner": true}), false),
+        (
+            serde_json::json!({"swap": {"terminateSessions": true}, "roleMap": {"a": "b"}}),
+            false,
+        ),
         (
             serde_json::json!({"swap": {"terminateSessions": true}, "validUntil": "2026-11-22T00:00:00Z"}),
             false,
@@ -243,7 +248,8 @@ fn report_with(plan: Option<RestorePlan>, error: Option<Failure>) -> RestoreRepo
 fn a_plan() -> RestorePlan {
     let database = serde_json::json!({"name": "shop", "as": "shop_on_friday", "action": "Replace",
         "replaces": {"oid": 5, "keptAs": "shop_on_friday_before_20261120T081200Z"}});
-    RestorePlan::new("s1", "7", vec![serde_json::from_value(database).unwrap()], Vec::new())
+    let databases = vec![serde_json::from_value(database).unwrap()];
+    RestorePlan::new("s1", "7", &PlanTerms::default(), databases, Vec::new())
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! What a table of contents says of each entry, as far as a restore asks before it begins.
+
+use bytes::Bytes;
+
+use super::ArchiveError;
+use super::entries::{EntryReader, Part};
+use super::prelude::Entry;
+use super::role_changes::{RoleChanges, named_by};
+use super::stream_names::shown;
+
+/// One entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TocEntry {
+    pub(crate) dump_id: i64,
+    /// What it is: `TABLE`, `TABLE DATA`, `FK CONSTRAINT`.
+    pub(crate) description: String,
+    /// Its name, as people write it; what stands in it depends on what it is.
+    pub(crate) tag: String,
+    /// Its schema.
+    pub(crate) namespace: Option<String>,
+    /// Who owns what it makes; nobody where it makes nothing of its own.
+    pub(crate) owner: Option<String>,
+    pub(crate) tablespace: Option<String>,
+    /// Numbers of the entries that it depends on.
+    pub(crate) dependencies: Vec<i64>,
+    /// Roles of the target that its definition would name.
+    pub(crate) roles: Vec<String>,
+    /// It speaks of the database itself, or of how the archive is read.
+    pub(crate) is_of_database: bool,
+}
+
+/// Most bytes that are kept of a table of contents, as of one that is written.
+const MAX_BYTES: usize = 256 << 20;
+
+/// Reads a prelude as it streams, the date in its place.
+#[derive(Default)]
+pub(crate) struct TocReader {
+    reader: EntryReader,
+    entries: Vec<TocEntry>,
+    kept: usize,
+}
+
+impl TocReader {
+    /// Takes the next bytes, of any length.
+    pub(crate) fn push(
+        &mut self,
+        bytes: &Bytes,
+        changes: &RoleChanges,
+    ) -> Result<(), ArchiveError> {
+        let Self { reader, entries, kept } = self;
+        reader.push(bytes, |part| {
+            let Part::Entry(_, entry) = part else { return Ok(()) };
+            let entry = read(&entry, changes)?;
+            *kept += entry.kept_bytes();
+            if *kept > MAX_BYTES {
+                let what = format!("a table of contents of more than {} KiB", MAX_BYTES >> 10);
+                return Err(ArchiveError::TooLarge(what));
+            }
+            entries.push(entry);
+            Ok(())
+        })
+    }
+
+    /// The prelude has ended: its entries.
+    pub(crate) fn finish(self) -> Result<Vec<TocEntry>, ArchiveError> {
+        self.reader.finish()?;
+        Ok(self.entries)
+    }
+}
+
+fn read(entry: &Entry<'_>, changes: &RoleChanges) -> Result<TocEntry, ArchiveError> {
+    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    Ok(TocEntry {
+        dump_id: entry.dump_id,
+        description: entry.description.clone(),
+        tag: shown(entry.tag),
+        namespace: entry.namespace.filter(|name| !name.is_empty()).map(shown),
+        owner: named(&entry.owner).filter(|_| entry.makes_an_object()),
+        tablespace: named(&entry.tablespace),
+        dependencies: entry.dependencies(),
+        roles: named_by(entry, changes)?,
+        is_of_database: entry.is_of_database(),
+    })
+}
+
+impl TocEntry {
+    fn kept_bytes(&self) -> usize {
+        let names = [&self.namespace, &self.owner, &self.tablespace].into_iter().flatten();
+        let names = names.chain([&self.description, &self.tag]).chain(&self.roles);
+        size_of::<Self>()
+            + size_of_val(self.dependencies.as_slice())
+            + size_of_val(self.roles.as_slice())
+            + names.map(String::len).sum::<usize>()
+    }
+}
