@@ -82,6 +82,7 @@ fn database(database: &mut DatabaseReport) {
     ] {
         number(count);
     }
+    database.left_out = None;
     database.warnings.clear();
     if let Some(error) = &mut database.error {
         failure(error);

@@ -24,6 +24,48 @@ pub const MAX_WARNINGS: usize = 8;
 /// Longest warning, in bytes.
 pub const MAX_WARNING_BYTES: usize = 256;
 
+/// Most names that [`LeftOut`] has.
+pub const MAX_LEFT_OUT: usize = 10;
+/// Longest of these names, in bytes.
+pub const MAX_LEFT_OUT_BYTES: usize = 128;
+
+/// What a restore of a part of a database leaves out, though it belongs to that part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// How many.
+    pub total: u32,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 10), inner(length(max = 128))))]
+    pub first: Vec<String>,
+}
+
+impl LeftOut {
+    /// Of what has these names, cut to the lengths that a status has room for; `None` of nothing.
+    #[must_use]
+    pub fn of(mut names: Vec<String>) -> Option<Self> {
+        let total = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        names.truncate(MAX_LEFT_OUT);
+        for name in &mut names {
+            name.truncate(name.floor_char_boundary(MAX_LEFT_OUT_BYTES));
+        }
+        (total > 0).then_some(Self { total, first: names })
+    }
+}
+
+/// For people: the names, and how many more there are.
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.first.join(", "))?;
+        match self.total as usize - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 /// One database of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -62,6 +104,9 @@ pub struct DatabaseReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
     pub warnings: Vec<String>,
+    /// What a restore of a part of it has left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
@@ -82,6 +127,7 @@ impl DatabaseReport {
             rows: 0,
             duration_milliseconds: 0,
             warnings: Vec::new(),
+            left_out: None,
             error: None,
         }
     }
@@ -175,6 +221,17 @@ mod tests {
         database.warn("one more");
         assert_eq!(database.warnings.len(), MAX_WARNINGS);
         assert_eq!(database.warnings[MAX_WARNINGS - 1], "and more; see the run's log");
+    }
+
+    #[test]
+    fn what_is_left_out_is_bounded_and_counted() {
+        assert_eq!(LeftOut::of(Vec::new()), None);
+        let names = |count: usize| (0..count).map(|n| format!("view {n}")).collect::<Vec<_>>();
+        assert_eq!(LeftOut::of(names(2)).unwrap().to_string(), "view 0, view 1");
+        let many = LeftOut::of(vec!["é".repeat(MAX_LEFT_OUT_BYTES); 500]).unwrap();
+        assert_eq!((many.total, many.first.len()), (500, MAX_LEFT_OUT));
+        assert!(many.first.iter().all(|name| name.len() <= MAX_LEFT_OUT_BYTES));
+        assert!(many.to_string().ends_with(" and 490 more"));
     }
 
     #[test]

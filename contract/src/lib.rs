@@ -37,8 +37,8 @@ pub use connection::{
 };
 pub use copy::{CopyAction, CopyBytes, CopyReport, copy_run_id};
 pub use databases::{
-    DatabaseCount, DatabaseOutcome, DatabaseReport, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES,
-    MAX_WARNINGS,
+    DatabaseCount, DatabaseOutcome, DatabaseReport, LeftOut, MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES,
+    MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS,
 };
 pub use duration::{DurationError, DurationText, SHORTEST_GRACE};
 pub use exit::ExitCode;
@@ -73,7 +73,7 @@ pub use report::{
 };
 pub use restore::{
     Assertion, GlobalsPolicy, GlobalsReport, OnError, ReplaceAction, RequestKey, RestoreAction,
-    RestoreDatabase, RestoreReport, RestoreStrategy,
+    RestoreDatabase, RestoreReport, RestoreStrategy, TableName,
 };
 pub use restore_plan::{PlanTerms, PlannedAction, PlannedDatabase, ReplacedDatabase, RestorePlan};
 pub use retention::RetentionSpec;

@@ -208,6 +208,8 @@ reasons! {
     PermissionDenied: Fatal, Denied, RUNS, "Grant the right that the message names to the backup role, or use a role that has it.";
     /// the database does not exist
     DatabaseNotFound: Fatal, NotFound, RUNS, "Check the names in databases.";
+    /// the backup has no such schema or table
+    TableNotFound: Fatal, NotFound, RESTORES, "Write the names as the catalogue has them, in schemas and tables of the database.";
     /// the database that should be created exists
     DatabaseExists: Fatal, Conflict, RESTORES, "Nothing was done. Restore it under another name (`as`), to look at it beside the live one; or with strategy: Swap, which takes its place and keeps it. What was written since the backup is only in the existing one: do not drop it.";
     /// roles that own or may use the restored objects do not exist

@@ -54,6 +54,39 @@ pub struct RestoreDatabase {
     /// Its name on the target; the same where absent.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     pub as_name: Option<String>,
+    /// Only these schemas, and what they need; with `tables`, those as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<String>,
+    /// Only these tables, and what they need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableName>,
+}
+
+impl RestoreDatabase {
+    /// Whether only a part of it is asked for.
+    #[must_use]
+    pub const fn is_part(&self) -> bool {
+        !self.schemas.is_empty() || !self.tables.is_empty()
+    }
+}
+
+/// A table of a database.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TableName {
+    /// Its schema, as the catalogue has it: without quotes.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256)))]
+    pub schema: String,
+    /// Its name, as the catalogue has it: without quotes.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256)))]
+    pub name: String,
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
 }
 
 /// What a restored database must answer with true before it is put in place.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Failure, MAX_REPORTED_DATABASES};
+use crate::{Failure, LeftOut, MAX_REPORTED_DATABASES, RestoreDatabase};
 
 /// What a restore is going to do. Who approves of its digest approves of just that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct PlanTerms<'a> {
     pub no_owner: bool,
     /// Roles of the target by the roles of the backup that they stand for.
     pub role_map: Option<&'a BTreeMap<String, String>>,
+    /// Databases of which only a part is restored, and which part.
+    pub parts: Vec<&'a RestoreDatabase>,
 }
 
 /// What becomes of one database.
@@ -68,6 +70,9 @@ pub struct PlannedDatabase {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 8), inner(length(max = 256))))]
     pub warnings: Vec<String>,
+    /// What is left out, where only a part of it is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// Why it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
@@ -175,6 +180,7 @@ mod tests {
             tables: 1,
             replaces: Some(ReplacedDatabase { oid, kept_as, size_bytes: 5, sessions }),
             warnings: Vec::new(),
+            left_out: None,
             error: None,
         }
     }
@@ -205,11 +211,18 @@ mod tests {
         }
         let map = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
         let none = PlanTerms::default();
+        let part = RestoreDatabase {
+            name: "a".to_owned(),
+            as_name: None,
+            schemas: vec!["b".to_owned()],
+            tables: Vec::new(),
+        };
         for (snapshot, server, terms) in [
             ("s", "8", &none),
             ("t", "7", &none),
             ("s", "7", &PlanTerms { no_owner: true, ..none.clone() }),
             ("s", "7", &PlanTerms { role_map: Some(&map), ..none.clone() }),
+            ("s", "7", &PlanTerms { parts: vec![&part], ..none.clone() }),
         ] {
             let other = RestorePlan::new(snapshot, server, terms, vec![], vec![]).digest;
             assert_ne!(other, digest(vec![], &[]));
@@ -225,9 +238,8 @@ mod tests {
             error: Some(Failure::new(Reason::DatabaseExists, "x")),
             ..replacing("zz", 999, 0)
         });
-        let plan = |databases| {
-            RestorePlan::new("s", "7", &PlanTerms::default(), databases, Vec::new())
-        };
+        let plan =
+            |databases| RestorePlan::new("s", "7", &PlanTerms::default(), databases, Vec::new());
         let told = plan(databases.clone());
         assert_eq!((told.total, told.databases.len()), (151, MAX_REPORTED_DATABASES));
         assert_eq!(told.databases[0].name, "zz");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dbbackup_contract::{
     Assertion, DatabaseCount, DatabaseReport, Failure, GlobalsPolicy, GlobalsReport, OnError,
-    Progress, RestorePlan, RestoreStrategy, ServerReport,
+    Progress, RestorePlan, RestoreStrategy, ServerReport, TableName,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -54,6 +54,8 @@ use crate::{
     validation = Rule::new("self.strategy != 'CreateNew' || !has(self.swap)").message("swap is of strategy Swap and Overwrite"),
     validation = Rule::new("(self.strategy == 'Overwrite') == (has(self.confirm) && self.confirm.size() > 0)").message("strategy Overwrite drops databases: confirm repeats the name of each on the target; with other strategies it is left out"),
     validation = Rule::new("self.strategy != 'Overwrite' || (has(self.databases) && self.databases.size() > 0)").message("strategy Overwrite drops databases: databases says which"),
+    validation = Rule::new("self.strategy != 'Swap' || !has(self.databases) || self.databases.all(database, !has(database.schemas) && !has(database.tables))").message("a part of a database must not take the place of the whole: with schemas and tables leave strategy Swap, and restore it beside, with as"),
+    validation = Rule::new("self.strategy != 'Overwrite' || !has(self.databases) || self.databases.all(database, (!has(database.schemas) && !has(database.tables)) || (has(database.__as__) && database.__as__ != database.name))").message("a part of a database must not take the place of the whole: with schemas and tables, strategy Overwrite needs as with another name"),
     validation = Rule::new("!has(self.from.snapshot) || has(self.target)").message("with from.snapshot the server must be said: target.postgresql; only a Backup or a schedule knows its own server")
 )]
 pub struct RestoreRequestSpec {
@@ -188,6 +190,14 @@ pub struct RestoreDatabaseSpec {
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub as_name: Option<String>,
+    /// Only these schemas come back, with all that is in them and what that needs; with tables, those too. Foreign keys to tables that do not come back, and views and code that need such, are left out: status.databases[].leftOut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub schemas: Vec<String>,
+    /// Only these tables come back, with their rows, partitions, indexes, constraints, triggers, policies and sequences, and the types, functions, extensions and schemas that these need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "atomic"))]
+    pub tables: Vec<TableName>,
 }
 
 impl RestoreDatabaseSpec {

@@ -140,3 +140,74 @@ fn a_schedule_that_is_deleted_leaves_its_backups_and_the_newest_is_found_without
     assert_eq!(restored["status"]["phase"], "Succeeded");
     assert_eq!(server.digest_of_items("shop_latest"), server.digest_of_items("shop"));
 }
+
+#[test]
+fn one_table_comes_back_beside_the_live_database_for_another_role_and_its_rows_are_copied() {
+    let scenario = Scenario::begin("one-table");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 500);
+    server.sql("postgres", "create role app; create role app_staging; create role looks");
+    server.sql(
+        "shop",
+        "create table lines (id int primary key, item int references items);
+         insert into lines select id, id from items;
+         alter table items owner to app; alter table lines owner to app; grant select on items to looks;",
+    );
+    create_repository(&scenario);
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
+    scenario.apply(&backup("done", "nightly"));
+    let _ = scenario.wait_for_condition("backup/done", "Complete");
+    let rows = server.digest_of_items("shop");
+    server.sql("shop", "delete from lines; delete from items where id % 3 = 0");
+
+    let with = |name: &str, roles: &str, tables: &str, more: &str| {
+        let object = restore(name, "done", "shop", "looked_at");
+        let tables = format!("as: \"looked_at\", tables: [{tables}]");
+        object.replace("as: \"looked_at\"", &tables) + &format!("  roleMap: {{{roles}}}\n{more}")
+    };
+    scenario.apply(&with("typo", "app: app_staging", "{schema: public, name: item}", ""));
+    let failed = scenario.wait_for_condition("restorerequest/typo", "Failed");
+    assert_eq!(failed["status"]["error"]["reason"], "TableNotFound");
+    assert!(failed["status"]["error"]["hint"].as_str().unwrap().contains("items"));
+    let items = "{schema: public, name: items}";
+    scenario.apply(&with("no-role", "app: nobody_here", items, ""));
+    let failed = scenario.wait_for_condition("restorerequest/no-role", "Failed");
+    assert_eq!(failed["status"]["error"]["reason"], "RoleNotFound");
+    let until = "  strategy: Swap\n  validUntil: \"2099-01-01T00:00:00Z\"\n";
+    let refused = scenario
+        .try_apply(&with("in-place", "app: app_staging", items, until))
+        .unwrap_err()
+        .message;
+    assert!(refused.contains("must not take the place of the whole"), "{refused}");
+    assert!(!server.has_database("looked_at") && server.scratch_databases().is_empty());
+
+    let lines = "{schema: public, name: lines}";
+    scenario.apply(&with("lines", "app: app_staging", lines, "  dryRun: true\n"));
+    let planned = scenario.wait_for_condition("restorerequest/lines", "Ready");
+    let planned = &planned["status"]["plan"]["databases"][0];
+    assert_eq!(
+        (planned["tables"].as_u64(), planned["leftOut"]["total"].as_u64()),
+        (Some(1), Some(1))
+    );
+
+    scenario.apply(&with("items", "app: app_staging", items, ""));
+    let done = scenario.wait_for_condition("restorerequest/items", "Complete");
+    assert_eq!(done["status"]["databases"][0]["tables"], 1);
+    let sql = "select string_agg(tablename || ' ' || tableowner, ',') from pg_tables where schemaname = 'public'";
+    assert_eq!(server.sql("looked_at", sql), "items app_staging");
+    assert_eq!(
+        server.sql("looked_at", "select has_table_privilege('looks', 'items', 'select')"),
+        "t"
+    );
+    assert_eq!(server.digest_of_items("looked_at"), rows);
+    // As docs/restores.md says.
+    server.sql(
+        "shop",
+        "create extension postgres_fdw;
+         create server looked_at foreign data wrapper postgres_fdw options (dbname 'looked_at');
+         create user mapping for current_user server looked_at;
+         create schema looked_at; import foreign schema public limit to (items) from server looked_at into looked_at;
+         insert into items select * from looked_at.items on conflict do nothing;",
+    );
+    assert_eq!(server.digest_of_items("shop"), rows);
+}

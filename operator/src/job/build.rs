@@ -78,7 +78,7 @@ pub enum BuildError {
     Task(#[source] serde_json::Error),
     /// The task is too large for an annotation.
     #[error(
-        "the task has {0} bytes, more than {MAX_TASK_BYTES}: name fewer databases, or use globs such as shop_*; put the sql of hooks into functions of the database"
+        "the task has {0} bytes, more than {MAX_TASK_BYTES}: name fewer databases or tables, or use globs such as shop_*; put the sql of hooks into functions of the database"
     )]
     TaskTooLarge(usize),
     /// A quantity is none.

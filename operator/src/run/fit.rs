@@ -1,9 +1,10 @@
 //! A report comes from a server's answers: what is too long for the status would be refused for ever.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseReport, Failure, ImportReport, MAX_FOUND_SNAPSHOTS, MAX_NAMED_OWNERS,
-    MAX_NAMED_SNAPSHOTS, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport,
-    Report, RestorePlan, ServerReport,
+    BackupReport, DatabaseReport, Failure, ImportReport, LeftOut, MAX_FOUND_SNAPSHOTS,
+    MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES, MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS,
+    MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport, Report, RestorePlan,
+    ServerReport,
 };
 
 use crate::names::slot_of_snapshot;
@@ -102,6 +103,7 @@ fn fit_databases(databases: &mut Vec<DatabaseReport>) {
         // Half of a statement is worse than none.
         database.undo.take_if(|undo| undo.chars().count() > 1024);
         fit_warnings(&mut database.warnings);
+        fit_left_out(&mut database.left_out);
         fit_failure(&mut database.error);
     }
 }
@@ -120,6 +122,7 @@ fn fit_plan(plan: &mut RestorePlan) {
         let names = std::iter::once(&mut database.name).chain(&mut database.as_name).chain(kept);
         names.for_each(|name| cut(name, 256));
         fit_warnings(&mut database.warnings);
+        fit_left_out(&mut database.left_out);
         fit_failure(&mut database.error);
     }
 }
@@ -128,6 +131,14 @@ fn fit_warnings(warnings: &mut Vec<String>) {
     warnings.truncate(MAX_WARNINGS);
     for warning in warnings {
         cut(warning, MAX_WARNING_BYTES);
+    }
+}
+
+fn fit_left_out(left_out: &mut Option<LeftOut>) {
+    if let Some(left_out) = left_out {
+        left_out.total = left_out.total.min(i32::MAX.unsigned_abs());
+        left_out.first.truncate(MAX_LEFT_OUT);
+        left_out.first.iter_mut().for_each(|name| cut(name, MAX_LEFT_OUT_BYTES));
     }
 }
 

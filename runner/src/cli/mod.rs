@@ -296,6 +296,14 @@ pub(crate) struct RestoreArgs {
     /// New name of the database; give one for each --database, or none.
     #[arg(long = "as", value_name = "NAME", requires = "databases")]
     pub(crate) as_names: Vec<String>,
+    /// Only this schema of the database, and what it needs: a name as in SQL, in lower case unless
+    /// it is in quotes.
+    #[arg(long = "schema", value_name = "SCHEMA", requires = "databases")]
+    pub(crate) schemas: Vec<String>,
+    /// Only this table of the database, and what it needs: names as in SQL, such as sales.orders
+    /// and 'sales."Odd table"'.
+    #[arg(long = "table", value_name = "SCHEMA.NAME", requires = "databases")]
+    pub(crate) tables: Vec<String>,
     /// What happens to roles and other globals.
     #[arg(long, default_value = "skip")]
     pub(crate) globals: GlobalsArg,

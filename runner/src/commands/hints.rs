@@ -54,6 +54,9 @@ fn in_flags(reason: Reason) -> Option<&'static str> {
         Reason::HookFailed => {
             "Correct the SQL of the flag that the message names, or give its role what it needs."
         }
+        Reason::TableNotFound => {
+            "Write the names as in SQL: in lower case, or in quotes as the catalogue has them."
+        }
         Reason::DatabaseExists => {
             "Give another name with --as, or let the restored one take its place with --strategy swap."
         }

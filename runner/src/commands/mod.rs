@@ -17,6 +17,7 @@ mod repair;
 mod restore;
 mod run;
 mod snapshots;
+mod sql_names;
 mod storage;
 mod store;
 

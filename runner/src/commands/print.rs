@@ -106,6 +106,9 @@ pub(super) fn databases(databases: &[DatabaseReport], left_out: &str) {
         for warning in &database.warnings {
             line(&format!("  {:name_width$}  warning: {warning}", ""));
         }
+        if let Some(left_out) = &database.left_out {
+            line(&format!("  {:name_width$}  left out: {left_out}", ""));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{RestoreArgs, StrategyArg};
+use crate::commands::sql_names::{schema_name, table_name};
 use crate::commands::{print, repository_access, server_access};
 use crate::progress::ProgressBoard;
 use crate::work;
@@ -30,6 +31,7 @@ pub(super) async fn restore(
     }
     let target = server_access(&args.server)?;
     let databases = databases(args.databases.clone(), args.as_names.clone())?;
+    let databases = part_of(databases, &args.schemas, &args.tables)?;
     let request_uid = args.request_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let action = RestoreAction {
         replace: replacing(&args, &databases, &request_uid)?,
@@ -133,6 +135,9 @@ fn print_plan(plan: &RestorePlan, action: &RestoreAction) {
         for warning in &database.warnings {
             print::line(&format!("    warning: {warning}"));
         }
+        if let Some(left_out) = &database.left_out {
+            print::line(&format!("    left out: {left_out}"));
+        }
     }
     let more = plan.total as usize - plan.databases.len();
     if more > 0 {
@@ -218,6 +223,25 @@ fn assertions(given: &[String]) -> Result<Vec<Assertion>, Failure> {
     given.iter().map(parse).collect()
 }
 
+/// The one database, of which only these schemas and tables are meant.
+fn part_of(
+    mut databases: Vec<RestoreDatabase>,
+    schemas: &[String],
+    tables: &[String],
+) -> Result<Vec<RestoreDatabase>, Failure> {
+    if schemas.is_empty() && tables.is_empty() {
+        return Ok(databases);
+    }
+    let [database] = &mut databases[..] else {
+        let message = "--schema and --table are of one database";
+        return Err(Failure::new(Reason::UsageError, message)
+            .with_hint("Give --database once; restore the others by another command."));
+    };
+    database.schemas = schemas.iter().map(|text| schema_name(text)).collect::<Result<_, _>>()?;
+    database.tables = tables.iter().map(|text| table_name(text)).collect::<Result<_, _>>()?;
+    Ok(databases)
+}
+
 /// `OLD=NEW`. A name that has a `=` itself cannot be told apart from one that has not.
 fn role_map(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let wrong = |message: String| {
@@ -226,9 +250,9 @@ fn role_map(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     };
     let mut map = BTreeMap::new();
     for text in given {
-        let names = text.split_once('=').filter(|(old, new)| {
-            !old.is_empty() && !new.is_empty() && !new.contains('=')
-        });
+        let names = text
+            .split_once('=')
+            .filter(|(old, new)| !old.is_empty() && !new.is_empty() && !new.contains('='));
         let Some((old, new)) = names else {
             return wrong(format!("--role-map {text} does not say one role for another"));
         };
@@ -249,7 +273,14 @@ fn databases(names: Vec<String>, as_names: Vec<String>) -> Result<Vec<RestoreDat
         .with_hint("Give one --as for each --database, in the same order, or none."));
     }
     let mut as_names = as_names.into_iter();
-    Ok(names.into_iter().map(|name| RestoreDatabase { name, as_name: as_names.next() }).collect())
+    let (schemas, tables) = (Vec::new(), Vec::new());
+    let one = |name| RestoreDatabase {
+        name,
+        as_name: as_names.next(),
+        schemas: schemas.clone(),
+        tables: tables.clone(),
+    };
+    Ok(names.into_iter().map(one).collect())
 }
 
 #[cfg(test)]
@@ -299,12 +330,28 @@ mod tests {
 
     #[test]
     fn one_role_stands_for_another_or_the_map_is_refused() {
-        let map = |given: &[&str]| role_map(&given.iter().map(|it| (*it).into()).collect::<Vec<_>>());
+        let map =
+            |given: &[&str]| role_map(&given.iter().map(|it| (*it).into()).collect::<Vec<_>>());
         let given = map(&["a=b", "b=a", "Odd \"one\"=x y"]).unwrap();
         assert_eq!(given["Odd \"one\""], "x y");
         assert_eq!(given["b"], "a");
         for refused in [&["a"][..], &["=b"], &["a="], &["a=b=c"], &["a=b", "a=c"]] {
             assert_eq!(map(refused).unwrap_err().reason, Reason::UsageError, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_of_one_database() {
+        let named = |names: &[&str]| {
+            databases(names.iter().map(|name| (*name).to_owned()).collect(), vec![]).unwrap()
+        };
+        let (schemas, tables) = (["Sales".to_owned()], ["hr.\"P\"".to_owned()]);
+        let part = part_of(named(&["a"]), &schemas, &tables).unwrap();
+        assert_eq!((&*part[0].schemas[0], part[0].tables[0].to_string()), ("sales", "hr.P".into()));
+        assert!(!part_of(named(&["a", "b"]), &[], &[]).unwrap()[0].is_part());
+        for names in [&["a", "b"][..], &[]] {
+            let refused = part_of(named(names), &schemas, &[]).unwrap_err();
+            assert_eq!(refused.reason, Reason::UsageError);
         }
     }
 

@@ -25,8 +25,14 @@ pub(crate) struct TocEntry {
     pub(crate) dependencies: Vec<i64>,
     /// Roles of the target that its definition would name.
     pub(crate) roles: Vec<String>,
-    /// It speaks of the database itself, or of how the archive is read.
-    pub(crate) is_of_database: bool,
+    /// It says how the archive is read.
+    pub(crate) is_of_archive: bool,
+    /// It adds to a table what is a part of it, as the sequence of an identity column.
+    pub(crate) alters_table: bool,
+    /// It is the rows of a partition, which are loaded through the partitioned table.
+    pub(crate) loads_through_root: bool,
+    /// It is an exclusion constraint.
+    pub(crate) is_exclusion: bool,
 }
 
 /// Most bytes that are kept of a table of contents, as of one that is written.
@@ -79,7 +85,12 @@ fn read(entry: &Entry<'_>, changes: &RoleChanges) -> Result<TocEntry, ArchiveErr
         tablespace: named(&entry.tablespace),
         dependencies: entry.dependencies(),
         roles: named_by(entry, changes)?,
-        is_of_database: entry.is_of_database(),
+        is_of_archive: ["ENCODING", "STDSTRINGS", "SEARCHPATH"]
+            .contains(&entry.description.as_str()),
+        loads_through_root: entry.definition.starts_with(b"-- load via partition root "),
+        is_exclusion: entry.description == "CONSTRAINT"
+            && memchr::memmem::find(entry.definition, b" EXCLUDE USING ").is_some(),
+        alters_table: entry.definition.starts_with(b"ALTER TABLE "),
     })
 }
 

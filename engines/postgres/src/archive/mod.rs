@@ -24,7 +24,7 @@ mod wire;
 mod words;
 
 pub(crate) use contents::{TocEntry, TocReader};
-pub(crate) use layout::{BlockLayout, Layout};
+pub(crate) use layout::{BlockKind, BlockLayout, Layout, Needs};
 pub(crate) use restore_order::{PHASES, Phase, RestoreOrder, RestoreOrderReader};
 pub(crate) use role_changes::{NewOwner, RoleChanges, RoleRewriter};
 pub(crate) use split::{Piece, Splitter, Target};

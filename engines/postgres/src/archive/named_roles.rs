@@ -227,10 +227,7 @@ fn policy(text: &[u8], roles: &mut dyn Roles) -> Option<Changed> {
 }
 
 /// `CREATE USER MAPPING FOR role SERVER name …`, and its role and server.
-fn user_mapping(
-    text: &[u8],
-    roles: &mut dyn Roles,
-) -> Option<(Changed, Option<(String, String)>)> {
+fn user_mapping(text: &[u8], roles: &mut dyn Roles) -> Option<(Changed, Option<(String, String)>)> {
     let mut words = Words::of(text);
     for keyword in ["CREATE", "USER", "MAPPING", "FOR"] {
         words.next().filter(|word| word.is(keyword))?;
@@ -295,7 +292,9 @@ mod tests {
             "GRANT SELECT(a),ALL(\"A b\") ON TABLE a.a TO \"x;\"\"y\" WITH GRANT OPTION;\n"
         );
         assert_eq!(
-            given("REVOKE ALL ON FUNCTION s.\"f TO a; FROM\"(a integer) FROM PUBLIC;\nGRANT ALL ON SCHEMA a TO \"A b\";\n"),
+            given(
+                "REVOKE ALL ON FUNCTION s.\"f TO a; FROM\"(a integer) FROM PUBLIC;\nGRANT ALL ON SCHEMA a TO \"A b\";\n"
+            ),
             "REVOKE ALL ON FUNCTION s.\"f TO a; FROM\"(a integer) FROM PUBLIC;\nGRANT ALL ON SCHEMA a TO \"x\";\n"
         );
     }
@@ -317,10 +316,15 @@ mod tests {
     #[test]
     fn default_privileges_are_of_another_and_for_another() {
         assert_eq!(
-            given("ALTER DEFAULT PRIVILEGES FOR ROLE a IN SCHEMA a REVOKE ALL ON TABLES FROM a;\nALTER DEFAULT PRIVILEGES FOR ROLE c GRANT ALL ON TYPES TO d;\n"),
+            given(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE a IN SCHEMA a REVOKE ALL ON TABLES FROM a;\nALTER DEFAULT PRIVILEGES FOR ROLE c GRANT ALL ON TYPES TO d;\n"
+            ),
             "ALTER DEFAULT PRIVILEGES FOR ROLE \"x;\"\"y\" IN SCHEMA a REVOKE ALL ON TABLES FROM \"x;\"\"y\";\nALTER DEFAULT PRIVILEGES FOR ROLE \"x\" GRANT ALL ON TYPES TO \"d\";\n"
         );
-        assert_eq!(given("ALTER DEFAULT PRIVILEGES FOR ROLE gone GRANT ALL ON TYPES TO d;\n"), "Some(Gone)");
+        assert_eq!(
+            given("ALTER DEFAULT PRIVILEGES FOR ROLE gone GRANT ALL ON TYPES TO d;\n"),
+            "Some(Gone)"
+        );
     }
 
     #[test]
@@ -345,7 +349,9 @@ mod tests {
     fn a_policy_is_for_others_and_its_expression_stays() {
         let given = |text: &str| shown(policy(text.as_bytes(), &mut roles(true)));
         assert_eq!(
-            given("CREATE POLICY \"TO a\" ON a.a AS RESTRICTIVE FOR UPDATE TO a, \"A b\", c, gone USING ((a = 'a TO a'::name));\n"),
+            given(
+                "CREATE POLICY \"TO a\" ON a.a AS RESTRICTIVE FOR UPDATE TO a, \"A b\", c, gone USING ((a = 'a TO a'::name));\n"
+            ),
             "CREATE POLICY \"TO a\" ON a.a AS RESTRICTIVE FOR UPDATE TO \"x;\"\"y\", \"x\" USING ((a = 'a TO a'::name));\n"
         );
         assert_eq!(given("CREATE POLICY a ON a USING (a TO a);\n"), "Some(Same)");

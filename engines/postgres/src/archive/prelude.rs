@@ -182,7 +182,8 @@ impl Entry<'_> {
         let mut cursor = Cursor::new(self.dependencies, self.int_size);
         let mut numbers = Vec::new();
         while let Ok(Some(text)) = cursor.string() {
-            numbers.extend(std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok()));
+            numbers
+                .extend(std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok()));
         }
         numbers
     }

@@ -1,15 +1,16 @@
 //! What a backup holds, read from its documents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use dbbackup_contract::{Failure, Reason, RestoreDatabase};
 use dbbackup_engine::{Activity, BackupSource};
 use serde::de::DeserializeOwned;
 
+use super::choosing::choose;
 use super::prelude::read_contents;
 use super::roles::{NeededRoles, needed_roles};
 use crate::archive::join::check_layout;
-use crate::archive::{Layout, RoleChanges, database_prefix};
+use crate::archive::{BlockKind, Layout, Needs, RoleChanges, TocEntry, database_prefix};
 use crate::backup::{
     DATABASE_DOCUMENT_VERSION, DatabaseDocument, GLOBALS_STREAM, MAX_DOCUMENT_BYTES,
 };
@@ -25,6 +26,22 @@ pub(super) struct Wanted {
     /// Its own properties, as the target gets them.
     pub(super) properties: DatabaseProperties,
     pub(super) roles: NeededRoles,
+    /// The part of it that comes back; all of it where absent.
+    pub(super) part: Option<Part>,
+    /// Why it cannot come back, if that is known of the backup alone.
+    pub(super) refusal: Option<Failure>,
+    /// Its streams in the backup, and their lengths.
+    streams: BTreeMap<String, u64>,
+}
+
+/// A part of a database.
+pub(super) struct Part {
+    /// Numbers of the entries that come back.
+    pub(super) entries: HashSet<i64>,
+    /// What belongs to the part and stays away.
+    pub(super) left_out: Vec<String>,
+    /// Tables that come back without their rows.
+    pub(super) without_rows: Vec<String>,
 }
 
 /// Finds the databases that are asked for; all where nothing is asked for.
@@ -67,7 +84,6 @@ pub(super) async fn find_wanted(
         let layout: Layout = read_document(source, &stream, activity).await?;
         check_layout(&layout)?;
         let document = read_database(source, &prefix, activity).await?;
-        check_complete(&layout, &streams)?;
         found.push(Wanted {
             name,
             target,
@@ -75,27 +91,81 @@ pub(super) async fn find_wanted(
             document,
             layout,
             roles: NeededRoles::default(),
+            part: None,
+            refusal: None,
+            streams: streams
+                .range(prefix.clone()..)
+                .take_while(|(stream, _)| stream.starts_with(&prefix))
+                .map(|(stream, bytes)| (stream.clone(), *bytes))
+                .collect(),
         });
     }
     Ok(found)
 }
 
-/// Finds out what a database needs of roles; where others stand for them, from its table of
-/// contents.
+/// Finds out what comes back of a database and what that needs; where it is not all as it was,
+/// from its table of contents.
+///
+/// # Errors
+/// What the repository says, and what is damaged. What cannot be found is the database's refusal.
 pub(super) async fn look_into(
     source: &dyn BackupSource,
     wanted: &mut Wanted,
+    asked: &[RestoreDatabase],
     changes: &RoleChanges,
     activity: &Activity,
 ) -> Result<(), Failure> {
-    let entries = match changes.any() {
+    let asked = asked.iter().find(|it| it.name == wanted.name && it.is_part());
+    let entries = match changes.any() || asked.is_some() {
         true => Some(read_contents(source, &wanted.layout, activity, changes).await?),
         false => None,
     };
-    let entries: Option<Vec<_>> = entries.as_ref().map(|entries| entries.iter().collect());
+    if let (Some(asked), Some(entries)) = (asked, &entries) {
+        match choose(entries, asked) {
+            Ok(part) => wanted.narrow(part, entries),
+            Err(failure) => wanted.refusal = Some(failure),
+        }
+    }
+    let comes_back = |entry: &&TocEntry| wanted.takes(entry.dump_id);
+    let entries: Option<Vec<_>> =
+        entries.as_ref().map(|entries| entries.iter().filter(comes_back).collect());
     let (properties, owners) = (&wanted.document.properties, &wanted.layout.needs.owners);
-    wanted.roles = needed_roles(properties, owners, entries.as_deref(), true, changes);
-    Ok(())
+    let is_whole = wanted.part.is_none();
+    wanted.roles = needed_roles(properties, owners, entries.as_deref(), is_whole, changes);
+    check_complete(&wanted.layout, &wanted.streams)
+}
+
+impl Wanted {
+    /// Whether an entry of its table of contents comes back.
+    pub(super) fn takes(&self, dump_id: i64) -> bool {
+        self.part.as_ref().is_none_or(|part| part.entries.contains(&dump_id))
+    }
+
+    /// Leaves only the part of the layout: no other data is read, counted or compared.
+    fn narrow(&mut self, mut part: Part, entries: &[TocEntry]) {
+        let blocks = &mut self.layout.blocks;
+        let objects = blocks.iter().filter(|block| block.kind == BlockKind::LargeObjects);
+        if objects.count() > 0 {
+            part.left_out.push("large objects".to_owned());
+        }
+        blocks.retain(|block| part.entries.contains(&block.dump_id));
+        let taken: Vec<_> =
+            entries.iter().filter(|entry| part.entries.contains(&entry.dump_id)).collect();
+        let names = |of: fn(&TocEntry) -> Option<&String>| {
+            let names: BTreeSet<_> = taken.iter().filter_map(|entry| of(entry)).cloned().collect();
+            names.into_iter().collect::<Vec<_>>()
+        };
+        self.layout.needs = Needs {
+            owners: names(|entry| entry.owner.as_ref()),
+            tablespaces: names(|entry| entry.tablespace.as_ref()),
+            extensions: names(|entry| {
+                Some(&entry.tag).filter(|_| entry.description == "EXTENSION")
+            }),
+            subscriptions: Vec::new(),
+            objects: taken.len() as u64,
+        };
+        self.part = Some(part);
+    }
 }
 
 /// Whether a backup holds all of these databases, by the streams that it has.

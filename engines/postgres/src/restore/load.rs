@@ -9,6 +9,7 @@ use dbbackup_contract::{Failure, Reason};
 use dbbackup_engine::{BackupSource, ChildExit, ChildProcess, ChildSpec, StdinUse};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
+use super::contents::Wanted;
 use super::prologue::Prologue;
 use super::script::Script;
 use super::target::Target;
@@ -38,7 +39,7 @@ impl Loader<'_> {
     /// Loads an archive into `database` and compares what arrived.
     pub(super) async fn load(
         &self,
-        layout: &Layout,
+        wanted: &Wanted,
         database: &str,
         prologue: &Prologue,
     ) -> Result<(), Failure> {
@@ -50,7 +51,8 @@ impl Loader<'_> {
         };
         self.guard.waiting_for("pg_restore and psql to take the data");
         let watcher = ClientWatcher::new(&self.server.session, application_name);
-        let script = Script { loader: self, layout, files: &files, prologue };
+        let layout = &wanted.layout;
+        let script = Script { loader: self, wanted, files: &files, prologue };
         let mut pg_restore = None;
         let work = async {
             let (written, counted, carried_out) = tokio::join!(
@@ -80,7 +82,13 @@ impl Loader<'_> {
             };
             let _ = tokio::join!(psql.end(), restoring);
         }
-        outcome
+        outcome.map_err(|failure| match failure.reason {
+            Reason::StatementFailed if wanted.part.is_some() => failure.with_hint(
+                "The body of a function, or a row (regclass), may name what is left out, and \
+                 nothing says so: restore that as well, or its schema.",
+            ),
+            _ => failure,
+        })
     }
 
     fn psql(&self, files: &ClientFiles) -> ChildSpec {

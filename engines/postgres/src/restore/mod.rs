@@ -6,6 +6,7 @@
 //! created before everything was validated and the plan is one that was approved, if any was.
 
 mod assertions;
+mod choosing;
 mod contents;
 mod dropping;
 mod journal;
@@ -14,6 +15,7 @@ mod load;
 mod locks;
 mod memberships;
 mod merge;
+mod missing_names;
 mod planning;
 mod preamble;
 mod prelude;
@@ -86,7 +88,7 @@ pub async fn restore(
     let mut wanted = guard.wait(contents).await?;
     let roles = changes_of(options, &target);
     for wanted in &mut wanted {
-        guard.wait(look_into(source, wanted, &roles, guard.activity())).await?;
+        guard.wait(look_into(source, wanted, &options.databases, &roles, guard.activity())).await?;
     }
     run(options, &server, target, roles, wanted, source, progress, &guard).await
 }

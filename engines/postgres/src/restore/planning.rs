@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 
 use dbbackup_contract::{
-    Assertion, DatabaseOutcome, DatabaseReport, Failure, PlanTerms, PlannedAction, PlannedDatabase, Reason,
-    ReplacedDatabase, RestorePlan,
+    Assertion, DatabaseOutcome, DatabaseReport, Failure, LeftOut, PlanTerms, PlannedAction,
+    PlannedDatabase, Reason, ReplacedDatabase, RestorePlan, listed,
 };
 use dbbackup_engine::BackupSource;
 use tokio_util::sync::CancellationToken;
 
-use super::contents::{Wanted, find_wanted};
+use super::contents::{Part, Wanted, find_wanted};
 use super::merge::MergePlan;
 use super::scratch::Scratch;
 use super::target::Target;
@@ -20,7 +20,10 @@ use crate::connection::Session;
 use crate::errors::is_server_lost;
 use crate::server::Server;
 use crate::watch::Guard;
-use crate::{PlacedDatabase, RestoreOptions};
+use crate::{PlacedDatabase, RestoreOptions, Strategy};
+
+/// Names that a warning lists; the rest is a number.
+const NAMED: usize = 5;
 
 /// One database of the restore, and what is known of it so far.
 pub(super) struct Planned {
@@ -57,15 +60,47 @@ pub(super) fn plan(options: &RestoreOptions, wanted: Wanted) -> Planned {
     report.tables = wanted.layout.tables().count() as u64;
     report.rows = wanted.layout.rows();
     let scratch = Scratch::new(&options.request_uid, &wanted.target, &options.strategy);
+    if let Some(Part { left_out, without_rows, .. }) = &wanted.part {
+        report.left_out = LeftOut::of(left_out.clone());
+        if !without_rows.is_empty() {
+            let names = listed(without_rows, NAMED);
+            report.warn(format!(
+                "without their rows, because what comes back is made of them: {names}"
+            ));
+        }
+    }
     let ours = options.assertions.iter().filter(|it| it.database == wanted.name);
-    Planned {
+    let refusal = wanted.refusal.clone().or_else(|| part_in_place(options, &wanted));
+    let mut planned = Planned {
         assertions: ours.cloned().collect(),
         wanted,
         scratch,
         action: PlannedAction::Refuse,
         replaces: None,
         report,
+    };
+    if let Some(refusal) = refusal {
+        planned.fail(refusal);
     }
+    planned
+}
+
+/// A part of a database must not take the place of the whole.
+fn part_in_place(options: &RestoreOptions, wanted: &Wanted) -> Option<Failure> {
+    wanted.part.as_ref()?;
+    match options.strategy {
+        Strategy::CreateNew => return None,
+        Strategy::Overwrite(_) if wanted.target != wanted.name => return None,
+        Strategy::Swap(_) | Strategy::Overwrite(_) => {}
+    }
+    let message = format!(
+        "only a part of {} would take the place of database {}",
+        wanted.name, wanted.target
+    );
+    Some(Failure::new(Reason::InvalidSpec, message).with_hint(
+        "Restore schemas and tables beside the live database, under another name (`as`), with \
+         CreateNew; then copy the rows back.",
+    ))
 }
 
 /// Before anything is created: one that is refused keeps all others from being begun.
@@ -168,6 +203,7 @@ pub(super) fn tell(
         tables: planned.report.tables,
         replaces: planned.replaces.clone(),
         warnings: planned.report.warnings.clone(),
+        left_out: planned.report.left_out.clone(),
         error: planned.report.error.clone(),
     });
     let missing = options.missing.iter().map(|missing| PlannedDatabase {
@@ -178,6 +214,7 @@ pub(super) fn tell(
         tables: 0,
         replaces: None,
         warnings: Vec::new(),
+        left_out: None,
         error: missing.error.clone(),
     });
     let databases = databases.chain(missing);
@@ -186,6 +223,7 @@ pub(super) fn tell(
     let terms = PlanTerms {
         no_owner: options.no_owner,
         role_map: Some(&options.role_map).filter(|map| !map.is_empty()),
+        parts: options.databases.iter().filter(|database| database.is_part()).collect(),
     };
     let (databases, created_roles) = (databases.collect(), created_roles.collect());
     RestorePlan::new(&options.snapshot, identity, &terms, databases, created_roles)

@@ -51,7 +51,9 @@ pub(super) fn needed_roles(
     let of = |role: &str| changes.of(role, &properties.owner);
     let mut needed = NeededRoles::default();
     needed.named.extend(properties.granted_roles().map(of));
-    needed.named.extend(entries.into_iter().flatten().flat_map(|entry| entry.roles.iter().cloned()));
+    needed
+        .named
+        .extend(entries.into_iter().flatten().flat_map(|entry| entry.roles.iter().cloned()));
     if changes.owner.is_some() {
         return needed;
     }
@@ -153,7 +155,8 @@ pub(super) fn changed_globals(globals: Globals, map: &BTreeMap<String, String>) 
     // Two roles may have become one.
     let mut seen = HashSet::new();
     globals.memberships.retain(|it| {
-        it.role != it.member && seen.insert((it.role.clone(), it.member.clone(), it.grantor.clone()))
+        it.role != it.member
+            && seen.insert((it.role.clone(), it.member.clone(), it.grantor.clone()))
     });
     globals.parameters.iter_mut().flat_map(|it| &mut it.grantee).for_each(of);
     globals

@@ -8,14 +8,13 @@ use dbbackup_engine::{Activity, ChildProcess, ChildSpec, StdinUse};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::ChildStdin;
 
+use super::contents::Wanted;
 use super::load::Loader;
 use super::preamble::Preamble;
 use super::prelude::read_prelude;
 use super::prologue::Prologue;
 use crate::archive::join::{BlockJoiner, block_header};
-use crate::archive::{
-    BlockLayout, Layout, PHASES, Phase, RestoreOrder, RestoreOrderReader, RoleRewriter,
-};
+use crate::archive::{BlockLayout, PHASES, Phase, RestoreOrder, RestoreOrderReader, RoleRewriter};
 use crate::client_files::ClientFiles;
 use crate::errors::failure_of_restore;
 
@@ -25,7 +24,7 @@ const READ_BYTES: usize = 256 * 1024;
 /// The script of one load.
 pub(super) struct Script<'a> {
     pub(super) loader: &'a Loader<'a>,
-    pub(super) layout: &'a Layout,
+    pub(super) wanted: &'a Wanted,
     pub(super) files: &'a ClientFiles,
     pub(super) prologue: &'a Prologue,
 }
@@ -97,7 +96,10 @@ impl Script<'_> {
     /// Reads the table of contents, and compares it with the layout.
     async fn read_order(&self) -> Result<RestoreOrder, Failure> {
         let mut order = RestoreOrderReader::default();
-        self.read_prelude(async |bytes| Ok(order.push(&bytes, |_| true).map(|()| true)?)).await?;
+        self.read_prelude(async |bytes| {
+            Ok(order.push(&bytes, |dump_id| self.wanted.takes(dump_id)).map(|()| true)?)
+        })
+        .await?;
         Ok(order.finish()?)
     }
 
@@ -113,8 +115,8 @@ impl Script<'_> {
             return Ok(false);
         }
         if phase == Phase::Data {
-            self.loader.meter.moved(self.layout.prelude.bytes);
-            for block in &self.layout.blocks {
+            self.loader.meter.moved(self.wanted.layout.prelude.bytes);
+            for block in &self.wanted.layout.blocks {
                 if !self.join_block(block, &mut archive).await? {
                     return Ok(false);
                 }
@@ -135,7 +137,7 @@ impl Script<'_> {
         let Loader { source, guard, roles, .. } = self.loader;
         let mut rewriter = RoleRewriter::new(roles);
         let take = async |bytes: Bytes| take(rewriter.push(&bytes)?).await;
-        read_prelude(*source, self.layout, guard.activity(), take).await
+        read_prelude(*source, &self.wanted.layout, guard.activity(), take).await
     }
 
     /// Gives one block to `archive`; whether all of it was taken.
@@ -144,7 +146,7 @@ impl Script<'_> {
         block: &BlockLayout,
         archive: &mut (impl AsyncWrite + Unpin),
     ) -> Result<bool, Failure> {
-        let int_size = self.layout.int_size;
+        let int_size = self.wanted.layout.int_size;
         let mut joiner = BlockJoiner::new(block, int_size);
         let shown = block.shown();
         self.asking(&block.stream);

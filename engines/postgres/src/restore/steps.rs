@@ -48,7 +48,7 @@ pub(super) async fn carry_out(loader: &Loader<'_>, planned: &Planned) -> Result<
         tracing::info!(database = scratch.target, scratch = scratch.name, ?step, "restore");
         if step == Step::Load {
             left_out.extend(prepare_load(loader, planned).await?);
-            loader.load(&wanted.layout, &scratch.name, &prologue).await?;
+            loader.load(wanted, &scratch.name, &prologue).await?;
         }
         // Also of what an earlier attempt has loaded.
         if matches!(step, Step::Place | Step::Replace) {

@@ -146,11 +146,8 @@ fn check_roles(
         return Ok(());
     }
     let owners: Vec<_> = needed.owners.iter().map(String::as_str).collect();
-    let missing: Vec<_> = needed
-        .all()
-        .into_iter()
-        .filter(|role| !is_there(target, created_roles, role))
-        .collect();
+    let missing: Vec<_> =
+        needed.all().into_iter().filter(|role| !is_there(target, created_roles, role)).collect();
     // Nobody can create those: a server has them, or is too old.
     let predefined: Vec<_> =
         missing.iter().copied().filter(|role| role.starts_with("pg_")).collect();

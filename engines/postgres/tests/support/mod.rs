@@ -108,6 +108,8 @@ pub fn restore_to(server: ServerConnection, databases: &[(&str, &str)]) -> Resto
         .map(|(name, as_name)| RestoreDatabase {
             name: (*name).to_owned(),
             as_name: Some((*as_name).to_owned()),
+            schemas: Vec::new(),
+            tables: Vec::new(),
         })
         .collect();
     RestoreOptions {

@@ -68,6 +68,8 @@ fn restore(
     let databases = spec.databases.iter().map(|database| RestoreDatabase {
         name: database.name.clone(),
         as_name: database.as_name.clone(),
+        schemas: database.schemas.clone(),
+        tables: database.tables.clone(),
     });
     Ok(Action::Restore(RestoreAction {
         request_uid: seen.identity.uid.clone(),

@@ -195,10 +195,7 @@ fn a_swap_is_asked_for_once_with_the_same_names_in_every_attempt() {
         ),
         (serde_json::json!({"swap": {"terminateSessions": false}}), false),
         (serde_json::json!({"swap": {"terminateSessions": true}, "noOwner": true}), false),
-        (
-            serde_json::json!({"swap": {"terminateSessions": true}, "roleMap": {"a": "b"}}),
-            false,
-        ),
+        (serde_json::json!({"swap": {"terminateSessions": true}, "roleMap": {"a": "b"}}), false),
         (
             serde_json::json!({"swap": {"terminateSessions": true}, "validUntil": "2026-11-22T00:00:00Z"}),
             false,
