@@ -108,6 +108,13 @@ pub struct RestoreOptions {
     pub permission: Permission,
 }
 
+impl RestoreOptions {
+    /// Whether all databases of the backup are asked for.
+    pub(crate) const fn is_of_all(&self) -> bool {
+        self.databases.is_empty()
+    }
+}
+
 /// The answer of a [`Permission`].
 pub type Permitted = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 

@@ -56,7 +56,7 @@ impl TocReader {
         let Self { reader, entries, kept } = self;
         reader.push(bytes, |part| {
             let Part::Entry(_, entry) = part else { return Ok(()) };
-            let entry = read(&entry, changes)?;
+            let entry = read(entry, changes)?;
             *kept += entry.kept_bytes();
             if *kept > MAX_BYTES {
                 let what = format!("a table of contents of more than {} KiB", MAX_BYTES >> 10);

@@ -11,7 +11,7 @@ pub(super) enum Part<'a> {
     /// The header.
     Header(&'a [u8]),
     /// One entry: its bytes, and what they say.
-    Entry(&'a [u8], Entry<'a>),
+    Entry(&'a [u8], &'a Entry<'a>),
 }
 
 /// Takes a prelude in pieces of any length; keeps what is not understood yet.
@@ -42,7 +42,7 @@ impl EntryReader {
             let rest = &self.pending[understood..];
             let Some(entry) = arrived(read_entry(rest, header))? else { break };
             let length = entry.length;
-            take(Part::Entry(&rest[..length], entry))?;
+            take(Part::Entry(&rest[..length], &entry))?;
             understood += length;
             self.entries_left -= 1;
         }

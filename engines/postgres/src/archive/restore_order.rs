@@ -94,7 +94,7 @@ impl RestoreOrderReader {
                 && is_wanted(entry.dump_id)
             {
                 let (dump_id, section) = (entry.dump_id, entry.section);
-                self.entries.push(Ordered { dump_id, section, pass: pass_of(&entry) });
+                self.entries.push(Ordered { dump_id, section, pass: pass_of(entry) });
             }
             Ok(())
         })

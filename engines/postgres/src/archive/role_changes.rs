@@ -118,7 +118,7 @@ impl<'a> RoleRewriter<'a> {
                 out.extend_from_slice(bytes);
                 Ok(())
             }
-            Part::Entry(bytes, entry) => entries.rewrite(bytes, &entry, &mut out),
+            Part::Entry(bytes, entry) => entries.rewrite(bytes, entry, &mut out),
         })?;
         Ok(out.freeze())
     }

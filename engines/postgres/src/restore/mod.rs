@@ -56,7 +56,6 @@ use self::roles::{changed_globals, changes_of, settle_roles};
 use self::scratch::{Scratch, look_at, set_comment};
 use self::steps::{carry_out, clean_up};
 use self::target::Target;
-use crate::archive::RoleChanges;
 use crate::backup::answers;
 use crate::connection::Session;
 use crate::errors::is_session_lost;
@@ -85,25 +84,23 @@ pub async fn restore(
     guard.waiting_for("the server to list what it has");
     let target = guard.on(&server.session, Target::gather(&server)).await?;
     let contents = find_wanted(source, &options.databases, guard.activity());
-    let mut wanted = guard.wait(contents).await?;
-    let roles = changes_of(options, &target);
-    for wanted in &mut wanted {
-        guard.wait(look_into(source, wanted, &options.databases, &roles, guard.activity())).await?;
-    }
-    run(options, &server, target, roles, wanted, source, progress, &guard).await
+    let wanted = guard.wait(contents).await?;
+    run(options, &server, target, wanted, source, progress, &guard).await
 }
 
 async fn run(
     options: &RestoreOptions,
     server: &Server,
     target: Target,
-    mut roles: RoleChanges,
-    wanted: Vec<Wanted>,
+    mut wanted: Vec<Wanted>,
     source: &dyn BackupSource,
     progress: &dyn ProgressSink,
     guard: &Guard<'_>,
 ) -> Result<RestoreResult, Failure> {
-    let whole = options.databases.is_empty();
+    let mut roles = changes_of(options, &target);
+    for wanted in &mut wanted {
+        guard.wait(look_into(source, wanted, &options.databases, &roles, guard.activity())).await?;
+    }
     let mut planned: Vec<_> = wanted.into_iter().map(|wanted| plan(options, wanted)).collect();
     refuse_one_name_for_two(&mut planned);
     assertions::check(&options.assertions, &planned)?;
@@ -114,13 +111,13 @@ async fn run(
             let globals = guard.wait(read_globals(source, guard.activity())).await?;
             let databases: Vec<_> = planned.iter().map(|planned| &planned.wanted).collect();
             let globals = changed_globals(globals, &roles.map);
-            Some(plan_merge(&globals, &target, &databases, whole))
+            Some(plan_merge(&globals, &target, &databases, options.is_of_all()))
         }
     };
     settle_roles(&mut roles, merge.as_ref(), &target, &mut planned);
     let session = &server.session;
     let validating =
-        validate_all(guard, options, session, &target, &mut planned, merge.as_ref(), &roles, whole);
+        validate_all(guard, options, session, &target, &mut planned, merge.as_ref(), &roles);
     guard.on(session, validating).await?;
     let plan = tell(options, server, &planned, merge.as_ref());
     let mut result = nothing_yet(plan, server, &planned);

@@ -145,7 +145,6 @@ pub(super) async fn validate_all(
     planned: &mut [Planned],
     merge: Option<&MergePlan>,
     changes: &RoleChanges,
-    whole: bool,
 ) -> Result<(), Failure> {
     let none = HashSet::new();
     let created_roles = merge.map_or(&none, |plan| &plan.created);
@@ -161,7 +160,7 @@ pub(super) async fn validate_all(
                 matches!(failure.reason, Reason::DatabaseExists | Reason::DatabaseInUse)
             }
         };
-        if stands && whole && is_the_servers_own(wanted) {
+        if stands && options.is_of_all() && is_the_servers_own(wanted) {
             planned.action = PlannedAction::Skip;
             planned.report.outcome = DatabaseOutcome::Skipped;
             continue;
