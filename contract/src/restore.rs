@@ -63,6 +63,12 @@ pub struct RestoreDatabase {
 }
 
 impl RestoreDatabase {
+    /// Its name on the target.
+    #[must_use]
+    pub fn target_name(&self) -> &str {
+        self.as_name.as_deref().unwrap_or(&self.name)
+    }
+
     /// Whether only a part of it is asked for.
     #[must_use]
     pub const fn is_part(&self) -> bool {
@@ -122,7 +128,7 @@ pub struct RestoreAction {
     #[serde(default)]
     pub globals: GlobalsPolicy,
     /// Whether the restoring role takes the place of the owners.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_owner: bool,
     /// Roles of the target that stand for roles of the backup, all at once.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

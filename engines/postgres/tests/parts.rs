@@ -160,6 +160,18 @@ async fn a_table_comes_back_with_all_that_it_needs_and_nothing_else_is_read() {
     let sql = "SELECT pg_get_serial_sequence('sales.orders', 'id')";
     assert_eq!(server.sql("part", sql), "sales.orders_id_seq");
 
+    // The same database twice, whole and in part.
+    let mut both = part(&server, dir.path(), &[], &[("sales", "customers")]);
+    both.databases[0].as_name = Some("customers".to_owned());
+    let whole = restore_to(connection(&server, dir.path()), &[("shop", "whole")]);
+    both.databases.extend(whole.databases);
+    assert_all_succeeded(&put_back(&both, &backup).await.unwrap().databases);
+    let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'sales'";
+    assert_eq!(
+        (server.sql("customers", count), server.sql("whole", count)),
+        ("1".into(), "2".into())
+    );
+
     // Another part is another plan, whatever its size.
     let mut other = part(&server, dir.path(), &[], &[("sales", "customers")]);
     other.approved_plan = Some(plan.digest);

@@ -177,8 +177,8 @@ fn replacing(
     }
     let unconfirmed = databases
         .iter()
-        .map(|database| database.as_name.as_ref().unwrap_or(&database.name))
-        .find(|name| !args.confirm.contains(name));
+        .map(RestoreDatabase::target_name)
+        .find(|name| !args.confirm.iter().any(|it| it == name));
     if let Some(name) = unconfirmed.filter(|_| !keep) {
         let message =
             format!("--strategy overwrite drops database {name}, and that is not confirmed");

@@ -59,10 +59,7 @@ pub(super) async fn find_wanted(
     let wanted = if asked.is_empty() {
         all_of(source, &streams, activity).await?
     } else {
-        asked
-            .iter()
-            .map(|d| (d.name.clone(), d.as_name.clone().unwrap_or_else(|| d.name.clone())))
-            .collect()
+        asked.iter().map(|asked| (asked.name.clone(), asked.target_name().to_owned())).collect()
     };
     let mut targets = std::collections::BTreeSet::new();
     let mut found = Vec::new();
@@ -115,7 +112,9 @@ pub(super) async fn look_into(
     changes: &RoleChanges,
     activity: &Activity,
 ) -> Result<(), Failure> {
-    let asked = asked.iter().find(|it| it.name == wanted.name && it.is_part());
+    // One database may come back twice, under two names.
+    let is_it = |it: &&RestoreDatabase| it.is_part() && it.target_name() == wanted.target;
+    let asked = asked.iter().find(is_it);
     let entries = match changes.any() || asked.is_some() {
         true => Some(read_contents(source, &wanted.layout, activity, changes).await?),
         false => None,

@@ -235,6 +235,19 @@ fn what_replaces_is_refused_from_a_repository_that_is_only_read() {
     assert_eq!(failure.reason, Reason::RepositoryReadOnly);
 }
 
+#[test]
+fn a_part_and_other_roles_are_asked_for_as_the_request_says() {
+    let databases = serde_json::json!([{"name": "shop", "as": "before", "schemas": ["hr"],
+        "tables": [{"schema": "sales", "name": "Odd \"one\""}]}]);
+    let seen = replacing(
+        "CreateNew",
+        serde_json::json!({"databases": databases, "noOwner": true, "roleMap": {"a": "b"}}),
+    );
+    let task = task_of(&seen, Purpose::Restore);
+    assert_eq!(task["databases"], databases);
+    assert_eq!((&task["noOwner"], &task["roleMap"]["a"]), (&true.into(), &"b".into()));
+}
+
 fn report_with(plan: Option<RestorePlan>, error: Option<Failure>) -> RestoreReport {
     let outcome = if error.is_some() { "Failed" } else { "Succeeded" };
     let json = serde_json::json!({"outcome": outcome, "startTime": "2026-11-20T09:00:00Z",
