@@ -2,7 +2,7 @@
 # Debian 12 as root, or says what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-cluster lint generate image cluster-up cluster-down bench
+.PHONY: help demo test test-unit test-cluster lint generate kubectl-page image cluster-up cluster-down bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ lint: ## Formatting, clippy, licences and advisories, shell scripts, generated f
 
 generate: ## Write the generated files anew: CRDs, the chart's copy of them, the tables in docs/
 	@hack/generate
+
+kubectl-page: ## Write docs/kubectl.md anew, from the cluster that is up with the operator installed
+	@DBBACKUP_WRITE_PAGE=1 hack/test-cluster --test pages
 
 image: ## Build the operator's, the runner's and the test server's image
 	@images/build
