@@ -210,7 +210,7 @@ pub struct BackupStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub databases: Vec<DatabaseReport>,
-    /// How far the run has come.
+    /// How far the run has come, while it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// How often the run was begun: each pod counts.

@@ -175,8 +175,12 @@ fn serve(sender: &Sender, shared: &Shared) -> bool {
         let progress = pending.progress.take();
         drop(pending);
         if let Some(progress) = progress {
-            if let Err(error) = sender.send(ReportBody::Progress(progress)) {
+            if let Err(error) = sender.send(ReportBody::Progress(progress.clone())) {
                 tracing::debug!(%error, "progress did not arrive");
+                if matches!(error, SendError::Other(_)) {
+                    // It may be the last news for a long while: a run that waits has no other.
+                    shared.lock().progress.get_or_insert(progress);
+                }
             }
             last_sent = Some(Instant::now());
         }

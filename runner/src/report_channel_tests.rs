@@ -119,6 +119,17 @@ fn progress_and_report_arrive_with_the_pods_token() {
 }
 
 #[test]
+fn the_newest_progress_is_tried_again_until_it_arrives() {
+    let (server, token) = (serve_with(vec![503, 0, 200]), token());
+    let channel = ReportChannel::open_with_token(&server.endpoint, "uid-1", token.path()).unwrap();
+    channel.progress(Progress { bytes_done: 7, ..Progress::default() });
+    for _ in 0..2 {
+        let heard = server.requests.recv().unwrap().message.body;
+        assert!(matches!(heard, ReportBody::Progress(progress) if progress.bytes_done == 7));
+    }
+}
+
+#[test]
 fn a_report_is_tried_again_until_it_arrives() {
     let (server, token) = (serve_with(vec![0, 503, 404, 200]), token());
     let channel = ReportChannel::open_with_token(&server.endpoint, "uid-1", token.path()).unwrap();

@@ -1,6 +1,6 @@
 //! The status of a run, from what was done and seen.
 
-use dbbackup_contract::{ErrorClass, Failure, Outcome, ProgressPhase};
+use dbbackup_contract::{ErrorClass, Failure, Outcome};
 use jiff::Timestamp;
 
 use super::{End, RunReport, RunStatus, Stage};
@@ -55,20 +55,15 @@ pub fn finished<S: RunStatus>(
             *common.error = error.cloned();
             if report.outcome() == Outcome::Failed {
                 common.error.get_or_insert_with(S::Report::unexplained);
-                *common.progress = None;
-            } else if let Some(progress) = common.progress {
-                progress.phase = ProgressPhase::Finishing;
-                progress.percent = Some(100);
-                progress.remaining_seconds = None;
-                progress.current = None;
             }
         }
         Err(failure) => {
             *common.completion_time = Some(now);
-            *common.progress = None;
             *common.error = Some(failure.clone());
         }
     }
+    // The report has how much it was; the last news from before the end was a guess.
+    *status.common().progress = None;
     let attempts = status.common().attempts.unwrap_or(0);
     let end = match end {
         Ok(report) => End::of_report(report, attempts),
