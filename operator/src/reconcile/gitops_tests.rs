@@ -123,7 +123,8 @@ fn ended(failure: Option<Failure>) -> Children {
     let phase = if failure.is_some() { BackupPhase::Failed } else { BackupPhase::Succeeded };
     let (name, left_out) = ("nightly-1".to_owned(), Vec::new());
     let proof = failure.is_none().then_some((now(), now()));
-    let ended = Ended { time: now(), name, phase, failure, left_out, of_hooks: None };
+    let began = Some(now());
+    let ended = Ended { began, time: now(), name, phase, failure, left_out, of_hooks: None };
     Children {
         last_success: proof.map(|(_, ended)| ended),
         proof,
