@@ -18,6 +18,8 @@ pub use one_shot::{
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod gitops_tests;
 
 /// How soon a waiting object looks again, where no watch tells it to.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);

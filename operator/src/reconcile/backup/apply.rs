@@ -16,7 +16,7 @@ use crate::cluster::{
 use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
-use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
+use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, seen_by, until};
 use crate::reconcile::{LOOK_AGAIN, RunReport, copies, notifications};
 use crate::run::RunView;
 
@@ -220,15 +220,6 @@ async fn tidy(
     let copied = copies::reconcile(&backup, context, now).await?;
     let again = told.into_iter().chain(copied).min();
     Ok(again.map_or_else(Action::await_change, Action::requeue))
-}
-
-/// A run that has ended stands as it did, whatever its spec says now.
-fn seen_by(mut status: BackupStatus, generation: Option<i64>) -> BackupStatus {
-    status.observed_generation = generation;
-    for condition in &mut status.conditions {
-        condition.observed_generation = generation;
-    }
-    status
 }
 
 /// Lets the Jobs that the status names go: nobody looks at them any more.

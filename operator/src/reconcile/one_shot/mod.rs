@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use apply::{NextJob, Run, has_ended_lately, until, while_starting};
 pub use judge::{End, Told};
+pub(crate) use status::seen_by;
 pub use status::{finished, running, waiting};
 
 /// How a run ended, as its runner says.

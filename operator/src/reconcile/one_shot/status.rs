@@ -74,6 +74,18 @@ pub fn finished<S: RunStatus>(
     (status, end)
 }
 
+/// A run that has ended stands as it did, whatever its spec says now. GitOps tools would wait
+/// for ever for a generation that nobody looks at.
+#[must_use]
+pub(crate) fn seen_by<S: RunStatus>(mut status: S, generation: Option<i64>) -> S {
+    let common = status.common();
+    *common.observed_generation = generation;
+    for condition in common.conditions {
+        condition.observed_generation = generation;
+    }
+    status
+}
+
 fn put<S: RunStatus>(
     status: &mut S,
     stage: Stage,

@@ -14,7 +14,7 @@ use crate::cluster::{delete_job, publish, release_job, write_status};
 use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
-use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, until};
+use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, seen_by, until};
 use crate::reconcile::{LOOK_AGAIN, OneShot as _};
 
 pub(super) async fn apply(
@@ -149,8 +149,8 @@ async fn finish(
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
     let request = run(seen, now).finish(&end, attempts, context).await?;
-    let mut done = seen.clone();
-    done.status = request.status.unwrap_or_default();
+    let status = request.status.clone().unwrap_or_default();
+    let done = Gathered { request, status, ..seen.clone() };
     tidy(&done, context, now).await
 }
 
@@ -165,5 +165,8 @@ async fn tidy(
     {
         release_job(context, &seen.identity.namespace, job, now).await?;
     }
+    // What may still change of the spec (dryRun, approvedPlan) is of no use any more.
+    let status = seen_by(seen.status.clone(), seen.request.metadata.generation);
+    write_status(context, &seen.request, status).await?;
     Ok(Action::await_change())
 }

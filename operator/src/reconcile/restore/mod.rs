@@ -16,6 +16,8 @@ use kube::runtime::controller::Action;
 
 pub use gather::{Gathered, Resolution};
 pub use plan::{Step, plan};
+#[cfg(test)]
+pub(super) use status::proposed;
 
 use crate::context::{Context, ReconcileError};
 

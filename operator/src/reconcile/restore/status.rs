@@ -101,7 +101,7 @@ impl RunStatus for RestoreRequestStatus {
 
 /// The plan of a restore, which waits for an approval from now on. Jobs that follow are
 /// counted anew, unless one of them has found the plan changed.
-pub(super) fn proposed(
+pub(in crate::reconcile) fn proposed(
     mut status: RestoreRequestStatus,
     report: RestoreReport,
     generation: Option<i64>,

@@ -51,7 +51,9 @@ pub struct Children {
 /// A backup that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// When.
+    /// When it began, or was created if it never did.
+    pub began: Option<Timestamp>,
+    /// When it ended.
     pub time: Timestamp,
     /// Its name.
     pub name: String,
@@ -314,13 +316,20 @@ impl Children {
             && let Some(time) = status.completion_time.or(created)
             && self.last_ended.as_ref().is_none_or(|last| last.time < time)
         {
-            self.last_ended = Some(Ended::of(backup.name_any(), time, phase, status));
+            let began = status.start_time.or(created);
+            self.last_ended = Some(Ended::of(backup.name_any(), began, time, phase, status));
         }
     }
 }
 
 impl Ended {
-    fn of(name: String, time: Timestamp, phase: BackupPhase, status: BackupStatus) -> Self {
+    fn of(
+        name: String,
+        began: Option<Timestamp>,
+        time: Timestamp,
+        phase: BackupPhase,
+        status: BackupStatus,
+    ) -> Self {
         let unexplained = || match phase {
             BackupPhase::PartiallyFailed => {
                 Failure::new(Reason::DatabaseFailed, "some databases failed")
@@ -334,7 +343,7 @@ impl Ended {
         let failed = |outcome| outcome == DatabaseOutcome::Failed;
         let left_out = status.databases.into_iter().filter(|database| failed(database.outcome));
         let left_out = left_out.map(|database| database.name).collect();
-        Self { time, name, phase, failure, left_out, of_hooks }
+        Self { began, time, name, phase, failure, left_out, of_hooks }
     }
 }
 

@@ -95,20 +95,42 @@ fn verdict(
     if let Some(failure) = &outlook.repository_trouble {
         return Verdict::of_failure(Standing::Reconciling, failure);
     }
-    if let Some(last) = &children.last_ended
-        && let Some(failure) = &last.failure
+    let failed = children.last_ended.as_ref().and_then(|last| Some((last, last.failure.as_ref()?)));
+    let told = failed
+        .map(|(last, failure)| format!("the last backup {}: {}", ended(last), sentence(failure)));
+    if let (Some((last, failure)), Some(told)) = (failed, &told)
+        && !is_of_an_earlier_spec(last, schedule, status)
     {
         // The next slot tries it again, if there is one and trying can help.
         let goes_on = failure.is_retryable() && !suspended;
         let standing = if goes_on { Standing::Reconciling } else { Standing::Stalled };
-        let message = format!("the last backup {}: {}", ended(last), sentence(failure));
-        return Verdict::new(standing, failure.reason.as_str(), message);
+        return Verdict::new(standing, failure.reason.as_str(), told);
     }
-    if suspended {
+    let mut verdict = if suspended {
         let message = "no backup is started: spec.suspend";
-        return Verdict::new(Standing::Ready, reasons::SUSPENDED, message);
+        Verdict::new(Standing::Ready, reasons::SUSPENDED, message)
+    } else {
+        of_proof(schedule, status, children)
+    };
+    if let (Standing::Ready, Some(told)) = (&verdict.standing, told) {
+        verdict.message = format!("{}; before this spec, {told}", verdict.message);
     }
-    of_proof(schedule, status, children)
+    verdict
+}
+
+/// Whether a backup began before the present spec was there. Somebody has changed something
+/// since, or made the schedule anew: that it does not work cannot be said of this spec.
+fn is_of_an_earlier_spec(
+    last: &Ended,
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+) -> bool {
+    let since = match schedule.metadata.generation {
+        // A backup may begin before a new schedule is looked at.
+        Some(1) => schedule.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        _ => status.generation_time,
+    };
+    last.began.zip(since).is_some_and(|(began, since)| began < since)
 }
 
 /// How it stands by what was proved of its backups: by one of them, or by a look ahead.

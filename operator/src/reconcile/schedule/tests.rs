@@ -36,7 +36,15 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
 }
 
 fn ended(name: &str, phase: BackupPhase, failure: Option<Failure>) -> Ended {
-    Ended { time: now(), name: name.into(), phase, failure, left_out: Vec::new(), of_hooks: None }
+    Ended {
+        began: Some(now()),
+        time: now(),
+        name: name.into(),
+        phase,
+        failure,
+        left_out: Vec::new(),
+        of_hooks: None,
+    }
 }
 
 fn failed(name: &str, phase: BackupPhase, reason: Reason, message: &str) -> Ended {
@@ -282,6 +290,47 @@ fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
 }
 
 #[test]
+fn a_backup_that_failed_says_nothing_of_a_spec_that_came_after_it_began() {
+    let zone = TimeZone::UTC;
+    let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
+    let last = failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "the password is wrong");
+    let children = Children { last_ended: Some(last), ..Children::default() };
+    let look = serde_json::json!({"time": "2026-11-23T13:00:00Z", "generation": 2,
+        "outcome": "Succeeded", "databaseCount": {"total": 1, "succeeded": 1, "failed": 0}});
+    let look: dbbackup_crds::LastPreflight = serde_json::from_value(look).unwrap();
+    let schedule = |generation, created: &str, suspend| {
+        let mut schedule = schedule(|spec| spec.suspend = suspend);
+        schedule.metadata.generation = Some(generation);
+        schedule.metadata.creation_timestamp = Some(dbbackup_crds::Time(at(created)));
+        schedule
+    };
+    let told = |schedule: &BackupSchedule, last_preflight: Option<&_>| {
+        let generation_time = Some(at("2026-11-23T12:30:00Z"));
+        let last_preflight = last_preflight.cloned();
+        let status = BackupScheduleStatus { generation_time, last_preflight, ..Default::default() };
+        let status = standing(status, schedule, &children, &outlook, now());
+        let first = status.conditions.into_iter().next().unwrap();
+        (first.status == "True", first.reason, first.message)
+    };
+    let failed = "the last backup n-1 failed: the password is wrong. Correct it.";
+    let (before, after) = ("2026-11-23T11:59:00Z", "2026-11-23T12:20:00Z");
+    let ahead = "it is looked whether backups would work";
+    let passed = format!("1 database can be backed up; before this spec, {failed}");
+    let suspended = format!("no backup is started: spec.suspend; before this spec, {failed}");
+    for (schedule, look, ready, reason, message) in [
+        // Its spec is the one with which it was created, whenever it was looked at.
+        (schedule(1, before, false), None, false, "WrongPassword", failed),
+        // Another one of the same name, pruned and applied again.
+        (schedule(1, after, false), None, false, "Preflight", ahead),
+        (schedule(2, before, false), None, false, "Preflight", ahead),
+        (schedule(2, before, false), Some(&look), true, "PreflightPassed", &passed),
+        (schedule(2, before, true), None, true, "Suspended", &suspended),
+    ] {
+        assert_eq!(told(&schedule, look), (ready, reason.to_owned(), message.to_owned()));
+    }
+}
+
+#[test]
 fn a_schedule_whose_last_backup_failed_starts_the_next_one_all_the_same() {
     let children = Children {
         last_ended: Some(failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "x")),
@@ -298,6 +347,7 @@ fn the_backup_that_ended_last_tells_why_and_what_it_left_out() {
     let error = Failure::new(Reason::DatabaseFailed, "crm: no right to read");
     backup.status = Some(BackupStatus {
         phase: Some(BackupPhase::PartiallyFailed),
+        start_time: Some(at("2026-11-23T11:00:00Z")),
         completion_time: Some(now()),
         error: Some(error.clone()),
         databases: vec![
@@ -310,6 +360,7 @@ fn the_backup_that_ended_last_tells_why_and_what_it_left_out() {
     children.add(&backup);
     let last = children.last_ended.clone().unwrap();
     assert_eq!((last.failure, last.left_out), (Some(error), vec!["crm".to_owned()]));
+    assert_eq!(last.began, Some(at("2026-11-23T11:00:00Z")));
     // A warning of a backup that succeeded is no failure.
     backup.status.as_mut().unwrap().phase = Some(BackupPhase::Succeeded);
     children.last_ended = None;
