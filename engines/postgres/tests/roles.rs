@@ -172,7 +172,7 @@ async fn rights_of_the_new_owner_are_not_given_away_by_others() {
         report(&done.databases, "shop").warnings,
         [
             "left out: the default privileges of mallory, who did not own the database",
-            "views, and functions with SECURITY DEFINER, of mallory act with the rights of role postgres, \
+            "views, rules, and functions with SECURITY DEFINER, of mallory act with the rights of role postgres, \
              those of a superuser: look who may use them before you let others in"
         ]
     );

@@ -93,7 +93,7 @@ fn read(entry: &Entry<'_>, changes: &RoleChanges) -> Result<TocEntry, ArchiveErr
         is_exclusion: entry.description == "CONSTRAINT"
             && memchr::memmem::find(entry.definition, b" EXCLUDE USING ").is_some(),
         acts_as_owner: match entry.description.as_str() {
-            "VIEW" => true,
+            "VIEW" | "RULE" => true,
             // Also where its body alone says so.
             "FUNCTION" | "PROCEDURE" => {
                 memchr::memmem::find(entry.definition, b" SECURITY DEFINER").is_some()

@@ -24,7 +24,7 @@ pub(super) struct NeededRoles {
     pub(super) owners: BTreeSet<String>,
     /// They are named by privileges, policies, user mappings and settings.
     pub(super) named: BTreeSet<String>,
-    /// Roles of the backup whose views and functions act with the rights of the restoring role
+    /// Roles of the backup whose views, rules and functions act with the rights of the restoring role
     /// instead of theirs.
     lent: BTreeSet<String>,
     /// Roles of the backup whose default privileges do not become the restoring role's.
@@ -173,7 +173,7 @@ fn lent_rights(needed: &NeededRoles, owners: &[String], target: &Target) -> Opti
         let names = listed(&roles, NAMED);
         let rights = if target.superuser { ", those of a superuser" } else { "" };
         format!(
-            "views, and functions with SECURITY DEFINER, of {names} act with the rights of role {}{rights}: \
+            "views, rules, and functions with SECURITY DEFINER, of {names} act with the rights of role {}{rights}: \
              look who may use them before you let others in",
             target.role
         )
