@@ -37,7 +37,6 @@ pub(crate) struct Prepared {
     body: Vec<u8>,
     /// `the webhook at hooks.example.com`: more of the address is told to nobody.
     who: String,
-    authorization: Option<SecretString>,
 }
 
 #[derive(Serialize)]
@@ -70,7 +69,6 @@ impl Webhook {
             headers: self.headers(notice, &body)?,
             body,
             who,
-            authorization: self.authorization.clone(),
         })
     }
 
@@ -132,9 +130,12 @@ impl Prepared {
     }
 
     pub(crate) async fn send(self) -> Result<(), Failure> {
-        let Self { client, url, headers, body, who, authorization } = self;
-        let request = client.post(url.clone()).headers(headers).body(body);
-        let mut response = match request.send().await {
+        let Self { client, url, headers, body, who } = self;
+        let request = client.post(url.clone()).headers(headers).body(body).build();
+        let request = request.map_err(|error| undelivered(&who, error))?;
+        // Also what is made of a user and a password in the address.
+        let authorization = request.headers().get(AUTHORIZATION).cloned();
+        let mut response = match client.execute(request).await {
             Ok(response) => response,
             Err(error) => return Err(undelivered(&who, error)),
         };
@@ -149,7 +150,7 @@ impl Prepared {
             said.extend_from_slice(&part[..part.len().min(answer::MOST_READ - said.len())]);
         }
         let query = url.query_pairs().map(|(_, value)| value.into_owned()).collect::<Vec<_>>();
-        let words = authorization.as_ref().map(SecretString::expose).unwrap_or_default();
+        let words = authorization.as_ref().and_then(|it| it.to_str().ok()).unwrap_or_default();
         let secrets = url
             .path_segments()
             .into_iter()

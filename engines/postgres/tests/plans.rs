@@ -247,6 +247,7 @@ async fn what_does_not_answer_as_it_must_is_not_put_in_place() {
         ("select true from nothing", "nothing"),
         ("select true; drop table items", "cannot insert multiple commands"),
         ("delete from items returning true", "read-only transaction"),
+        ("select ('4111' || '-1111')::int > 0", "invalid input syntax for type integer: …"),
     ] {
         let options = asking(&["select count(*) = 50 from items", query], "shop");
         let ended = put_back(&options, &backup).await.unwrap();

@@ -146,6 +146,41 @@ async fn a_role_without_rights_over_others_owns_what_it_restores() {
     assert_eq!(target.sql("shop", sql), "me|{=Tc/me,me=CTc/me,reader=c/me}");
 }
 
+/// Anybody may say what comes of objects of their own that are yet to come, and make functions
+/// that act with their rights.
+#[tokio::test]
+async fn rights_of_the_new_owner_are_not_given_away_by_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestServer::start(17, &[]);
+    server.sql("postgres", "CREATE ROLE mallory");
+    server.sql("postgres", "CREATE DATABASE shop");
+    server.sql(
+        "shop",
+        "CREATE SCHEMA own AUTHORIZATION mallory; SET ROLE mallory;
+         ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
+         CREATE FUNCTION own.act() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    );
+    let backup = MemoryBackup::default();
+    let made = back_up(&backup_of(connection(&server, dir.path()), &["shop"]), &backup).await;
+    assert_all_succeeded(&made.unwrap().databases);
+
+    let mut options = restore_to(connection(&server, dir.path()), &[("shop", "shop2")]);
+    options.no_owner = true;
+    let done = put_back(&options, &backup).await.unwrap();
+    assert_all_succeeded(&done.databases);
+    assert_eq!(
+        report(&done.databases, "shop").warnings,
+        [
+            "left out: the default privileges of mallory, who did not own the database",
+            "views, rules, and functions with SECURITY DEFINER, of mallory act with the rights of role postgres, \
+             those of a superuser: look who may use them before you let others in"
+        ]
+    );
+    assert_eq!(server.sql("shop2", "SELECT count(*) FROM pg_default_acl"), "0");
+    let owner = "SELECT proowner::regrole FROM pg_proc WHERE proname = 'act'";
+    assert_eq!(server.sql("shop2", owner), "postgres");
+}
+
 /// Two roles become one: it has what both had, and gives itself nothing.
 #[tokio::test]
 async fn two_roles_may_become_one_and_a_missing_one_is_made_only_where_it_stays() {

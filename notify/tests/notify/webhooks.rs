@@ -128,6 +128,14 @@ async fn no_failure_tells_the_address_or_what_was_sent_in_confidence() {
             assert!(!told.contains(confidence), "{confidence} in {told}");
         }
     }
+    // The base64 of the user and the password that the address has.
+    let body = "Authorization: Basic bWU6cGFzcy13b3Jk".to_owned();
+    let receiver = Receiver::start(Answer { body, ..Answer::of(404) }, None).await;
+    let url = format!("http://me:pass-word@127.0.0.1:{}/", receiver.port);
+    let failure = sent(&Destination::Webhook(webhook(&url))).await.unwrap_err();
+    assert!(!failure.message.contains("bWU6"), "{failure}");
+    let basic = receiver.sent()[0].headers["authorization"].clone();
+    assert_eq!(basic, "Basic bWU6cGFzcy13b3Jk");
     for bad in ["ftp://127.0.0.1/very-secret", "very-secret", "https://", "file:///etc/passwd"] {
         let failure = sent(&Destination::Webhook(webhook(bad))).await.unwrap_err();
         assert_eq!(failure.reason, Reason::InvalidSpec);

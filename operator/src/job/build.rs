@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::resources::runner_resources;
-use super::security::{container_security, pod_security};
+use super::security::{container_security, forbidden, pod_security};
 use super::{Mounts, storage::wants_azure_identity};
 use crate::labels;
 use crate::names::{Purpose, kind_name};
@@ -81,6 +81,9 @@ pub enum BuildError {
         "the task has {0} bytes, more than {MAX_TASK_BYTES}: name fewer databases or tables, or use globs such as shop_*; put the sql of hooks into functions of the database"
     )]
     TaskTooLarge(usize),
+    /// Its pod would have more rights than a runner has.
+    #[error("job.{0}")]
+    Forbidden(&'static str),
     /// A quantity is none.
     #[error("job.resources: {0}")]
     Resources(#[source] QuantityError),
@@ -94,6 +97,9 @@ pub fn build_job(request: &JobRequest<'_>, runner: &RunnerPod) -> Result<Job, Bu
     let task = serde_json::to_string(request.task).map_err(BuildError::Task)?;
     if task.len() > MAX_TASK_BYTES {
         return Err(BuildError::TaskTooLarge(task.len()));
+    }
+    if let Some(why) = forbidden(request.job) {
+        return Err(BuildError::Forbidden(why));
     }
     let kind = kind_name(request.task.subject.kind);
     let labels: BTreeMap<String, String> = [

@@ -5,8 +5,42 @@
 use dbbackup_crds::JobSpec;
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
-    Capabilities, PodSecurityContext, SeccompProfile, SecurityContext,
+    Capabilities, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
 };
+
+/// Types of SELinux that Pod Security lets containers have.
+const CONTAINER_TYPES: [&str; 5] =
+    ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+/// How a container's profile of AppArmor was said before it had a field; it still counts.
+const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// What is said and would give a pod more than `restricted` does, and what to write instead. The
+/// namespace's own Pod Security may be another one.
+pub(super) fn forbidden(job: &JobSpec) -> Option<&'static str> {
+    let pod = job.pod_security_context.as_ref();
+    if pod.and_then(|pod| pod.sysctls.as_ref()).is_some_and(|sysctls| !sysctls.is_empty()) {
+        return Some("podSecurityContext.sysctls: the runner needs none, leave it out");
+    }
+    let of_pod = pod.and_then(|pod| pod.se_linux_options.as_ref());
+    let of_container = job.security_context.as_ref().and_then(|it| it.se_linux_options.as_ref());
+    let is_more = |options: &SELinuxOptions| {
+        let is_said = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
+        let type_ = options.type_.as_deref().unwrap_or_default();
+        !CONTAINER_TYPES.contains(&type_) || is_said(&options.user) || is_said(&options.role)
+    };
+    if of_pod.into_iter().chain(of_container).any(is_more) {
+        return Some(
+            "seLinuxOptions: leave user and role out, and type too, or say one of containers, such as container_t",
+        );
+    }
+    let is_confined = |profile: &str| {
+        profile.is_empty() || profile == "runtime/default" || profile.starts_with("localhost/")
+    };
+    let mut profiles = job.annotations.iter().filter(|(name, _)| name.starts_with(APPARMOR));
+    profiles
+        .any(|(_, profile)| !is_confined(&profile.0))
+        .then_some("annotations: the runner is never unconfined, leave the profile of AppArmor out")
+}
 
 /// The pod's, where the chart says `chart` of all pods.
 pub(super) fn pod_security(chart: &PodSecurityContext, job: &JobSpec) -> PodSecurityContext {
@@ -91,6 +125,33 @@ mod tests {
                 "seccompProfile": {"type": "RuntimeDefault"},
             })
         );
+    }
+
+    #[test]
+    fn what_pod_security_would_refuse_is_refused_where_a_namespace_has_none() {
+        let profile =
+            |profile: &str| json!({"annotations": {format!("{APPARMOR}runner"): profile}});
+        let pod = |it: Value| json!({"podSecurityContext": it});
+        let container = |it: Value| json!({"securityContext": {"seLinuxOptions": it}});
+        let rights = json!({"level": "s0:c1,c2", "type": "container_t"});
+        for (job, expected) in [
+            (json!({}), None),
+            (pod(json!({"seLinuxOptions": rights})), None),
+            (container(rights), None),
+            (profile("runtime/default"), None),
+            (json!({"annotations": {"sidecar.istio.io/inject": "false"}}), None),
+            (pod(json!({"seLinuxOptions": {"type": "spc_t"}})), Some("seLinuxOptions")),
+            (container(json!({"type": "spc_t"})), Some("seLinuxOptions")),
+            (container(json!({"user": "system_u"})), Some("seLinuxOptions")),
+            (container(json!({"role": "sysadm_r"})), Some("seLinuxOptions")),
+            (pod(json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]})), Some("sysctls")),
+            (profile("unconfined"), Some("AppArmor")),
+        ] {
+            let spec: JobSpec = serde_json::from_value(job.clone()).unwrap();
+            let told = forbidden(&spec);
+            assert_eq!(told.is_some(), expected.is_some(), "{job}");
+            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()), "{job}");
+        }
     }
 
     #[test]

@@ -85,21 +85,32 @@ impl Line {
     /// that one team's thousand databases keep no other's from being backed up; of several the
     /// one that is due the longest. Who waits for its repository keeps no other one back.
     pub(super) fn next(&self, limit: Option<NonZeroUsize>) -> Vec<Entry> {
-        let mut running = self.running.clone();
-        let mut waiting: Vec<&Entry> = self.waiting.values().collect();
         let mut next = Vec::new();
+        if !self.is_free(&self.running, limit) {
+            return next;
+        }
+        let (mut running, mut waiting) = (self.running.clone(), self.by_place());
         while self.is_free(&running, limit) {
-            let may = |entry: &&Entry| self.has_room(&running, entry);
-            let Some(first) =
-                waiting.iter().copied().filter(may).min_by_key(|entry| rank(&running, entry))
-            else {
-                break;
-            };
+            let firsts = waiting.values().filter_map(|entries| entries.last().copied());
+            let may = firsts.filter(|entry| self.has_room(&running, entry));
+            let Some(first) = may.min_by_key(|entry| rank(&running, entry)) else { break };
             running.add(first);
             next.push(first.clone());
-            waiting.retain(|entry| entry.uid != first.uid);
+            waiting.get_mut(&first.place()).and_then(Vec::pop);
         }
         next
+    }
+
+    /// Those that wait, by their repositories; of each the one that is due the longest at the end.
+    fn by_place(&self) -> HashMap<Place, Vec<&Entry>> {
+        let mut waiting: HashMap<Place, Vec<&Entry>> = HashMap::new();
+        for entry in self.waiting.values() {
+            waiting.entry(entry.place()).or_default().push(entry);
+        }
+        for entries in waiting.values_mut() {
+            entries.sort_by(|a, b| (b.since, &b.name).cmp(&(a.since, &a.name)));
+        }
+        waiting
     }
 
     /// What one waits for that is not among `next`.

@@ -1,7 +1,7 @@
 //! A report comes from a server's answers: what is too long for the status would be refused for ever.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseReport, Failure, ImportReport, LeftOut, MAX_FOUND_SNAPSHOTS,
+    BackupReport, DatabaseReport, Failure, HookReport, ImportReport, LeftOut, MAX_FOUND_SNAPSHOTS,
     MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES, MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS,
     MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport, Report, RestorePlan,
     ServerReport,
@@ -42,6 +42,7 @@ pub(super) fn fitted(mut report: Report) -> Report {
         Report::Preflight(report) => {
             fit_server(&mut report.server);
             fit_databases(&mut report.databases);
+            fit_hooks(&mut report.hooks);
             fit_failure(&mut report.error);
         }
     }
@@ -83,7 +84,20 @@ fn fit_backup(report: &mut BackupReport) {
         cut(&mut position.lsn, 32);
     }
     fit_databases(&mut report.databases);
+    fit_hooks(&mut report.hooks);
     fit_failure(&mut report.error);
+}
+
+/// Most hooks of a backup: those before and those after.
+const MAX_HOOKS: usize = 40;
+
+fn fit_hooks(hooks: &mut Vec<HookReport>) {
+    hooks.truncate(MAX_HOOKS);
+    for hook in hooks {
+        cut(&mut hook.name, 63);
+        hook.duration_milliseconds = hook.duration_milliseconds.min(i64::MAX.unsigned_abs());
+        fit_failure(&mut hook.error);
+    }
 }
 
 fn fit_server(server: &mut Option<ServerReport>) {

@@ -27,6 +27,8 @@ pub(crate) struct TocEntry {
     pub(crate) roles: Vec<String>,
     /// It says how the archive is read.
     pub(crate) is_of_archive: bool,
+    /// It does what it does with the rights of its owner, whoever uses it.
+    pub(crate) acts_as_owner: bool,
     /// It adds to a table what is a part of it, as the sequence of an identity column.
     pub(crate) alters_table: bool,
     /// It is the rows of a partition, which are loaded through the partitioned table.
@@ -90,6 +92,14 @@ fn read(entry: &Entry<'_>, changes: &RoleChanges) -> Result<TocEntry, ArchiveErr
         loads_through_root: entry.definition.starts_with(b"-- load via partition root "),
         is_exclusion: entry.description == "CONSTRAINT"
             && memchr::memmem::find(entry.definition, b" EXCLUDE USING ").is_some(),
+        acts_as_owner: match entry.description.as_str() {
+            "VIEW" | "RULE" => true,
+            // Also where its body alone says so.
+            "FUNCTION" | "PROCEDURE" => {
+                memchr::memmem::find(entry.definition, b" SECURITY DEFINER").is_some()
+            }
+            _ => false,
+        },
         alters_table: entry.definition.starts_with(b"ALTER TABLE "),
     })
 }

@@ -42,6 +42,13 @@ impl RoleChanges {
         }
     }
 
+    /// Whether what `role` has said of objects that are yet to come stays. They will be made by the
+    /// new owner: what some other role gives away of its own, even all of it to everybody, is not
+    /// that one's to give.
+    pub(crate) fn take_defaults(&self, role: &str, database_owner: &str) -> bool {
+        self.owner.is_none() || role == database_owner
+    }
+
     /// Whether what names `role`, a role of the target, stays.
     pub(crate) fn keeps(&self, role: &str) -> bool {
         self.owner.as_ref().is_none_or(|new| new.name == role || new.known.contains(role))
@@ -102,8 +109,10 @@ pub(crate) struct RoleRewriter<'a> {
 }
 
 impl<'a> RoleRewriter<'a> {
-    pub(crate) fn new(changes: &'a RoleChanges) -> Self {
-        let entries = EntryRewriter { changes, gone: HashSet::new(), mapped: HashSet::new() };
+    /// `database_owner` is the backup's.
+    pub(crate) fn new(changes: &'a RoleChanges, database_owner: &'a str) -> Self {
+        let (gone, mapped) = (HashSet::new(), HashSet::new());
+        let entries = EntryRewriter { changes, database_owner, gone, mapped };
         Self { reader: EntryReader::default(), entries }
     }
 
@@ -126,6 +135,7 @@ impl<'a> RoleRewriter<'a> {
 
 struct EntryRewriter<'a> {
     changes: &'a RoleChanges,
+    database_owner: &'a str,
     /// Entries of which nothing is left.
     gone: HashSet<i64>,
     /// User mappings so far: two roles may have become one.
@@ -145,6 +155,11 @@ impl EntryRewriter<'_> {
         if entry.description == "USER MAPPING"
             && let Some(mapped) = mapped_user(entry.definition, &mut roles)
             && !self.mapped.insert(mapped)
+        {
+            changed = Changed::Gone;
+        }
+        if entry.description == "DEFAULT ACL"
+            && !self.changes.take_defaults(old_owner, self.database_owner)
         {
             changed = Changed::Gone;
         }

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use super::Planned;
 use super::load::Loader;
 use crate::connection::Session;
-use crate::errors::{is_server_lost, query_failure};
+use crate::errors::{failure_of_foreign_statement, is_server_lost, query_failure};
 
 /// Asks the loaded scratch database all of it, in transactions that change nothing.
 ///
@@ -74,8 +74,9 @@ async fn answer(session: &Session, query: &str) -> Result<Result<(), String>, Fa
             if is_server_lost(failure.reason) {
                 return Err(failure);
             }
-            let said = error.as_db_error().map(|error| error.message().to_owned());
-            return Ok(Err(said.unwrap_or(failure.message)));
+            // A status is read by more people than a table: what it quotes may be of a row.
+            let said = error.as_db_error().map(failure_of_foreign_statement);
+            return Ok(Err(said.unwrap_or(failure).message));
         }
     };
     let Some(row) = row.filter(|_| more.is_none()) else {

@@ -334,6 +334,22 @@ impl<'a> Choice<'a> {
         is_attached || self.is_in_schema(entry)
     }
 
+    /// Whether it gives or takes privileges of what no entry makes: an extension does, and nothing
+    /// says which, or the server itself.
+    fn is_of_others_making(&self, index: usize) -> bool {
+        let entry = &self.entries[index];
+        entry.description == "ACL"
+            && entry.tag != "SCHEMA public"
+            && self.direct(index).next().is_none()
+    }
+
+    /// Whether whatever an extension of the backup makes will be there.
+    fn has_all_extensions(&self) -> bool {
+        let mut extensions =
+            self.entries.iter().enumerate().filter(|it| it.1.description == "EXTENSION");
+        extensions.all(|(index, _)| self.brought.contains(&index))
+    }
+
     /// Whether all that it speaks of is brought.
     fn is_all_there(&self, index: usize) -> bool {
         let entry = &self.entries[index];
@@ -349,6 +365,10 @@ impl<'a> Choice<'a> {
         if entry.tag == "SCHEMA public" && !self.schema_entries.contains_key("public") {
             let mut brought = self.brought.iter().map(|index| &self.entries[*index]);
             return brought.any(|it| it.namespace.as_deref() == Some("public"));
+        }
+        // Without it everybody may do what was taken from them.
+        if self.is_of_others_making(index) {
+            return self.has_all_extensions();
         }
         // Privileges of columns come after those of their table.
         let mut others = self
@@ -400,13 +420,14 @@ impl<'a> Choice<'a> {
     /// made of chosen relations.
     fn is_missed(&self, index: usize) -> bool {
         let description = self.entries[index].description.as_str();
-        let is_quiet = SPEAKS_OF_OTHERS.contains(&description) || description == "TABLE DATA";
+        let is_quiet = description == "TABLE DATA"
+            || SPEAKS_OF_OTHERS.contains(&description) && !self.is_of_others_making(index);
         if is_quiet || self.brought.contains(&index) {
             return false;
         }
         let is_made_of_them = !OF_ONE.contains(&description)
             && self.direct(index).any(|it| self.chosen.contains(&it));
-        self.belongs(index) || is_made_of_them
+        self.belongs(index) || is_made_of_them || self.is_of_others_making(index)
     }
 }
 

@@ -24,6 +24,11 @@ pub(super) struct NeededRoles {
     pub(super) owners: BTreeSet<String>,
     /// They are named by privileges, policies, user mappings and settings.
     pub(super) named: BTreeSet<String>,
+    /// Roles of the backup whose views, rules and functions act with the rights of the restoring role
+    /// instead of theirs.
+    lent: BTreeSet<String>,
+    /// Roles of the backup whose default privileges do not become the restoring role's.
+    defaults: BTreeSet<String>,
 }
 
 impl NeededRoles {
@@ -54,7 +59,18 @@ pub(super) fn needed_roles(
     needed
         .named
         .extend(entries.into_iter().flatten().flat_map(|entry| entry.roles.iter().cloned()));
-    if changes.owner.is_some() {
+    if let Some(new) = &changes.owner {
+        for entry in entries.into_iter().flatten() {
+            let Some(owner) = &entry.owner else { continue };
+            if entry.acts_as_owner && *owner != new.name {
+                needed.lent.insert(owner.clone());
+            }
+            if entry.description == "DEFAULT ACL"
+                && !changes.take_defaults(owner, &properties.owner)
+            {
+                needed.defaults.insert(owner.clone());
+            }
+        }
         return needed;
     }
     if is_whole {
@@ -122,6 +138,8 @@ pub(super) fn settle_roles(
     }
     for Planned { wanted, report, .. } in planned {
         let mut left_out: Vec<_> = left_out_roles(&wanted.roles, changes).into_iter().collect();
+        left_out.extend(left_out_defaults(&wanted.roles));
+        left_out.extend(lent_rights(&wanted.roles, &wanted.layout.needs.owners, target));
         let properties = &wanted.document.properties;
         wanted.properties = changed_properties(properties, changes, target, &mut left_out);
         left_out.into_iter().for_each(|warning| report.warn(warning));
@@ -135,6 +153,30 @@ fn left_out_roles(needed: &NeededRoles, changes: &RoleChanges) -> Option<String>
     (!missing.is_empty()).then(|| {
         let names = listed(&missing, NAMED);
         format!("left out, because the target lacks them: what concerns the roles {names}")
+    })
+}
+
+fn left_out_defaults(needed: &NeededRoles) -> Option<String> {
+    let roles: Vec<_> = needed.defaults.iter().map(String::as_str).collect();
+    (!roles.is_empty()).then(|| {
+        let names = listed(&roles, NAMED);
+        format!("left out: the default privileges of {names}, who did not own the database")
+    })
+}
+
+/// Whoever may use them has rights then that nobody had by them: where all was one role's, and ours
+/// is no superuser, it owns what that one owned, and no more.
+fn lent_rights(needed: &NeededRoles, owners: &[String], target: &Target) -> Option<String> {
+    let roles: Vec<_> = needed.lent.iter().map(String::as_str).collect();
+    let is_more = target.superuser || owners.len() > 1;
+    (is_more && !roles.is_empty()).then(|| {
+        let names = listed(&roles, NAMED);
+        let rights = if target.superuser { ", those of a superuser" } else { "" };
+        format!(
+            "views, rules, and functions with SECURITY DEFINER, of {names} act with the rights of role {}{rights}: \
+             look who may use them before you let others in",
+            target.role
+        )
     })
 }
 

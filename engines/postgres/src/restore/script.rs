@@ -135,7 +135,7 @@ impl Script<'_> {
         mut take: impl AsyncFnMut(Bytes) -> Result<bool, Failure>,
     ) -> Result<bool, Failure> {
         let Loader { source, guard, roles, .. } = self.loader;
-        let mut rewriter = RoleRewriter::new(roles);
+        let mut rewriter = RoleRewriter::new(roles, &self.wanted.document.properties.owner);
         let take = async |bytes: Bytes| take(rewriter.push(&bytes)?).await;
         read_prelude(*source, &self.wanted.layout, guard.activity(), take).await
     }

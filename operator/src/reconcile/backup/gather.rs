@@ -52,6 +52,17 @@ pub(super) fn inspection_name(identity: &Identity, jobs: u32, inspection: u32) -
     job_name(&identity.name, &identity.uid, Purpose::Inspect, number)
 }
 
+/// The slot that a schedule made it for. Nobody makes one before its slot: what says so is by
+/// hand, and would be the newest of its series for retention for years.
+fn slot_of(backup: &Backup) -> Option<Timestamp> {
+    let slot: Timestamp = backup.annotations().get(labels::SLOT)?.parse().ok()?;
+    let created = backup.creation_timestamp()?.0;
+    (slot.duration_since(created) <= CLOCKS_DIFFER).then_some(slot)
+}
+
+/// How far the API server's clock may be behind ours.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
+
 pub(super) async fn gather(
     backup: &Backup,
     context: &Context,
@@ -59,7 +70,7 @@ pub(super) async fn gather(
 ) -> Result<Gathered, ReconcileError> {
     let identity = Identity::of(backup)?;
     let status = backup.status.clone().unwrap_or_default();
-    let slot = backup.annotations().get(labels::SLOT).and_then(|text| text.parse().ok());
+    let slot = slot_of(backup);
     let mut gathered = Gathered {
         backup: backup.clone(),
         identity,
@@ -146,4 +157,31 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
 fn longest_delay(schedule: &BackupSchedule) -> SignedDuration {
     let jitter = schedule.spec.jitter.as_ref().and_then(|jitter| jitter.parse().ok());
     jitter.and_then(|jitter| SignedDuration::try_from(jitter).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::fixtures;
+
+    #[test]
+    fn a_slot_that_is_yet_to_come_is_none() {
+        let mut backup = fixtures::backup();
+        let created: Timestamp = "2026-11-20T01:15:02Z".parse().unwrap();
+        backup.metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
+        assert_eq!(slot_of(&backup), None);
+        for (slot, counts) in [
+            ("2026-11-20T01:15:00Z", true),
+            ("2026-11-19T01:15:00Z", true),
+            ("2026-11-20T01:20:00Z", true),
+            ("2026-11-21T01:15:00Z", false),
+            ("9999-12-30T00:00:00Z", false),
+            ("soon", false),
+        ] {
+            let slots = [(labels::SLOT.to_owned(), slot.to_owned())];
+            backup.metadata.annotations = Some(slots.into());
+            assert_eq!(slot_of(&backup).is_some(), counts, "{slot}");
+        }
+    }
 }

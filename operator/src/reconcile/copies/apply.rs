@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use dbbackup_contract::{Failure, Reason};
-use dbbackup_crds::{Backup, BackupRepository, BackupStatus, CopyPhase, CopyStatus, JobSpec};
+use dbbackup_crds::{
+    Backup, BackupRepository, BackupStatus, CopyPhase, CopyStatus, JobSpec, LocalRef,
+};
 use jiff::Timestamp;
 
 use super::plan::{Step, plan_begun, plan_due, plan_unbegun};
@@ -136,7 +138,11 @@ impl Round<'_> {
     }
 
     fn turn(&self, place: &Wanted) -> Turn {
-        let backups = self.context.backups.state();
+        // Those of other namespaces and schedules are none of its siblings, however many there are.
+        let schedule = self.backup.spec.schedule_ref.as_ref();
+        let of_schedule =
+            |name: &LocalRef| self.context.backups_of.get(&self.identity.namespace, &name.name);
+        let backups = schedule.map(of_schedule).unwrap_or_default();
         let others = backups.iter().filter_map(|backup| backup.0.as_ref().ok());
         turn(self.backup, place, others, self.now)
     }

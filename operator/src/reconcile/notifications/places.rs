@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 20;
 /// Most of one namespace: a receiver that does not answer keeps no other team waiting.
 const OF_A_NAMESPACE: usize = 5;
+/// One that was begun so long ago keeps nobody waiting: its pod does not start, for as long as
+/// its schedule lets it.
+const KEEPS_ITS_PLACE: Duration = Duration::from_secs(1800);
 /// One that nobody has looked at for so long is gone, with its backup.
 const FORGOTTEN: Duration = Duration::from_secs(300);
 
@@ -24,6 +27,7 @@ pub struct Places {
 #[derive(Debug)]
 struct Taken {
     namespace: String,
+    since: Instant,
     seen: Instant,
 }
 
@@ -32,25 +36,32 @@ impl Places {
     pub fn take(&self, who: &str, namespace: &str, now: Instant) -> bool {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|_, it| now.saturating_duration_since(it.seen) < FORGOTTEN);
-        let here = taken.values().filter(|it| it.namespace == namespace).count();
+        let is_new = |it: &&Taken| now.saturating_duration_since(it.since) < KEEPS_ITS_PLACE;
+        let all = taken.values().filter(is_new).count();
+        let here = taken.values().filter(is_new).filter(|it| it.namespace == namespace).count();
         let has_one = taken.contains_key(who);
-        if !has_one && (taken.len() >= AT_ONCE || here >= OF_A_NAMESPACE) {
+        if !has_one && (all >= AT_ONCE || here >= OF_A_NAMESPACE) {
             return false;
         }
-        taken.insert(who.to_owned(), Taken { namespace: namespace.to_owned(), seen: now });
+        see(&mut taken, who, namespace, now);
         true
     }
 
     /// It runs, whether there was a place or not.
     pub fn keep(&self, who: &str, namespace: &str, now: Instant) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.insert(who.to_owned(), Taken { namespace: namespace.to_owned(), seen: now });
+        see(&mut taken, who, namespace, now);
     }
 
     /// It has ended.
     pub fn free(&self, who: &str) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(who);
     }
+}
+
+fn see(taken: &mut HashMap<String, Taken>, who: &str, namespace: &str, now: Instant) {
+    let new = || Taken { namespace: namespace.to_owned(), since: now, seen: now };
+    taken.entry(who.to_owned()).or_insert_with(new).seen = now;
 }
 
 #[cfg(test)]
@@ -73,5 +84,19 @@ mod tests {
         // One that was begun before a restart counts, too.
         (0..AT_ONCE).for_each(|n| places.keep(&format!("x-{n}"), "x", later));
         assert!(!places.take("b-0", "b", later));
+    }
+
+    #[test]
+    fn one_that_does_not_come_to_run_keeps_nobody_waiting_for_ever() {
+        let (places, begun) = (Places::default(), Instant::now());
+        let all: Vec<_> = (0..AT_ONCE).map(|n| (n.to_string(), format!("ns{}", n / 5))).collect();
+        all.iter().for_each(|(who, namespace)| assert!(places.take(who, namespace, begun)));
+        let minutes = |minutes: u64| begun + Duration::from_secs(60 * minutes);
+        for minute in 1..30 {
+            all.iter().for_each(|(who, namespace)| places.keep(who, namespace, minutes(minute)));
+            assert!(!places.take("other", "other", minutes(minute)), "{minute}");
+        }
+        all.iter().for_each(|(who, namespace)| places.keep(who, namespace, minutes(30)));
+        assert!(places.take("other", "other", minutes(30)));
     }
 }

@@ -203,3 +203,17 @@ fn an_exclusion_comes_with_whatever_may_compare_for_it() {
     assert_eq!(chosen(&entries, &[], &["t.booking"]).0, [1, 2, 3, 4, 5]);
     assert_eq!(chosen(&entries, &[], &["t.plain"]).0, [6]);
 }
+
+#[test]
+fn what_was_taken_from_everybody_stays_so_where_an_extension_made_it() {
+    let entries = entries(&[
+        "1 EXTENSION .dblink",
+        "2 TABLE s.linked 1",
+        "3 TABLE s.plain",
+        "4 ACL ext.FUNCTION_dblink(text) 99",
+        "5 ACL .SCHEMA_public 98",
+    ]);
+    assert_eq!(chosen(&entries, &[], &["s.linked"]), (vec![1, 2, 4], vec![], vec![]));
+    let told = vec!["acl ext.FUNCTION dblink(text)".to_owned()];
+    assert_eq!(chosen(&entries, &[], &["s.plain"]), (vec![3], told, vec![]));
+}
