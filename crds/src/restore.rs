@@ -292,7 +292,7 @@ pub struct RestoreRequestStatus {
     /// What will be done, where dryRun asked for it, or where it is not what was approved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<RestorePlan>,
-    /// How far the restore has come.
+    /// How far the restore has come, while it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// How often the restore was begun: each pod counts.

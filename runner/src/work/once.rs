@@ -101,7 +101,9 @@ impl Once {
             };
             let message = format!(
                 "{} was carried out{how} at {}, by an object with the UID {}: it asked for the same",
-                entry.subject, entry.time, entry.request
+                entry.subject,
+                entry.time.strftime("%FT%TZ"),
+                entry.request
             );
             return Err(Failure::new(reason, message));
         }
