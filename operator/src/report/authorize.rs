@@ -1,7 +1,7 @@
 //! Who may report for which object: token → pod → Job → object.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dbbackup_contract::REPORT_AUDIENCE;
@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::names::is_object_name;
 
@@ -42,21 +43,42 @@ pub enum Refusal {
     Token,
     /// The token belongs to no pod of a Job of ours.
     #[error("{0}")]
-    Stranger(String),
+    Stranger(&'static str),
+    /// Too many callers are being looked at.
+    #[error("too many callers at once: try again")]
+    Busy,
     /// The API server cannot be asked.
     #[error("the API server cannot be asked: {0}")]
     Unavailable(#[from] kube::Error),
 }
 
 /// For how long a proof is remembered: a pod that is gone cannot use its token longer.
-const REMEMBERED: Duration = Duration::from_secs(60);
-/// Most proofs that are remembered.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// For how long a refusal is: not longer than somebody may wonder who has mended its cause.
+const REFUSED_FOR: Duration = Duration::from_secs(15);
+/// Most proofs that are remembered, and most refusals.
 const MOST: usize = 4096;
+/// Most callers that the API server is asked about at once. Anybody may send tokens.
+const AT_ONCE: usize = 8;
+/// How long a caller waits for its turn: less than a runner waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks callers, and remembers them for a short while.
-#[derive(Default)]
 pub struct Gate {
-    known: Mutex<HashMap<[u8; 32], (Instant, Caller)>>,
+    known: Remembered<Caller>,
+    /// A stranger, if there is a text; else the token itself is not valid.
+    refused: Remembered<Option<&'static str>>,
+    turns: Semaphore,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            known: Remembered::new(KNOWN_FOR),
+            refused: Remembered::new(REFUSED_FOR),
+            turns: Semaphore::new(AT_ONCE),
+        }
+    }
 }
 
 impl Gate {
@@ -66,19 +88,59 @@ impl Gate {
     /// It is nobody who may report.
     pub async fn check(&self, client: &Client, token: &str) -> Result<Caller, Refusal> {
         let digest: [u8; 32] = Sha256::digest(token).into();
-        {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
-            if let Some((_, caller)) = known.get(&digest) {
-                return Ok(caller.clone());
-            }
+        if let Some(answer) = self.remembered(&digest) {
+            return answer;
         }
-        let caller = prove(client, token).await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < MOST {
-            known.insert(digest, (Instant::now(), caller.clone()));
+        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Refusal::Busy) };
+        // Another connection may have brought it meanwhile.
+        if let Some(answer) = self.remembered(&digest) {
+            return answer;
         }
-        Ok(caller)
+        let answer = prove(client, token).await;
+        match &answer {
+            Ok(caller) => self.known.put(digest, caller.clone()),
+            Err(Refusal::Token) => self.refused.put(digest, None),
+            Err(Refusal::Stranger(text)) => self.refused.put(digest, Some(text)),
+            Err(Refusal::Busy | Refusal::Unavailable(_)) => {}
+        }
+        answer
+    }
+
+    fn remembered(&self, digest: &[u8; 32]) -> Option<Result<Caller, Refusal>> {
+        let refused = |text: Option<_>| Err(text.map_or(Refusal::Token, Refusal::Stranger));
+        self.known.get(digest).map(Ok).or_else(|| self.refused.get(digest).map(refused))
+    }
+}
+
+/// What was found about tokens, by their digests. Refusals have a memory of their own: who
+/// sends many bad tokens does not push out those who were let in.
+struct Remembered<T> {
+    period: Duration,
+    entries: Mutex<HashMap<[u8; 32], (Instant, T)>>,
+}
+
+impl<T: Clone> Remembered<T> {
+    fn new(period: Duration) -> Self {
+        Self { period, entries: Mutex::default() }
+    }
+
+    fn get(&self, digest: &[u8; 32]) -> Option<T> {
+        let entries = self.lock();
+        let found = entries.get(digest).filter(|(since, _)| since.elapsed() < self.period);
+        found.map(|(_, found)| found.clone())
+    }
+
+    fn put(&self, digest: [u8; 32], found: T) {
+        let mut entries = self.lock();
+        entries.retain(|_, (since, _)| since.elapsed() < self.period);
+        if entries.len() < MOST {
+            entries.insert(digest, (Instant::now(), found));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Instant, T)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,7 +157,7 @@ async fn prove(client: &Client, token: &str) -> Result<Caller, Refusal> {
     let (namespace, pod_name, pod_uid) = bearer(&reviewed).ok_or(Refusal::Token)?;
 
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let stranger = |text: &str| Refusal::Stranger(text.to_owned());
+    let stranger = Refusal::Stranger;
     let pod = pods.get_opt(&pod_name).await?.ok_or_else(|| stranger("the pod is gone"))?;
     if pod.uid().as_deref() != Some(&pod_uid) {
         return Err(stranger("another pod has this name now"));
@@ -150,6 +212,12 @@ fn bearer(review: &TokenReview) -> Option<(String, String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join;
+    use http::{Request, Response};
+    use kube::client::Body;
 
     fn review(change: impl FnOnce(&mut serde_json::Value)) -> TokenReview {
         let mut json = serde_json::json!({
@@ -183,5 +251,51 @@ mod tests {
         for change in changes {
             assert_eq!(bearer(&review(change)), None);
         }
+    }
+
+    #[tokio::test]
+    async fn many_tokens_at_once_are_few_questions_at_once() {
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let released = Arc::new(Semaphore::new(0));
+        let (counted, gate) = (Arc::clone(&under_way), Arc::clone(&released));
+        let api = tower::service_fn(move |_: Request<Body>| {
+            let (counted, gate) = (Arc::clone(&counted), Arc::clone(&gate));
+            async move {
+                counted.fetch_add(1, Ordering::SeqCst);
+                gate.acquire().await.unwrap().forget();
+                counted.fetch_sub(1, Ordering::SeqCst);
+                let json = serde_json::to_vec(&TokenReview::default()).unwrap();
+                Ok::<_, std::convert::Infallible>(Response::new(Body::from(json)))
+            }
+        });
+        let client = Client::new(api, "default");
+        let callers = Gate::default();
+        let tokens: Vec<String> = (0..3 * AT_ONCE).map(|n| format!("token-{n}")).collect();
+        let checks =
+            futures::future::join_all(tokens.iter().map(|token| callers.check(&client, token)));
+        let most = async {
+            // One thread: each of the checks has come as far as it can by then.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let most = under_way.load(Ordering::SeqCst);
+            released.add_permits(tokens.len());
+            most
+        };
+        let (answers, most) = join(checks, most).await;
+        assert_eq!(most, AT_ONCE);
+        assert!(answers.iter().all(|answer| matches!(answer, Err(Refusal::Token))));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let remembered = Remembered::new(KNOWN_FOR);
+        let digest = |n: usize| <[u8; 32]>::from(Sha256::digest(n.to_be_bytes()));
+        (0..MOST + 10).for_each(|n| remembered.put(digest(n), n));
+        assert_eq!(remembered.lock().len(), MOST);
+        assert_eq!(remembered.get(&digest(7)), Some(7));
+        let forgetful = Remembered::new(Duration::ZERO);
+        forgetful.put(digest(1), 1);
+        assert_eq!(forgetful.get(&digest(1)), None);
     }
 }

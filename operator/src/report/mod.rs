@@ -4,6 +4,7 @@
 pub mod authorize;
 mod certificate;
 mod message;
+mod seats;
 mod server;
 
 pub use certificate::{CertificateError, Certificates, Material, is_due, issue};

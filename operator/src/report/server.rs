@@ -1,38 +1,47 @@
 //! The HTTPS server of the report channel. Everything that comes in is bounded:
-//! connections, time, bytes, and how often a pod may write.
+//! connections, time, bytes, questions to the API server, and how often a pod may write.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dbbackup_contract::{Message, REPORT_PATH, ReportBody};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use kube::Client;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::authorize::{Gate, Refusal};
 use super::message::{Stored, store};
+use super::seats::{Limits, Seat, Seats};
 use crate::metrics::Metrics;
 
 /// Most bytes of a message: a report of a hundred databases has about a fifth of it.
 const MAX_BODY: usize = 256 * 1024;
-/// Most connections at once. A message takes milliseconds; the rest waits in the kernel.
-const MAX_CONNECTIONS: usize = 256;
-/// For a handshake, and for a request from its first byte to its answer.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// Most bytes of what a connection has sent and nobody has looked at yet; headers must fit in. A
+/// token has about one thousand.
+const BUFFER: usize = 16 * 1024;
+/// For a request from its headers to its answer; a runner waits no longer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two lines of log about what anybody may bring about.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 /// Between two messages of progress that are written for one pod.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
+
+/// The result of a message that is to come again: runners try again after a 503, and after a
+/// connection that was closed.
+const BUSY: &str = "busy";
 
 /// What the channel needs.
 pub struct Channel {
@@ -42,19 +51,29 @@ pub struct Channel {
     pub metrics: Arc<Metrics>,
     gate: Gate,
     last_progress: Mutex<HashMap<String, Instant>>,
+    last_logged: Mutex<Option<Instant>>,
+    limits: Limits,
 }
 
 impl Channel {
     /// A channel that writes through `client`.
     #[must_use]
     pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics, gate: Gate::default(), last_progress: Mutex::default() }
+        Self {
+            client,
+            metrics,
+            gate: Gate::default(),
+            last_progress: Mutex::default(),
+            last_logged: Mutex::default(),
+            limits: Limits::default(),
+        }
     }
 
     /// Answers one request.
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (result, response) = match self.take(request).await {
             Ok(result) => (result, reply(StatusCode::NO_CONTENT, "")),
+            Err((status @ StatusCode::SERVICE_UNAVAILABLE, text)) => (BUSY, reply(status, &text)),
             Err((status, text)) => ("refused", reply(status, &text)),
         };
         self.metrics.reports.with_label_values(&[result]).inc();
@@ -74,9 +93,11 @@ impl Channel {
             let status = match refusal {
                 Refusal::Token => StatusCode::UNAUTHORIZED,
                 Refusal::Stranger(_) => StatusCode::FORBIDDEN,
-                Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                Refusal::Busy | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
-            tracing::warn!(%refusal, "a message was refused");
+            if self.may_log() {
+                tracing::warn!(%refusal, "a message was refused");
+            }
             (status, refusal.to_string())
         })?;
         // Only after the caller is known is anything read.
@@ -111,6 +132,24 @@ impl Channel {
         }
     }
 
+    /// Whether it is time for another line about strangers: they must not fill the log.
+    fn may_log(&self) -> bool {
+        let mut last = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= LOG_PERIOD);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
+
+    /// A connection for which there was no place.
+    fn turned_away(&self, peer: IpAddr) {
+        self.metrics.reports.with_label_values(&[BUSY]).inc();
+        if self.may_log() {
+            tracing::warn!(%peer, "too many connections: one was closed at once");
+        }
+    }
+
     fn is_too_soon(&self, pod_uid: &str) -> bool {
         let mut last = self.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
         last.retain(|_, time| time.elapsed() < PROGRESS_PERIOD);
@@ -134,7 +173,7 @@ fn reply(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain; charset=utf-8"));
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -145,19 +184,19 @@ pub async fn serve(
     tls: watch::Receiver<Arc<ServerConfig>>,
     stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::new(channel.limits);
     let tasks = tokio_util::task::TaskTracker::new();
     loop {
         let permit = tokio::select! {
             () = stop.cancelled() => break,
-            permit = Arc::clone(&permits).acquire_owned() => permit,
+            permit = seats.free() => permit,
         };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match accepted {
+            Ok((socket, address)) => (socket, address.ip()),
             Err(error) => {
                 // Out of file descriptors, for instance: trying at once would spin.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -165,34 +204,51 @@ pub async fn serve(
                 continue;
             }
         };
+        let Some(seat) = seats.give(permit, peer) else {
+            channel.turned_away(peer);
+            continue;
+        };
         let acceptor = TlsAcceptor::from(tls.borrow().clone());
         let channel = Arc::clone(&channel);
-        tasks.spawn(async move {
-            let _permit = permit;
-            let Ok(Ok(stream)) = tokio::time::timeout(TIMEOUT, acceptor.accept(socket)).await
-            else {
-                tracing::debug!("a TLS handshake failed");
-                return;
-            };
-            let service = service_fn(move |request| {
-                let channel = Arc::clone(&channel);
-                async move {
-                    let answer = tokio::time::timeout(TIMEOUT, channel.answer(request)).await;
-                    let late = |_| reply(StatusCode::REQUEST_TIMEOUT, "that took too long");
-                    Ok::<_, Infallible>(answer.unwrap_or_else(late))
-                }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
-            }
-        });
+        tasks.spawn(converse(socket, acceptor, channel, seat));
     }
     tasks.close();
     if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
         tracing::warn!("some connections did not end in time");
     }
 }
+
+/// Takes one connection's messages.
+async fn converse(socket: TcpStream, acceptor: TlsAcceptor, channel: Arc<Channel>, seat: Seat) {
+    let patience = channel.limits.patience;
+    let handshake = tokio::time::timeout(patience, acceptor.accept(socket));
+    let Ok(Ok(stream)) = handshake.await else {
+        tracing::debug!("a TLS handshake failed");
+        return;
+    };
+    let seat = &seat;
+    let service = service_fn(move |request| {
+        let channel = Arc::clone(&channel);
+        async move {
+            let answer = tokio::time::timeout(TIMEOUT, channel.answer(request)).await;
+            let late = |_| reply(StatusCode::REQUEST_TIMEOUT, "that took too long");
+            let mut answer = answer.unwrap_or_else(late);
+            if seat.is_wanted() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
