@@ -236,7 +236,7 @@ pub struct BackupStatus {
     pub error: Option<Failure>,
     /// The spec that the run was begun with: a change or deletion of the schedule does not touch it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resolved: Option<ResolvedBackup>,
+    pub resolved: Option<Box<ResolvedBackup>>,
     /// Jobs that were begun: a run whose node was lost is begun again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<u32>,

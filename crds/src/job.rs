@@ -32,7 +32,7 @@ pub struct JobSpec {
     /// Where the pods run and do not run, beside which others: as in a pod (kubectl explain pod.spec.affinity).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::status::any_object")]
-    pub affinity: Option<Affinity>,
+    pub affinity: Option<Box<Affinity>>,
     /// How the pods are spread over zones or nodes: as in a pod (kubectl explain pod.spec.topologySpreadConstraints).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "any_objects")]
@@ -64,11 +64,11 @@ pub struct JobSpec {
     /// As whom the pods run, and with which volumes' groups: as in a pod (kubectl explain pod.spec.securityContext). What is said takes the place of what the operator says by itself, which is user and groups 65532 unless the chart says otherwise; nothing makes the pods privileged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = never_root(), validation = no_unconfined())]
-    pub pod_security_context: Option<PodSecurityContext>,
+    pub pod_security_context: Option<Box<PodSecurityContext>>,
     /// The same of the runner's container: as in a pod (kubectl explain pod.spec.containers.securityContext).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = never_root(), validation = no_unconfined(), validation = no_privileges())]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
     /// Secrets with which the runner's image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

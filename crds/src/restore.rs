@@ -306,7 +306,7 @@ pub struct RestoreRequestStatus {
     pub error: Option<Failure>,
     /// What the restore was begun with: a change of the schedule or the Backup does not touch it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resolved: Option<ResolvedRestore>,
+    pub resolved: Option<Box<ResolvedRestore>>,
     /// What the runner said last, until it is worked in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<RawReport>,

@@ -12,7 +12,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::object::HasStatus;
 use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -296,8 +296,22 @@ where
     if object.status() == Some(&status) {
         return Ok(object.clone());
     }
+    put_status(&context.client, object, status).await
+}
+
+/// Always the subresource: as the watch has it the object lacks most of its metadata, which
+/// a write of the object itself would delete.
+async fn put_status<K>(client: &Client, object: &K, status: K::Status) -> Result<K, ReconcileError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + HasStatus
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
     let namespace = object.namespace().ok_or(ReconcileError::Incomplete("namespace"))?;
-    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
     let mut changed = object.clone();
     *changed.status_mut() = Some(status);
     let params =
@@ -396,6 +410,8 @@ pub fn is_not_found(error: &kube::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
 
     #[test]
     fn the_events_of_two_jobs_of_one_object_are_not_counted_as_one() {
@@ -415,5 +431,24 @@ mod tests {
     fn a_note_is_cut_to_what_the_api_server_takes() {
         let note = event(EventType::Warning, "X", "Y", "é".repeat(1000)).note;
         assert_eq!(note.map(|note| note.len()), Some(1000));
+    }
+
+    #[tokio::test]
+    async fn a_status_is_written_to_its_subresource_and_nowhere_else() {
+        let api = tower::service_fn(|request: Request<Body>| async move {
+            assert_eq!(request.method(), "PUT");
+            let path = "/apis/dbbackup.dev/v1alpha1/namespaces/shop/backups/shop-1/status";
+            assert_eq!(request.uri().path(), path);
+            // What was sent comes back.
+            Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
+        });
+        let mut backup = crate::reconcile::fixtures::backup();
+        backup.metadata.name = Some("shop-1".to_owned());
+        backup.metadata.resource_version = Some("7".to_owned());
+        let status = dbbackup_crds::BackupStatus { attempts: Some(1), ..Default::default() };
+        let client = Client::new(api, "default");
+        let written = put_status(&client, &backup, status.clone()).await.unwrap();
+        assert_eq!(written.status, Some(status));
+        assert_eq!(written.metadata.resource_version.as_deref(), Some("7"));
     }
 }

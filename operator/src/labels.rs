@@ -1,4 +1,5 @@
-//! Labels and annotations of what the operator creates.
+//! Labels and annotations of what the operator creates. Those that are read of an object as a
+//! watch has it are named in `watch.rs`, too: a watch forgets all others.
 
 /// Who manages an object; the value is [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -8,13 +8,14 @@
 //! the objects of such a list before its store has them, and kube's shared streams tell of
 //! no deletion: <https://github.com/kube-rs/kube/issues/1590>).
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{Stream, StreamExt};
 use kube::Resource;
-use kube::api::Api;
+use kube::api::{Api, ObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::index::Index;
+use crate::labels;
 
 /// The watch of one kind before it runs.
 pub struct Watch<K>
@@ -84,9 +86,8 @@ where
     }
 
     fn take(&mut self, mut event: Event<K>) {
-        // Who manages which field takes as much room as all the rest, and nobody here asks.
         if let Event::Apply(object) | Event::InitApply(object) = &mut event {
-            object.meta_mut().managed_fields = None;
+            forget(object.meta_mut());
         }
         let before = match event {
             Event::InitDone => self.store().state(),
@@ -117,18 +118,53 @@ where
     }
 }
 
+/// Labels and annotations that are read of objects as a watch has them.
+const READ: [&str; 2] = [labels::SLOT, labels::IMPORTED];
+/// Longest value of those: a slot or a flag.
+const LONGEST: usize = 64;
+
+/// Forgets what nobody here asks for: who manages which field takes as much room as all the
+/// rest, and what others write beside it (kubectl the whole object, in an annotation) up to a
+/// megabyte an object, by anybody who may write objects.
+///
+/// The objects keep it. Of them a status alone is written (`write_status`), and with that the
+/// API server takes nothing else: it starts from the object that it has (`PrepareForUpdate` in
+/// <https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiextensions-apiserver/pkg/registry/customresource/status_strategy.go>).
+/// The chart's role allows no more either.
+fn forget(meta: &mut ObjectMeta) {
+    *meta = ObjectMeta {
+        annotations: meta.annotations.take().and_then(read_alone),
+        creation_timestamp: meta.creation_timestamp.take(),
+        deletion_timestamp: meta.deletion_timestamp.take(),
+        generation: meta.generation,
+        labels: meta.labels.take().and_then(read_alone),
+        name: meta.name.take(),
+        namespace: meta.namespace.take(),
+        resource_version: meta.resource_version.take(),
+        uid: meta.uid.take(),
+        ..ObjectMeta::default()
+    };
+}
+
+fn read_alone(mut all: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    all.retain(|key, value| READ.contains(&key.as_str()) && value.len() <= LONGEST);
+    // An empty map keeps its room.
+    (!all.is_empty()).then_some(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Guarded;
+    use dbbackup_crds::{Backup, BackupSchedule, ResolvedBackup};
     use futures::FutureExt;
     use k8s_openapi::api::core::v1::ConfigMap;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
 
     fn named(name: &str) -> ConfigMap {
         let mut object = ConfigMap::default();
         object.metadata.name = Some(name.to_owned());
         object.metadata.namespace = Some("shop".to_owned());
-        object.metadata.managed_fields = Some(vec![ManagedFieldsEntry::default()]);
         object
     }
 
@@ -155,8 +191,6 @@ mod tests {
         assert!(told(&mut one).is_empty());
         watch.take(Event::InitDone);
         assert_eq!(names(&watch.store().state()), ["a", "b"]);
-        let kept = watch.store().state();
-        assert!(kept.iter().all(|object| object.metadata.managed_fields.is_none()));
         assert_eq!(names(&told(&mut one)), ["a", "b"]);
         assert_eq!(names(&told(&mut other)), ["a", "b"]);
 
@@ -165,6 +199,61 @@ mod tests {
         watch.take(Event::Delete(named("a")));
         assert_eq!(names(&told(&mut one)), ["a"]);
         assert_eq!(names(&watch.store().state()), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_watch_keeps_of_what_others_wrote_what_is_read() {
+        let slot = "2026-11-20T01:15:00Z";
+        let mut object = named("a");
+        object.metadata = ObjectMeta {
+            annotations: Some(
+                [
+                    ("kubectl.kubernetes.io/last-applied-configuration", "x".repeat(250_000)),
+                    ("dbbackup.dev/anything", "x".repeat(10_000)),
+                    (labels::SLOT, slot.to_owned()),
+                ]
+                .map(|(key, value)| (key.to_owned(), value))
+                .into(),
+            ),
+            labels: Some([(labels::SCHEDULE.to_owned(), "nightly".to_owned())].into()),
+            finalizers: Some(vec!["example.com/f".to_owned()]),
+            generation: Some(3),
+            managed_fields: Some(vec![ManagedFieldsEntry::default()]),
+            owner_references: Some(vec![OwnerReference::default()]),
+            resource_version: Some("7".to_owned()),
+            uid: Some("u".to_owned()),
+            ..object.metadata
+        };
+        let mut flooded = named("b");
+        flooded.metadata.annotations =
+            Some([(labels::SLOT.to_owned(), "x".repeat(250_000))].into());
+        let kept = ObjectMeta {
+            annotations: Some([(labels::SLOT.to_owned(), slot.to_owned())].into()),
+            labels: None,
+            finalizers: None,
+            managed_fields: None,
+            owner_references: None,
+            ..object.metadata.clone()
+        };
+        let mut watch = Watch::<ConfigMap>::default();
+        watch.take(Event::Init);
+        watch.take(Event::InitApply(object.clone()));
+        watch.take(Event::InitDone);
+        watch.take(Event::Apply(flooded));
+        let store = watch.store();
+        let known = |name: &str| store.get(&ObjectRef::new(name).within("shop")).unwrap();
+        assert_eq!(known("a").metadata, kept);
+        assert_eq!(known("b").metadata.annotations, None);
+        watch.take(Event::Apply(object));
+        assert_eq!(known("a").metadata, kept);
+    }
+
+    #[test]
+    fn an_object_takes_little_room_beside_its_texts() {
+        // Of backups a large installation has 30,000: what few of them have is boxed.
+        assert!(size_of::<Guarded<Backup>>() <= 1400);
+        assert!(size_of::<ResolvedBackup>() <= 800);
+        assert!(size_of::<Guarded<BackupSchedule>>() <= 2100);
     }
 
     #[test]

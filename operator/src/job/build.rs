@@ -205,7 +205,7 @@ fn pod_spec(request: &JobRequest<'_>, runner: &RunnerPod) -> Result<PodSpec, Bui
             job.node_selector.iter().map(|(label, value)| (label.clone(), value.0.clone())),
         ),
         tolerations: unless_empty(job.tolerations.iter().cloned()),
-        affinity: job.affinity.clone(),
+        affinity: job.affinity.as_deref().cloned(),
         topology_spread_constraints: unless_empty(job.topology_spread_constraints.iter().cloned()),
         priority_class_name: job.priority_class_name.clone(),
         security_context: Some(pod_security(&runner.pod_security_context, job)),

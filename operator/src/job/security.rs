@@ -53,7 +53,7 @@ pub(super) fn pod_security(chart: &PodSecurityContext, job: &JobSpec) -> PodSecu
         }),
         ..PodSecurityContext::default()
     };
-    for said in [Some(chart), job.pod_security_context.as_ref()].into_iter().flatten() {
+    for said in [Some(chart), job.pod_security_context.as_deref()].into_iter().flatten() {
         // A profile is one thing, of whatever parts: another one has none of them.
         let profiles = (said.seccomp_profile.is_some(), said.app_armor_profile.is_some());
         merged.seccomp_profile = merged.seccomp_profile.filter(|_| !profiles.0);
@@ -72,7 +72,7 @@ pub(super) fn container_security(job: &JobSpec) -> SecurityContext {
         privileged: Some(false),
         read_only_root_filesystem: Some(true),
         run_as_non_root: Some(true),
-        ..job.security_context.clone().unwrap_or_default()
+        ..job.security_context.as_deref().cloned().unwrap_or_default()
     }
 }
 

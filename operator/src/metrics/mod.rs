@@ -143,7 +143,7 @@ mod tests {
         backup.status = Some(BackupStatus {
             phase: Some(phase),
             completion_time: Some(ended.parse().unwrap()),
-            resolved: Some(crate::reconcile::fixtures::resolved_backup()),
+            resolved: Some(Box::new(crate::reconcile::fixtures::resolved_backup())),
             error: reason.map(|reason| Failure::new(reason, "x")),
             ..BackupStatus::default()
         });

@@ -100,7 +100,7 @@ async fn begin(
     end_job(seen, context).await?;
     let_jobs_go(seen, context, now).await?;
     let mut status = beginning(seen.status.clone());
-    status.resolved = Some(resolved.clone());
+    status.resolved = Some(Box::new(resolved.clone()));
     status.series = Some(task::series(&context.cluster, seen, resolved));
     status.repository = Some(written_to);
     let next = NextJob { job, name, number, why: String::new() };
@@ -143,7 +143,7 @@ async fn ask(
     };
     let (told, generation) = ((&cause, attempts), seen.backup.metadata.generation);
     let mut status = asking(seen.status.clone(), told, number, refused.as_ref(), generation, now);
-    status.resolved = Some(resolved.as_ref().clone());
+    status.resolved = Some(resolved.clone());
     status.series = Some(task::series(&context.cluster, seen, resolved));
     write_status(context, &seen.backup, status).await?;
     // Only now: a Job that goes before what was seen of it is stored takes that along.

@@ -115,7 +115,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
         .ok_or(ReconcileError::Incomplete("creation time"))?;
     let spec = &gathered.backup.spec;
     if let Some(resolved) = &gathered.status.resolved {
-        gathered.resolved = Resolution::Known(Box::new(resolved.clone()));
+        gathered.resolved = Resolution::Known(resolved.clone());
         return Ok(());
     }
     gathered.resolved = match (&spec.schedule_ref, &spec.template) {

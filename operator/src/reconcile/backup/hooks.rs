@@ -59,7 +59,7 @@ mod tests {
             ],
         }))
         .unwrap();
-        let (resolved, attempts) = (Some(resolved), Some(attempts));
+        let (resolved, attempts) = (Some(Box::new(resolved)), Some(attempts));
         BackupStatus { resolved, attempts, ..BackupStatus::default() }
     }
 

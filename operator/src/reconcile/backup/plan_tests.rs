@@ -51,7 +51,7 @@ fn fresh() -> Gathered {
 fn begun(run: RunView) -> Gathered {
     let mut seen = fresh();
     seen.status.phase = Some(BackupPhase::Running);
-    seen.status.resolved = Some(resolved());
+    seen.status.resolved = Some(Box::new(resolved()));
     seen.status.job_name = Some("j".into());
     seen.status.jobs = Some(1);
     seen.run = Some(run);
@@ -153,7 +153,7 @@ fn a_slot_of_long_ago_without_a_trace_is_looked_up_and_never_run() {
     // One that was looked at in time goes on, however long its repository took.
     let mut seen = fresh();
     seen.slot = Some(now() - SignedDuration::from_hours(99));
-    seen.status.resolved = Some(resolved());
+    seen.status.resolved = Some(Box::new(resolved()));
     assert!(matches!(plan(&seen, now()), Step::Begin(_)));
     // So does one that has waited for its turn, and the schedule's own delay is no lateness.
     let mut seen = fresh();

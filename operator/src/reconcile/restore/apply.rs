@@ -79,7 +79,7 @@ async fn begin(
         Err(failure) => return finish(seen, Err(failure), 0, context, now).await,
     };
     let mut status = seen.status.clone();
-    status.resolved = Some(resolved.clone());
+    status.resolved = Some(Box::new(resolved.clone()));
     status.snapshot_id.clone_from(&resolved.snapshot_id);
     status.repository = Some(status_ref(&resolved.repository_ref.name, Some(repository)));
     let why = cause.map_or_else(String::new, |cause| format!(" again: {}", cause.message));
@@ -99,7 +99,7 @@ async fn choose(
     }
     let mut status = seen.status.clone();
     status.snapshot_id = Some(id.clone());
-    status.resolved = Some(ResolvedRestore { snapshot_id: Some(id), ..resolved });
+    status.resolved = Some(Box::new(ResolvedRestore { snapshot_id: Some(id), ..resolved }));
     (status.job_name, status.jobs, status.attempts) = (None, None, None);
     (status.report, status.error) = (None, None);
     write_status(context, &seen.request, status).await?;

@@ -66,7 +66,7 @@ pub(super) async fn gather(
         return Ok(gathered);
     }
     gathered.resolved = match &gathered.status.resolved {
-        Some(resolved) => Resolution::Known(Box::new(resolved.clone())),
+        Some(resolved) => Resolution::Known(resolved.clone()),
         None => resolve(&gathered, context).await?,
     };
     let namespace = gathered.identity.namespace.clone();
