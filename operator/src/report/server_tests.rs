@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use k8s_openapi::api::authentication::v1::TokenReview;
 use kube::client::Body;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
@@ -27,11 +27,16 @@ struct Server {
 impl Server {
     /// A channel before an API server that answers each question with `status`, and knows no token.
     async fn new(limits: Limits, status: u16) -> Self {
+        Self::with(limits, status, |_| json!({"spec": {}})).await
+    }
+
+    /// A channel before an API server that answers by the path of the question.
+    async fn with(limits: Limits, status: u16, says: fn(&str) -> Value) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
-        let api = tower::service_fn(move |_: Request<Body>| {
+        let api = tower::service_fn(move |request: Request<Body>| {
             counted.fetch_add(1, Ordering::SeqCst);
-            let json = serde_json::to_vec(&TokenReview::default()).unwrap();
+            let json = serde_json::to_vec(&says(request.uri().path())).unwrap();
             let response = Response::builder().status(status).body(Body::from(json)).unwrap();
             std::future::ready(Ok::<_, Infallible>(response))
         });
@@ -75,8 +80,13 @@ impl Server {
 
 /// Sends a message with this token, and gives the answer in lower case.
 async fn post(stream: &mut TlsStream<TcpStream>, token: &str) -> String {
+    post_with(stream, token, "").await
+}
+
+async fn post_with(stream: &mut TlsStream<TcpStream>, token: &str, body: &str) -> String {
     let request = format!(
-        "POST {REPORT_PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-length: 0\r\n\r\n"
+        "POST {REPORT_PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -156,4 +166,36 @@ async fn headers_have_a_bound() {
     let mut stream = server.shake_hands(server.connect(1).await).await;
     let answer = post(&mut stream, &"x".repeat(BUFFER)).await;
     assert!(answer.starts_with("http/1.1 431 "), "{answer}");
+}
+
+/// What an API server says of the token, the pod and the Job of a runner.
+fn of_a_runner(path: &str) -> Value {
+    let owned_by = |version: &str, kind: &str, name: &str| {
+        let owner = json!({"apiVersion": version, "kind": kind, "name": name, "uid": "u", "controller": true});
+        json!({"metadata": {"name": "x", "uid": "u", "ownerReferences": [owner]}})
+    };
+    match path.rsplit('/').nth(1) {
+        Some("pods") => owned_by("batch/v1", "Job", "j"),
+        Some("jobs") => owned_by("dbbackup.dev/v1alpha1", "Backup", "b"),
+        _ => json!({"spec": {}, "status": {
+            "authenticated": true, "audiences": ["dbbackup.dev"],
+            "user": {"username": "system:serviceaccount:shop:default", "extra": {
+                "authentication.kubernetes.io/pod-name": ["p"],
+                "authentication.kubernetes.io/pod-uid": ["u"],
+            }},
+        }}),
+    }
+}
+
+/// Headers are short, and messages need not be.
+#[tokio::test]
+async fn a_message_may_be_longer_than_headers() {
+    let server = Server::with(limits(), 201, of_a_runner).await;
+    let mut stream = server.shake_hands(server.connect(1).await).await;
+    for _ in 0..2 {
+        let answer = post_with(&mut stream, "good", &" ".repeat(MAX_BODY)).await;
+        assert!(answer.contains("no message"), "{answer}");
+        // Token, pod and Job, and then known.
+        assert_eq!(server.asked.load(Ordering::SeqCst), 3);
+    }
 }
