@@ -291,7 +291,7 @@ reasons! {
     /// its validUntil had passed before it began
     RequestExpired: Fatal, outside, RESTORES, "If it is still wanted, create another RestoreRequest with a later validUntil.";
     /// as many backups run as the repository or the operator allows at once, in the namespace or in all
-    Queued: Retryable, outside, BACKUPS, "It begins when its turn comes. To let more run at once, raise the limit that the message names: maxConcurrentJobs of the BackupRepository, maxConcurrentJobsPerNamespace or maxConcurrentJobs of the chart.";
+    Queued: Retryable, outside, BACKUPS, "It begins when its turn comes. To let more run at once, raise the limit that it waits for: maxConcurrentJobs of the BackupRepository; of the chart maxConcurrentJobsPerNamespace or maxConcurrentJobs.";
     /// the volume claim does not exist or is not bound
     ClaimNotFound: Retryable, outside, JOBS, "Create the claim that the message names, or see why it is not bound: kubectl describe pvc.";
     /// no node can take the pod

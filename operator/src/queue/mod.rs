@@ -119,7 +119,7 @@ fn limit(repository: &Guarded<BackupRepository>) -> Option<usize> {
     repository.0.as_ref().ok()?.spec.max_concurrent_jobs.map(usize::from)
 }
 
-// A panic while one of these is held leaves nothing half done.
+// A panic while one of these is held must not stop all others for good.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
