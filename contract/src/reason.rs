@@ -290,8 +290,8 @@ reasons! {
     AwaitingApproval: Retryable, outside, RESTORES, "Look at status.plan. To carry it out, set approvedPlan to status.plan.digest.";
     /// its validUntil had passed before it began
     RequestExpired: Fatal, outside, RESTORES, "If it is still wanted, create another RestoreRequest with a later validUntil.";
-    /// as many backups run as the repository or the operator allows at once
-    Queued: Retryable, outside, BACKUPS, "It begins when its turn comes. To let more run at once, raise maxConcurrentJobs of the BackupRepository, or of the chart.";
+    /// as many backups run as the repository or the operator allows at once, in the namespace or in all
+    Queued: Retryable, outside, BACKUPS, "It begins when its turn comes. To let more run at once, raise the limit that it waits for: maxConcurrentJobs of the BackupRepository; of the chart maxConcurrentJobsPerNamespace or maxConcurrentJobs.";
     /// the volume claim does not exist or is not bound
     ClaimNotFound: Retryable, outside, JOBS, "Create the claim that the message names, or see why it is not bound: kubectl describe pvc.";
     /// no node can take the pod

@@ -19,6 +19,8 @@ images:
   pullSecrets: [{name: registry}]
 replicas: 3
 watchNamespaces: [default, dbbackup]
+maxConcurrentJobs: 0
+maxConcurrentJobsPerNamespace: 5
 logLevel: debug
 logFormat: text
 resources:

@@ -1,11 +1,14 @@
 //! Flags and environment variables, and what they mean.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 
 use clap::Parser;
 use dbbackup_crds::DurationText;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::PodSecurityContext;
+
+use crate::queue::Limits;
 
 /// User and groups of a runner, where the chart says no others.
 pub(crate) const POD_SECURITY_CONTEXT: &str =
@@ -60,6 +63,9 @@ pub struct Config {
     /// Backups that run at once in all namespaces; 0: as many as are due.
     #[arg(long, env = "DBBACKUP_MAX_CONCURRENT_JOBS", default_value_t = 100)]
     pub max_concurrent_jobs: usize,
+    /// Of these, backups that run at once in one namespace; 0: as many as in all.
+    #[arg(long, env = "DBBACKUP_MAX_CONCURRENT_JOBS_PER_NAMESPACE", default_value_t = 25)]
+    pub max_concurrent_jobs_per_namespace: usize,
     /// A pod that was told to end and is not gone after so long sits on a lost node: its run is begun again. Units: s, m, h, d.
     #[arg(long, env = "DBBACKUP_LOST_NODE_TIMEOUT", default_value = "10m", value_parser = duration)]
     pub lost_node_timeout: SignedDuration,
@@ -97,6 +103,15 @@ impl Config {
         ];
         hosts.extend(self.report_host.clone());
         hosts
+    }
+
+    /// How many backups run at once.
+    #[must_use]
+    pub fn queue_limits(&self) -> Limits {
+        Limits {
+            all: NonZeroUsize::new(self.max_concurrent_jobs),
+            of_namespace: NonZeroUsize::new(self.max_concurrent_jobs_per_namespace),
+        }
     }
 
     /// Where runners report to.
@@ -147,6 +162,17 @@ mod tests {
         assert_eq!(user(&["--pod-security-context", r#"{"runAsUser": 1000}"#]), Some(1000));
         assert_eq!(user(&["--pod-security-context", r#"{"runAsNonRoot": true}"#]), None);
         assert!(pod_security_context("65532").is_err());
+    }
+
+    #[test]
+    fn as_many_backups_run_at_once_as_is_said_and_zero_is_no_limit() {
+        let limits = |arguments: &[&str]| {
+            let limits = config(arguments).queue_limits();
+            [limits.all, limits.of_namespace].map(|limit| limit.map_or(0, NonZeroUsize::get))
+        };
+        assert_eq!(limits(&[]), [100, 25]);
+        assert_eq!(limits(&["--max-concurrent-jobs", "0"]), [0, 25]);
+        assert_eq!(limits(&["--max-concurrent-jobs-per-namespace", "0"]), [100, 0]);
     }
 
     #[test]

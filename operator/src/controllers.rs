@@ -74,7 +74,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         Some(&schedule.name)
     });
     settings.metrics.watch(stores.clone());
-    settings.queue.watch(stores.clone());
+    settings.queue.follow(scope.namespace.as_deref(), &mut repositories, &mut backups);
     let reporter = Reporter {
         controller: "dbbackup-operator".to_owned(),
         instance: Some(settings.instance.clone()),

@@ -1,6 +1,5 @@
 //! Wires the operator: flags, log, report channel, election, controllers.
 
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,7 +130,7 @@ async fn lead(
         lost_after: config.lost_node_timeout,
         endpoint,
         instance: config.pod_name.clone(),
-        queue: Arc::new(Queue::new(NonZeroUsize::new(config.max_concurrent_jobs))),
+        queue: Arc::new(Queue::new(config.queue_limits())),
     };
     let scopes = config.scopes().into_iter();
     let controllers = scopes.map(|scope| controllers::run(settings.clone(), scope, stop.clone()));

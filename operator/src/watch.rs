@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::index::Index;
 use crate::labels;
 
+/// Who takes each event.
+type Follower<K> = Box<dyn FnMut(&Event<K>) + Send>;
+
 /// The watch of one kind before it runs.
 pub struct Watch<K>
 where
@@ -33,6 +36,7 @@ where
 {
     writer: Writer<K>,
     indexes: Vec<Index<K>>,
+    followers: Vec<Follower<K>>,
     listeners: Vec<UnboundedSender<Arc<K>>>,
 }
 
@@ -42,7 +46,12 @@ where
 {
     /// A watch that knows nothing yet.
     fn default() -> Self {
-        Self { writer: Writer::new(()), indexes: Vec::new(), listeners: Vec::new() }
+        Self {
+            writer: Writer::new(()),
+            indexes: Vec::new(),
+            followers: Vec::new(),
+            listeners: Vec::new(),
+        }
     }
 }
 
@@ -61,6 +70,12 @@ where
         let index = Index::new(self.store(), named);
         self.indexes.push(index.clone());
         index
+    }
+
+    /// Gives every event to `follower` before the store has it: what is kept of the events is
+    /// never behind what the store shows.
+    pub fn follow(&mut self, follower: impl FnMut(&Event<K>) + Send + 'static) {
+        self.followers.push(Box::new(follower));
     }
 
     /// Every object that changes from now on, once the store has it as it is told here; a
@@ -85,7 +100,8 @@ where
         }
     }
 
-    fn take(&mut self, mut event: Event<K>) {
+    /// Takes what the API server says, and tells of it.
+    pub fn take(&mut self, mut event: Event<K>) {
         if let Event::Apply(object) | Event::InitApply(object) = &mut event {
             forget(object.meta_mut());
         }
@@ -93,6 +109,7 @@ where
             Event::InitDone => self.store().state(),
             _ => Vec::new(),
         };
+        self.followers.iter_mut().for_each(|follower| follower(&event));
         self.indexes.iter().for_each(|index| index.take(&event));
         self.writer.apply_watcher_event(&event);
         if matches!(event, Event::InitDone) {

@@ -1,7 +1,10 @@
-use dbbackup_crds::BackupRepository;
+//! What the queue answers, by what the watches show.
+
+mod plain;
+
+use std::num::NonZeroUsize;
+
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
@@ -9,49 +12,39 @@ use super::*;
 
 /// The watches of all namespaces.
 struct Cluster {
-    repositories: Writer<Guarded<BackupRepository>>,
-    backups: Writer<Guarded<Backup>>,
-    queue: Queue,
+    repositories: Watch<Guarded<BackupRepository>>,
+    backups: Watch<Guarded<Backup>>,
+    queue: Arc<Queue>,
 }
 
 impl Cluster {
     fn with(limit: usize) -> Self {
-        let (repositories, backups) = (Writer::new(()), Writer::new(()));
-        let stores = Stores {
-            repositories: repositories.as_reader(),
-            schedules: empty(),
-            backups: backups.as_reader(),
-        };
-        let queue = Queue::new(NonZeroUsize::new(limit));
-        queue.watch(stores);
+        Self::with_limits(limit, 0)
+    }
+
+    fn with_limits(all: usize, of_namespace: usize) -> Self {
+        let (mut repositories, mut backups) = (Watch::default(), Watch::default());
+        let (all, of_namespace) = (NonZeroUsize::new(all), NonZeroUsize::new(of_namespace));
+        let queue = Arc::new(Queue::new(Limits { all, of_namespace }));
+        queue.follow(None, &mut repositories, &mut backups);
         Self { repositories, backups, queue }
     }
 
     fn repository(&mut self, namespace: &str, limit: Option<u16>) {
-        let repository: BackupRepository = serde_json::from_value(json!({
-            "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupRepository",
-            "metadata": {"name": "main", "namespace": namespace, "uid": namespace},
-            "spec": {
-                "storage": {"volume": {"claimName": "backups"}}, "encryption": {"none": {}},
-                "maxConcurrentJobs": limit,
-            },
-        }))
-        .unwrap();
-        self.repositories.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(repository))));
+        let repository = DeserializeGuard(Ok(repository(namespace, limit)));
+        self.repositories.take(Event::Apply(repository));
     }
 
     /// The watch shows a backup of the `minute` like this.
     fn shows(&mut self, namespace: &str, minute: u8, status: &Value) -> Vec<String> {
         let backup = backup(namespace, minute, status);
-        let event = Event::Apply(DeserializeGuard(Ok(backup.clone())));
-        self.backups.apply_watcher_event(&event);
+        self.backups.take(Event::Apply(DeserializeGuard(Ok(backup.clone()))));
         self.next_after(backup)
     }
 
     fn loses(&mut self, namespace: &str, minute: u8) -> Vec<String> {
         let backup = backup(namespace, minute, &running());
-        let event = Event::Delete(DeserializeGuard(Ok(backup.clone())));
-        self.backups.apply_watcher_event(&event);
+        self.backups.take(Event::Delete(DeserializeGuard(Ok(backup.clone()))));
         self.next_after(backup)
     }
 
@@ -73,11 +66,16 @@ impl Cluster {
     }
 }
 
-fn empty<K>() -> Store<Guarded<K>>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + 'static,
-{
-    Writer::new(()).as_reader()
+fn repository(namespace: &str, limit: Option<u16>) -> BackupRepository {
+    serde_json::from_value(json!({
+        "apiVersion": "dbbackup.dev/v1alpha1", "kind": "BackupRepository",
+        "metadata": {"name": "main", "namespace": namespace, "uid": namespace},
+        "spec": {
+            "storage": {"volume": {"claimName": "backups"}}, "encryption": {"none": {}},
+            "maxConcurrentJobs": limit,
+        },
+    }))
+    .unwrap()
 }
 
 fn backup(namespace: &str, minute: u8, status: &Value) -> Backup {
@@ -161,6 +159,27 @@ fn namespaces_take_turns_under_the_operators_limit() {
 }
 
 #[test]
+fn a_namespace_has_some_of_the_places_however_long_its_backups_run() {
+    let mut cluster = Cluster::with_limits(3, 2);
+    assert_eq!(cluster.asks("big", 1), None);
+    assert_eq!(cluster.asks("big", 2), None);
+    let told = cluster.asks("big", 3).unwrap();
+    assert_eq!(
+        told,
+        "as many backups run as the operator allows a namespace at once: 2 (maxConcurrentJobsPerNamespace)"
+    );
+    // One place is left, and not for it.
+    assert!(cluster.shows("big", 1, &running()).is_empty());
+    assert_eq!(cluster.shows("big", 3, &queued()), Vec::<String>::new());
+    assert_eq!(cluster.asks("small", 30), None);
+    assert!(cluster.asks("small", 31).unwrap().ends_with("the operator allows at once: 3"));
+    assert_eq!(cluster.shows("big", 1, &ended()), ["big/at-3"]);
+    // The limit of its repository is told of first: who has set it can raise it.
+    cluster.repository("big", Some(1));
+    assert!(cluster.asks("big", 3).unwrap().contains("spec.maxConcurrentJobs"));
+}
+
+#[test]
 fn one_that_waits_for_its_repository_keeps_nobody_else_back() {
     let mut cluster = Cluster::with(2);
     cluster.repository("shop", Some(1));
@@ -179,7 +198,30 @@ fn one_that_may_begin_and_cannot_gives_its_place_to_the_next() {
     let kept = json!({"phase": "Pending", "error": rejected, "repository": {"name": "main"}});
     assert_eq!(cluster.shows("shop", 1, &kept), ["shop/at-2"]);
     assert_eq!(cluster.asks("shop", 2), None);
-    assert!(cluster.asks("shop", 1).is_some());
+    let again = backup("shop", 1, &kept);
+    assert!(cluster.queue.admit(&again, "main").is_err());
+
+    // It has its next turn, and until it is known that it could not begin no other has it.
+    cluster.shows("shop", 2, &ended());
+    assert_eq!(cluster.queue.admit(&again, "main"), Ok(()));
+    assert!(cluster.asks("shop", 3).is_some());
+    // Refused in the same words: the watch shows nothing new.
+    cluster.queue.give_back(&again);
+    assert_eq!(cluster.asks("shop", 3), None);
+}
+
+#[test]
+fn who_asks_and_has_ended_or_is_gone_takes_no_place() {
+    let mut cluster = Cluster::with(1);
+    let asking = backup("shop", 1, &json!({}));
+    assert!(cluster.queue.admit(&asking, "main").is_err(), "never seen");
+    cluster.shows("shop", 1, &ended());
+    assert!(cluster.queue.admit(&asking, "main").is_err());
+    cluster.shows("shop", 1, &running());
+    assert_eq!(cluster.queue.admit(&asking, "main"), Ok(()), "it has its place");
+    cluster.loses("shop", 1);
+    assert!(cluster.queue.admit(&asking, "main").is_err());
+    assert_eq!(cluster.asks("shop", 2), None, "and nothing keeps one");
 }
 
 #[test]

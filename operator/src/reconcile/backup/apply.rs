@@ -16,7 +16,7 @@ use crate::cluster::{
 use crate::context::{Context, ReconcileError, status_ref};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
-use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, seen_by, until};
+use crate::reconcile::one_shot::{Begun, NextJob, Run, has_ended_lately, seen_by, until};
 use crate::reconcile::{LOOK_AGAIN, RunReport, copies, notifications};
 use crate::run::RunView;
 
@@ -104,7 +104,11 @@ async fn begin(
     status.series = Some(task::series(&context.cluster, seen, resolved));
     status.repository = Some(written_to);
     let next = NextJob { job, name, number, why: String::new() };
-    run(seen, now).begin(status, next, context).await
+    let begun = run(seen, now).begin(status, next, context).await?;
+    if begun != Begun::Yes {
+        context.queue.give_back(&seen.backup);
+    }
+    Ok(begun.look())
 }
 
 async fn ask(

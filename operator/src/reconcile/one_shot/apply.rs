@@ -44,6 +44,28 @@ pub(crate) struct NextJob {
     pub(crate) why: String,
 }
 
+/// What became of the Job that was to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It is there.
+    Yes,
+    /// The cluster does not take it, for now.
+    Refused,
+    /// Its namespace is going.
+    Going,
+}
+
+impl Begun {
+    /// When its object is looked at again.
+    pub(crate) fn look(self) -> Action {
+        match self {
+            Self::Yes => Action::requeue(LOOK_SOON),
+            Self::Refused => Action::requeue(LOOK_AGAIN),
+            Self::Going => Action::await_change(),
+        }
+    }
+}
+
 impl<K: OneShot> Run<'_, K> {
     fn generation(&self) -> Option<i64> {
         self.object.meta().generation
@@ -68,7 +90,7 @@ impl<K: OneShot> Run<'_, K> {
         status: K::Status,
         next: NextJob,
         context: &Context,
-    ) -> Result<Action, ReconcileError> {
+    ) -> Result<Begun, ReconcileError> {
         let mut status = status;
         status.enter(Stage::AsBefore);
         let object = write_status(context, self.object, status.clone()).await?;
@@ -83,9 +105,9 @@ impl<K: OneShot> Run<'_, K> {
             Ensured::Refused(failure) => {
                 let status = waiting(status, &failure, self.generation(), self.now);
                 write_status(context, &object, status).await?;
-                return Ok(Action::requeue(LOOK_AGAIN));
+                return Ok(Begun::Refused);
             }
-            Ensured::Going => return Ok(Action::await_change()),
+            Ensured::Going => return Ok(Begun::Going),
         }
         status.begin(next.name, next.number, self.now);
         let common = status.common();
@@ -95,7 +117,7 @@ impl<K: OneShot> Run<'_, K> {
         let words = "starting".to_owned();
         let status = running(status, &verdict, words, self.generation(), self.now);
         write_status(context, &object, status).await?;
-        Ok(Action::requeue(LOOK_SOON))
+        Ok(Begun::Yes)
     }
 
     /// The pod of its first or next attempt has not started.

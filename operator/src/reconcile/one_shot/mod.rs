@@ -19,7 +19,7 @@ use kube::core::object::HasStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use apply::{NextJob, Run, has_ended_lately, until, while_starting};
+pub(crate) use apply::{Begun, NextJob, Run, has_ended_lately, until, while_starting};
 pub use judge::{End, Told};
 pub(crate) use status::seen_by;
 pub use status::{finished, running, waiting};

@@ -83,7 +83,8 @@ async fn begin(
     status.snapshot_id.clone_from(&resolved.snapshot_id);
     status.repository = Some(status_ref(&resolved.repository_ref.name, Some(repository)));
     let why = cause.map_or_else(String::new, |cause| format!(" again: {}", cause.message));
-    run(seen, now).begin(status, NextJob { job, name, number, why }, context).await
+    let next = NextJob { job, name, number, why };
+    Ok(run(seen, now).begin(status, next, context).await?.look())
 }
 
 /// Notes which snapshot it is. The Jobs that follow are counted anew.
