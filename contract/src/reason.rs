@@ -32,6 +32,7 @@ const RUNS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest"];
 const JOBS: &[&str] = ALL;
 /// What refers to another object.
 const REFERRERS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest"];
+const SCHEDULES: &[&str] = &["BackupSchedule"];
 const SLOTS: &[&str] = &["BackupSchedule", "Backup"];
 const ALL: &[&str] = &["BackupRepository", "BackupSchedule", "Backup", "RestoreRequest"];
 const COMMANDS: &[&str] = &[];
@@ -298,6 +299,8 @@ reasons! {
     Unschedulable: Retryable, outside, JOBS, "Compare job.resources and job.nodeSelector with the nodes.";
     /// the image cannot be pulled
     ImagePullFailed: Fatal, outside, JOBS, "Correct the runner's image in the chart's values, bring it to the registry, or give job.imagePullSecrets.";
+    /// the Backup of a slot could not be created: quota, policy or admission
+    BackupRejected: Retryable, outside, SCHEDULES, "Raise the quota, let old Backups go (their deletion deletes no backup), or change what the policy or webhook that the message names forbids. The slot is tried again each minute until the next one comes, or until startingDeadlineSeconds.";
     /// the pod could not be created: quota, policy or admission
     PodRejected: Fatal, outside, JOBS, "Raise the quota, or change what the policy or webhook that the message names forbids.";
     /// the pod did not start within startTimeout

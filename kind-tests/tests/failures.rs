@@ -200,6 +200,27 @@ fn a_quota_is_told_while_the_pod_waits_and_is_the_reason_when_it_is_given_up() {
 }
 
 #[test]
+fn a_quota_of_backups_is_told_by_the_schedule_and_the_slot_is_not_lost() {
+    let scenario = Scenario::begin("backup-quota");
+    let _server = with_server(&scenario, 100);
+    scenario.apply(
+        "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: none}\n\
+         spec: {hard: {count/backups.dbbackup.dev: \"0\"}}\n",
+    );
+    let at_once = schedule("nightly", "shop-db", "{}", "{}");
+    scenario.apply(&at_once.replace("  job: {}", "  immediate: true\n  job: {}"));
+    let (column, message) = scenario.wait_for_reason("backupschedule/nightly", "BackupRejected");
+    assert!(column.contains("exceeded quota: none"), "{column}");
+    assert!(message.contains("Raise the quota"), "{message}");
+
+    scenario.kubectl(&["delete", "resourcequota/none"]);
+    scenario.wait_until("the first backup is made", || {
+        let schedule = scenario.object("backupschedule/nightly");
+        (schedule["status"]["lastBackup"]["phase"] == "Succeeded").then_some(())
+    });
+}
+
+#[test]
 fn a_limit_range_that_forbids_what_a_job_needs_is_told_and_one_that_only_fills_in_does_no_harm() {
     let scenario = Scenario::begin("limit-range");
     let _server = with_server(&scenario, 100);

@@ -137,10 +137,8 @@ pub async fn ensure_job(context: &Context, job: &Job) -> Result<Ensured, Reconci
     if is_going(&error) {
         return Ok(Ensured::Going);
     }
-    if let kube::Error::Api(status) = &error
-        && matches!(status.code, 400 | 403 | 422)
-    {
-        let message = format!("the Job {name} could not be created: {}", status.message);
+    if let Some(why) = rejection(&error) {
+        let message = format!("the Job {name} could not be created: {why}");
         return Ok(Ensured::Refused(Failure::new(Reason::PodRejected, message)));
     }
     if !is_conflict(&error) {
@@ -393,6 +391,15 @@ pub fn is_going(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let causes = status.details.as_ref().map(|details| details.causes.as_slice());
     causes.unwrap_or_default().iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+/// Why the API server does not let a new object in: a quota, a policy, a webhook.
+#[must_use]
+pub fn rejection(error: &kube::Error) -> Option<&str> {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Some(&status.message),
+        _ => None,
+    }
 }
 
 /// Whether an object of this name exists already, or has changed meanwhile.

@@ -22,7 +22,7 @@ pub use status::{Outlook, stalled, standing};
 
 use super::one_shot::until;
 use super::{copies, notifications};
-use crate::cluster::{is_conflict, publish, warn, write_status};
+use crate::cluster::{is_conflict, publish, rejection, warn, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
 use crate::names::{backup_name, schedule_series};
@@ -111,7 +111,7 @@ pub async fn reconcile(
     let deadline = schedule.spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     let decision = slots.decide(last, now, deadline);
     let step = plan(schedule, &decision, &children);
-    apply(schedule, &identity, &step, &mut status, context).await?;
+    let rejected = apply(schedule, &identity, &step, &mut status, context).await?;
     status.generation_time = preflight::generation_time(schedule, &status, now);
     let trouble =
         super::backup::writing_trouble(&schedule.spec.repository_ref.name, repository.as_ref());
@@ -127,14 +127,19 @@ pub async fn reconcile(
         next: decision.next,
         zone: slots.zone(),
         held: if let Step::Hold(slot) = step { Some(slot) } else { None },
-        repository_trouble: trouble,
+        trouble: rejected.clone().or(trouble),
     };
     let status = standing(status, schedule, &children, &outlook, now);
     write_status(context, schedule, status).await?;
-    let next = next_look(&decision, &children, now);
+    let next = match rejected {
+        Some(_) => TRY_AGAIN,
+        None => next_look(&decision, &children, now),
+    };
     Ok(Action::requeue(ahead.map_or(next, |ahead| next.min(ahead))))
 }
 
+/// How soon the `Backup` of a slot is tried again that the API server did not let in.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Longest `jitter`: what starts a day later belongs to the next day.
 const LONGEST_JITTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -214,15 +219,16 @@ fn first_at_once(schedule: &BackupSchedule, children: &Children) -> Option<Times
     (schedule.spec.immediate && !was_any).then_some(created)
 }
 
+/// Carries a step out. Says why not, where the API server does not let the `Backup` in.
 async fn apply(
     schedule: &BackupSchedule,
     identity: &Identity,
     step: &Step,
     status: &mut BackupScheduleStatus,
     context: &Context,
-) -> Result<(), ReconcileError> {
+) -> Result<Option<Failure>, ReconcileError> {
     match step {
-        Step::Rest | Step::Hold(_) => Ok(()),
+        Step::Rest | Step::Hold(_) => {}
         Step::Skip(slot) => {
             let failure = Failure::new(
                 Reason::DeadlineExceeded,
@@ -230,24 +236,32 @@ async fn apply(
             );
             warn(context, schedule, "Schedule", &failure).await;
             status.last_schedule_time = Some(*slot);
-            Ok(())
         }
-        Step::Create(slot) => {
-            let name = create_backup(identity, *slot, context).await?;
-            status.last_schedule_time = Some(*slot);
-            let note = format!("created the Backup {name} for the slot {slot}");
-            publish(context, schedule, reasons::EVENT_BACKUP_CREATED, "Schedule", note).await;
-            Ok(())
-        }
+        Step::Create(slot) => match create_backup(identity, *slot, context).await? {
+            Ok(name) => {
+                status.last_schedule_time = Some(*slot);
+                let note = format!("created the Backup {name} for the slot {slot}");
+                publish(context, schedule, reasons::EVENT_BACKUP_CREATED, "Schedule", note).await;
+            }
+            Err(rejected) => {
+                let reason = rejected.reason.as_str();
+                if !status.conditions.iter().any(|condition| condition.reason == reason) {
+                    warn(context, schedule, "Schedule", &rejected).await;
+                }
+                return Ok(Some(rejected));
+            }
+        },
     }
+    Ok(None)
 }
 
-/// Creates the slot's `Backup`. One that exists is the same slot's, made before a crash.
+/// Creates the slot's `Backup`, or says why it is not let in. One that exists is the same
+/// slot's, made before a crash.
 async fn create_backup(
     identity: &Identity,
     slot: Timestamp,
     context: &Context,
-) -> Result<String, ReconcileError> {
+) -> Result<Result<String, Failure>, ReconcileError> {
     let name = backup_name(&identity.name, slot);
     let schedule_ref = Some(LocalRef { name: identity.name.clone() });
     let spec = BackupSpec { schedule_ref, ..BackupSpec::default() };
@@ -264,9 +278,16 @@ async fn create_backup(
     let params =
         PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
     match api.create(&params, &backup).await {
-        Ok(_) => Ok(name),
-        Err(error) if is_conflict(&error) => Ok(name),
-        Err(error) => Err(ReconcileError::Create(format!("the Backup {name}"), Box::new(error))),
+        Ok(_) => Ok(Ok(name)),
+        Err(error) if is_conflict(&error) => Ok(Ok(name)),
+        Err(error) => match rejection(&error) {
+            Some(why) => {
+                let message =
+                    format!("the Backup {name} of the slot {slot} could not be created: {why}");
+                Ok(Err(Failure::new(Reason::BackupRejected, message)))
+            }
+            None => Err(ReconcileError::Create(format!("the Backup {name}"), Box::new(error))),
+        },
     }
 }
 

@@ -132,7 +132,7 @@ fn a_look_ends_with_what_its_runner_says_or_with_what_was_seen() {
 fn ready_means_that_a_backup_or_a_look_has_proved_it() {
     let (schedule, status) = schedule();
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
+    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None };
     let ended = at("2026-11-23T11:30:00Z");
     let success = Children {
         last_success: Some(ended),
@@ -177,7 +177,7 @@ fn ready_means_that_a_backup_or_a_look_has_proved_it() {
 fn hooks_that_fail_beside_a_success_are_told_and_do_not_make_it_unready() {
     let (schedule, status) = schedule();
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, repository_trouble: None };
+    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None };
     let hook = json!({"name": "resume", "stage": "After", "outcome": "Failed", "error": {
         "class": "Warning", "reason": "HookFailed", "message": "hook resume: no", "hint": "Look."}});
     let hook: dbbackup_contract::HookReport = serde_json::from_value(hook).unwrap();

@@ -21,8 +21,8 @@ pub struct Outlook<'a> {
     pub zone: &'a TimeZone,
     /// A slot that waits for backups that run.
     pub held: Option<Timestamp>,
-    /// Why the repository cannot be used now.
-    pub repository_trouble: Option<Failure>,
+    /// Why no backup begins now: the repository cannot be used, or no `Backup` be created.
+    pub trouble: Option<Failure>,
 }
 
 /// Most active backups that are listed.
@@ -92,7 +92,7 @@ fn verdict(
     outlook: &Outlook<'_>,
 ) -> Verdict {
     let suspended = schedule.spec.suspend;
-    if let Some(failure) = &outlook.repository_trouble {
+    if let Some(failure) = &outlook.trouble {
         return Verdict::of_failure(Standing::Reconciling, failure);
     }
     let failed = children.last_ended.as_ref().and_then(|last| Some((last, last.failure.as_ref()?)));
@@ -215,7 +215,7 @@ fn words(
     {
         parts.push(format!("a hook failed ({})", last.name));
     }
-    if let Some(failure) = &outlook.repository_trouble {
+    if let Some(failure) = &outlook.trouble {
         parts.push(failure.message.clone());
     }
     parts.extend(ahead.map(|failure| format!("a backup would fail: {}", failure.reason)));
