@@ -300,7 +300,7 @@ reasons! {
     /// the image cannot be pulled
     ImagePullFailed: Fatal, outside, JOBS, "Correct the runner's image in the chart's values, bring it to the registry, or give job.imagePullSecrets.";
     /// the Backup of a slot could not be created: quota, policy or admission
-    BackupRejected: Retryable, outside, SCHEDULES, "Raise the quota, let old Backups go (their deletion deletes no backup), or change what the policy or webhook that the message names forbids. The slot is tried again each minute until the next one comes, or until startingDeadlineSeconds.";
+    BackupRejected: Retryable, outside, SCHEDULES, "Raise the quota, let old Backups go (their deletion deletes no backup), or change what the policy or webhook that the message names forbids.";
     /// the pod could not be created: quota, policy or admission
     PodRejected: Fatal, outside, JOBS, "Raise the quota, or change what the policy or webhook that the message names forbids.";
     /// the pod did not start within startTimeout
