@@ -9,6 +9,16 @@ use crate::{Backup, BackupRepository, BackupSchedule, RestoreRequest};
 /// All definitions as JSON, with the file name of each.
 #[must_use]
 pub fn definitions() -> Vec<(&'static str, Value)> {
+    let mut definitions = plain_definitions();
+    for (_, definition) in &mut definitions {
+        let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+        definition.pointer_mut(spec).into_iter().for_each(tell_defaults);
+    }
+    definitions
+}
+
+/// The definitions without defaults in their descriptions.
+pub(crate) fn plain_definitions() -> Vec<(&'static str, Value)> {
     [
         ("backuprepositories", BackupRepository::crd()),
         ("backupschedules", BackupSchedule::crd()),
@@ -93,6 +103,23 @@ fn tidy(schema: &mut Value, foreign: bool) {
             }
         }
     }
+}
+
+/// Adds defaults to the descriptions: `kubectl explain` shows no others.
+fn tell_defaults(schema: &mut Value) {
+    let told = match schema.get("default") {
+        Some(Value::String(text)) if !text.is_empty() => format!(" Default: {text}."),
+        Some(default @ (Value::Number(_) | Value::Bool(_))) => format!(" Default: {default}."),
+        _ => String::new(),
+    };
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description += &told;
+    }
+    for inner in ["items", "additionalProperties"] {
+        schema.get_mut(inner).into_iter().for_each(tell_defaults);
+    }
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    properties.into_iter().flat_map(Map::values_mut).for_each(tell_defaults);
 }
 
 fn tidy_number(object: &mut Map<String, Value>) {

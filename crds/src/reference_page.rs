@@ -21,7 +21,7 @@ const WORTH_A_REFERENCE: usize = 3;
 #[must_use]
 pub fn reference_page() -> String {
     let mut page = Page { text: HEAD.to_owned(), ..Page::default() };
-    for (_, definition) in crate::definitions() {
+    for (_, definition) in crate::definition::plain_definitions() {
         page.kind(&definition);
     }
     page.text
