@@ -1,8 +1,10 @@
 //! Words for people: the column that answers "is it fine?".
 
+use std::collections::BTreeMap;
+
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, Failure, PlannedAction, Progress, RestorePlan, RestoreReport,
-    listed,
+    BackupReport, DatabaseCount, Failure, PlannedAction, Progress, Reason, RestorePlan,
+    RestoreReport, listed,
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
@@ -113,7 +115,8 @@ pub fn restore(report: &RestoreReport) -> String {
     format!("{}, {} in {took}", databases(report.database_count), bytes(report.restored_bytes))
 }
 
-/// What a restore is going to do: `replaces shop; creates crm, erp`.
+/// What a restore is going to do: `replaces shop; creates crm, erp`, and what stands in its way
+/// now and may pass: `refused as it is now: DatabaseInUse (shop)`.
 #[must_use]
 pub fn plan(plan: &RestorePlan) -> String {
     let mut parts = Vec::new();
@@ -129,7 +132,23 @@ pub fn plan(plan: &RestorePlan) -> String {
             parts.push(format!("{verb} {}", listed(&shown, 3)));
         }
     }
+    parts.extend(refused_now(plan));
     if parts.is_empty() { "nothing is to be done".to_owned() } else { parts.join("; ") }
+}
+
+/// Of databases whose plan stands, what they would be refused by at present.
+fn refused_now(plan: &RestorePlan) -> Option<String> {
+    let mut by_reason: BTreeMap<Reason, Vec<&str>> = BTreeMap::new();
+    for database in plan.databases.iter().filter(|it| it.action != PlannedAction::Refuse) {
+        if let Some(error) = &database.error {
+            by_reason.entry(error.reason).or_default().push(database.target_name());
+        }
+    }
+    let told: Vec<_> = by_reason
+        .iter()
+        .map(|(reason, names)| format!("{reason} ({})", listed(names, 3)))
+        .collect();
+    (!told.is_empty()).then(|| format!("refused as it is now: {}", told.join(", ")))
 }
 
 /// A run that goes on: `42%, 1.2 GB of 2.9 GB, 2m05s left`.
@@ -252,7 +271,6 @@ mod tests {
 
     #[test]
     fn a_run_that_starts_says_which_attempt_it_is_and_why() {
-        use dbbackup_contract::Reason;
         let quota = Failure::new(Reason::PodRejected, "exceeded quota: tight");
         let host = Failure::new(Reason::HostNotFound, "host x is not known");
         for (attempt, cause, last_failure, text) in [
@@ -280,7 +298,6 @@ mod tests {
 
     #[test]
     fn a_run_that_was_begun_again_says_why() {
-        use dbbackup_contract::Reason;
         let failure = Failure::new(Reason::HostNotFound, "host x is not known");
         let some = Progress { bytes_done: 1_300_000_000, ..Progress::default() };
         for (last, so_far, text) in [

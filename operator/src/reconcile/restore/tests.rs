@@ -349,3 +349,45 @@ fn a_request_that_was_carried_out_before_is_no_failure_and_one_that_is_late_is_e
         assert_eq!((has("Complete"), has("Failed")), (complete, !complete), "{status:?}");
     }
 }
+
+#[test]
+fn a_plan_says_what_it_would_be_refused_by_now_and_can_be_approved_all_the_same() {
+    let json = |name: &str, action: &str, reason: Option<Reason>| {
+        let error = reason.map(|reason| Failure::new(reason, "no"));
+        serde_json::json!({"name": name, "action": action, "error": error})
+    };
+    let in_use = Some(Reason::DatabaseInUse);
+    for (databases, words) in [
+        (
+            vec![json("shop", "Replace", in_use)],
+            "replaces shop; refused as it is now: DatabaseInUse (shop)",
+        ),
+        (
+            vec![
+                json("shop", "Replace", in_use),
+                json("crm", "Replace", in_use),
+                json("erp", "Create", None),
+            ],
+            "replaces crm, shop; creates erp; refused as it is now: DatabaseInUse (crm, shop)",
+        ),
+        // What is refused for good is no part of what is carried out.
+        (
+            vec![
+                json("shop", "Replace", None),
+                json("crm", "Refuse", Some(Reason::ExtensionNotAvailable)),
+            ],
+            "replaces shop; refuses crm",
+        ),
+    ] {
+        let databases =
+            databases.into_iter().map(|json| serde_json::from_value(json).unwrap()).collect();
+        let plan = RestorePlan::new("s1", "7", &PlanTerms::default(), databases, Vec::new());
+        let seen = replacing("Swap", serde_json::json!({"dryRun": true}));
+        let status = proposed(seen.status, report_with(Some(plan), None), Some(1), seen.now);
+        assert_eq!(status.display, Some(format!("planned: {words}")));
+        let ready = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Planned"));
+        assert!(ready.message.starts_with(&format!("the plan: {words}. ")), "{}", ready.message);
+        assert_eq!(status.phase, Some(RestorePhase::AwaitingApproval));
+    }
+}
