@@ -11,8 +11,8 @@ use dbbackup_crds::{
     Backup, BackupPhase, BackupRepositoryStatus, BackupSchedule, BackupStatus, MaintenanceRun,
     RestoreRequestStatus,
 };
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use kube::core::object::HasStatus;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -153,10 +153,26 @@ fn a_schedule_is_waited_for_until_its_backups_would_work() {
         with(object, standing(Default::default(), object, children, &outlook, now()))
     };
     let (none, good) = (Children::default(), ended(None));
+    let looked = |reason: Reason, minutes: i64| {
+        let failure = Failure::new(reason, "it is not as it should be");
+        let status = serde_json::from_value(json!({
+            "observedGeneration": 1,
+            "generationTime": now() - SignedDuration::from_mins(minutes),
+            "lastPreflight": {
+                "time": now(), "generation": 1, "outcome": "Failed", "error": failure,
+            },
+        }));
+        let (zone, none) = (TimeZone::UTC, Children::default());
+        let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None };
+        with(&object, standing(status.unwrap(), &object, &none, &outlook, now()))
+    };
     let invalid = Failure::new(Reason::InvalidSpec, "spec.schedule: six fields");
     assert_read_as(&[
         ("new", new(&object), "InProgress", "Progressing"),
         ("being looked at", stands(&object, &none, None), "InProgress", "Progressing"),
+        ("a Secret may come", looked(Reason::SecretNotFound, 59), "InProgress", "Progressing"),
+        ("no Secret has come", looked(Reason::SecretNotFound, 60), "Failed", "Degraded"),
+        ("would fail", looked(Reason::WrongPassword, 1), "Failed", "Degraded"),
         ("no repository", stands(&object, &good, Some(gone())), "InProgress", "Progressing"),
         ("well", stands(&object, &good, None), "Current", "Healthy"),
         (

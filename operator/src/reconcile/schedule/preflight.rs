@@ -30,6 +30,10 @@ const PROVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// So long after a look that failed it is looked again, within a day of a change of the spec:
 /// what was wrong may lie outside of it, and whoever has corrected that waits.
 const AFTER_A_FAILURE: SignedDuration = SignedDuration::from_hours(1);
+/// For so long after a change of the spec a look that has missed something is repeated each
+/// minute: in GitOps a Secret may come after what names it, and nobody else sees it come.
+const MAY_COME_FOR: SignedDuration = SignedDuration::from_hours(1);
+const WHILE_IT_MAY_COME: SignedDuration = SignedDuration::from_mins(1);
 /// Most that run at once, and of one namespace: a thousand schedules may be applied at the
 /// same time, and pods that do not start keep their places.
 const AT_ONCE: usize = 20;
@@ -79,6 +83,53 @@ pub(super) fn last<'a>(
     (Some(last.generation) == schedule.metadata.generation).then_some(last)
 }
 
+/// Whether what a look has missed may come by itself: it is no mistake of the spec so soon
+/// after that came.
+pub(super) fn may_come(
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    failed: &LastPreflight,
+) -> bool {
+    let is_missing = failed.error.as_ref().is_some_and(|error| is_missing(error.reason));
+    is_missing && is_within(MAY_COME_FOR, schedule, status, failed)
+}
+
+/// What somebody else brings, and a look ahead finds once it is there.
+fn is_missing(reason: Reason) -> bool {
+    matches!(
+        reason,
+        // Of a ConfigMap, too.
+        Reason::SecretNotFound | Reason::SecretKeyNotFound | Reason::DatabaseNotFound
+    )
+}
+
+/// Whether a look ended so soon after the present generation came.
+fn is_within(
+    time: SignedDuration,
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    look: &LastPreflight,
+) -> bool {
+    let created = || schedule.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let since = status.generation_time.or_else(created);
+    since.is_some_and(|since| look.time.duration_since(since) < time)
+}
+
+/// How long after a look that failed it is looked again.
+fn pause(
+    schedule: &BackupSchedule,
+    status: &BackupScheduleStatus,
+    failed: &LastPreflight,
+) -> SignedDuration {
+    if may_come(schedule, status, failed) {
+        WHILE_IT_MAY_COME
+    } else if is_within(PROVES_FOR, schedule, status, failed) {
+        AFTER_A_FAILURE
+    } else {
+        PROVES_FOR
+    }
+}
+
 /// When it was last proved that backups of the present spec work: by one, or by a look.
 pub(super) fn proved(
     schedule: &BackupSchedule,
@@ -126,13 +177,7 @@ pub(super) fn plan(
     let proof = proved(schedule, status, children);
     let due = match (proof, failed) {
         (proof, Some(failed)) if proof.is_none_or(|proof| proof < failed.time) => {
-            let is_new = |since: Timestamp| failed.time.duration_since(since) < PROVES_FOR;
-            let wait = if status.generation_time.is_some_and(is_new) {
-                AFTER_A_FAILURE
-            } else {
-                PROVES_FOR
-            };
-            failed.time.saturating_add(wait)
+            failed.time.saturating_add(pause(schedule, status, failed))
         }
         (Some(proof), _) => proof.saturating_add(PROVES_FOR),
         (None, _) => Ok(now),
@@ -235,6 +280,14 @@ impl Ahead<'_> {
                 return self.fail(status, &failure, None).await;
             }
         };
+        // Of looks that are repeated each minute one Job is kept: a quota may count them.
+        let before = last(self.schedule, status)
+            .filter(|failed| may_come(self.schedule, status, failed))
+            .and_then(|failed| failed.job_name.as_deref())
+            .filter(|before| *before != run.job_name);
+        if let Some(before) = before {
+            delete_job(self.context, &self.identity.namespace, before).await?;
+        }
         match ensure_job(self.context, &job).await? {
             Ensured::Created | Ensured::Adopted => {}
             Ensured::Going => return Ok(Some(LOOK_SOON)),
@@ -297,7 +350,7 @@ impl Ahead<'_> {
             }
             _ => {}
         }
-        Ok(Some(until_next(self.now)))
+        Ok(Some(self.until_next(status)))
     }
 
     async fn fail(
@@ -312,12 +365,15 @@ impl Ahead<'_> {
             dismiss_job(self.context, &self.identity.namespace, &job, run, self.now).await?;
         }
         warn(self.context, self.schedule, "Preflight", failure).await;
-        Ok(Some(until_next(self.now)))
+        Ok(Some(self.until_next(status)))
     }
-}
 
-fn until_next(now: Timestamp) -> Duration {
-    until(now.saturating_add(AFTER_A_FAILURE).unwrap_or(now), now)
+    /// How long after a look that has just ended the next one may be due.
+    fn until_next(&self, status: &BackupScheduleStatus) -> Duration {
+        let failed = last(self.schedule, status).filter(|last| last.outcome != Outcome::Succeeded);
+        let pause = failed.map_or(PROVES_FOR, |failed| pause(self.schedule, status, failed));
+        until(self.now.saturating_add(pause).unwrap_or(self.now), self.now)
+    }
 }
 
 /// What came of a look, in the status.

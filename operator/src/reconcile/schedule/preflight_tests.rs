@@ -101,6 +101,54 @@ fn it_is_looked_again_after_a_day_and_sooner_where_somebody_is_about_to_correct_
 }
 
 #[test]
+fn what_is_missing_may_come_for_an_hour_and_is_looked_for_each_minute() {
+    let (schedule, status) = schedule();
+    let secret = || Some(Failure::new(Reason::SecretNotFound, "the Secret db does not exist"));
+    let zone = TimeZone::UTC;
+    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None };
+    let found = |schedule: &BackupSchedule, status: &BackupScheduleStatus, now: &str| {
+        let none = Children::default();
+        let step = plan(schedule, status, &none, None, at(now));
+        let status = standing(status.clone(), schedule, &none, &outlook, at(now));
+        let stands = status.conditions.iter().find(|it| it.type_ != "Ready").unwrap().clone();
+        assert!(stands.message.starts_with("a backup would fail: "), "{}", stands.message);
+        let is_told = stands.message.ends_with(". It is looked again within a minute.");
+        (step, stands.type_, is_told)
+    };
+    let rest = |time: &str| Step::Rest(Some(at(time)));
+    let key = Some(Failure::new(Reason::SecretKeyNotFound, "the Secret db has no key password"));
+    let database = Some(Failure::new(Reason::DatabaseNotFound, "crm fits no database"));
+    for (last, step, stands) in [
+        (look(2, "2026-11-23T11:59:30Z", secret()), rest("2026-11-23T12:00:30Z"), "Reconciling"),
+        (look(2, "2026-11-23T11:59:30Z", key), rest("2026-11-23T12:00:30Z"), "Reconciling"),
+        (look(2, "2026-11-23T11:59:30Z", database), rest("2026-11-23T12:00:30Z"), "Reconciling"),
+        (look(2, "2026-11-23T11:58:00Z", secret()), Step::Begin, "Reconciling"),
+        // The hour is over: somebody has to do something.
+        (look(2, "2026-11-23T12:00:00Z", secret()), rest("2026-11-23T13:00:00Z"), "Stalled"),
+        // What is there and wrong does not come right by itself.
+        (
+            look(2, "2026-11-23T11:59:30Z", wrong_password()),
+            rest("2026-11-23T12:59:30Z"),
+            "Stalled",
+        ),
+    ] {
+        let status = BackupScheduleStatus { last_preflight: last, ..status.clone() };
+        let is_told = stands == "Reconciling";
+        assert_eq!(found(&schedule, &status, NOW), (step, stands.to_owned(), is_told));
+    }
+    // Of one whose generation's time nobody has written down, since it was created.
+    let mut created = schedule.clone();
+    let last_preflight = look(2, "2026-11-23T11:59:30Z", secret());
+    let status = BackupScheduleStatus { generation_time: None, last_preflight, ..status };
+    for (time, stands) in
+        [("2026-11-23T11:30:00Z", "Reconciling"), ("2026-11-01T00:00:00Z", "Stalled")]
+    {
+        created.metadata.creation_timestamp = Some(dbbackup_crds::Time(at(time)));
+        assert_eq!(found(&created, &status, NOW).1, stands);
+    }
+}
+
+#[test]
 fn a_look_ends_with_what_its_runner_says_or_with_what_was_seen() {
     let (schedule, mut status) = schedule();
     let run = PreflightRun { job_name: "j".into(), generation: 2, start_time: at(NOW) };

@@ -140,9 +140,17 @@ fn of_proof(
     children: &Children,
 ) -> Verdict {
     if let Some(failure) = preflight_trouble(schedule, status, children) {
-        let retryable = failure.is_retryable();
-        let standing = if retryable { Standing::Reconciling } else { Standing::Stalled };
-        let message = format!("a backup would fail: {}", sentence(failure));
+        let last = preflight::last(schedule, status);
+        let may_come = last.is_some_and(|last| preflight::may_come(schedule, status, last));
+        let goes_on = failure.is_retryable() || may_come;
+        let standing = if goes_on { Standing::Reconciling } else { Standing::Stalled };
+        let words = sentence(failure);
+        let again = match may_come {
+            true if words.ends_with('.') => " It is looked again within a minute.",
+            true => ". It is looked again within a minute.",
+            false => "",
+        };
+        let message = format!("a backup would fail: {words}{again}");
         return Verdict::new(standing, failure.reason.as_str(), message);
     }
     let proved = preflight::proved(schedule, status, children);
