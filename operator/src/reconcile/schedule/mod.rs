@@ -1,5 +1,6 @@
 //! `BackupSchedule`: each slot becomes a `Backup` with the slot's name.
 
+mod attempt;
 mod preflight;
 mod status;
 
@@ -18,6 +19,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+pub use attempt::AttemptTrouble;
 pub use status::{Outlook, stalled, standing};
 
 use super::one_shot::until;
@@ -115,8 +117,8 @@ pub async fn reconcile(
     status.generation_time = preflight::generation_time(schedule, &status, now);
     let trouble =
         super::backup::writing_trouble(&schedule.spec.repository_ref.name, repository.as_ref());
-    let ahead = if matches!(step, Step::Create(_)) && status.preflight.is_none() {
-        None
+    let (ahead, ahead_trouble) = if matches!(step, Step::Create(_)) && status.preflight.is_none() {
+        (None, None)
     } else {
         let (identity, usable) = (&identity, trouble.is_none());
         let repository = repository.as_ref().filter(|_| usable);
@@ -128,6 +130,7 @@ pub async fn reconcile(
         zone: slots.zone(),
         held: if let Step::Hold(slot) = step { Some(slot) } else { None },
         trouble: rejected.clone().or(trouble),
+        ahead: ahead_trouble,
     };
     let status = standing(status, schedule, &children, &outlook, now);
     write_status(context, schedule, status).await?;

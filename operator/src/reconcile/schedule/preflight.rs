@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 
 use super::Children;
+use super::attempt::{Attempt, AttemptTrouble};
 use crate::cluster::{
     Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn,
 };
@@ -23,7 +24,7 @@ use crate::reasons;
 use crate::reconcile::backup::hooks;
 use crate::reconcile::one_shot::{another_action, until, while_starting};
 use crate::reconcile::{LOOK_SOON, WATCH_RUN};
-use crate::run::{RunView, Waiting};
+use crate::run::RunView;
 
 /// So old is a proof when it is looked again.
 const PROVES_FOR: SignedDuration = SignedDuration::from_hours(24);
@@ -51,7 +52,7 @@ pub(super) enum Step {
     /// Create the Job.
     Begin,
     /// The Job is on its way.
-    Watch(Option<Waiting>),
+    Watch(Attempt),
     /// It looks at a spec that is no more: away with it.
     Abandon,
     /// It has ended with a report.
@@ -158,8 +159,10 @@ pub(super) fn plan(
             return Step::Abandon;
         }
         return match run {
-            RunView::Waiting(waiting) => Step::Watch(Some(waiting.clone())),
-            RunView::Running { .. } => Step::Watch(None),
+            RunView::Waiting(waiting) => Step::Watch(Attempt::Starts(waiting.clone())),
+            RunView::Running { attempts, last_failure } => {
+                Step::Watch(Attempt::Runs(*attempts, last_failure.clone()))
+            }
             RunView::Reported(report, _) => match report.as_ref() {
                 Report::Preflight(report) => Step::Finish(report.clone()),
                 _ => Step::Fail(another_action()),
@@ -200,12 +203,12 @@ pub(super) struct Ahead<'a> {
 
 impl Ahead<'_> {
     /// Brings it forward by one step; the status is the caller's to write. Gives when to look
-    /// again at the latest.
+    /// again at the latest, and what is to be told of a look that goes on.
     pub(super) async fn go_on(
         &self,
         status: &mut BackupScheduleStatus,
         children: &Children,
-    ) -> Result<Option<Duration>, ReconcileError> {
+    ) -> Result<(Option<Duration>, Option<AttemptTrouble>), ReconcileError> {
         let run = match &status.preflight {
             Some(PreflightRun { job_name, .. }) => {
                 let timeout = start_timeout(&self.schedule.spec.job);
@@ -221,23 +224,29 @@ impl Ahead<'_> {
         };
         let step = plan(self.schedule, status, children, run.as_ref(), self.now);
         tracing::debug!(?step, "planned");
-        match step {
-            Step::Rest(next) => Ok(next.map(|next| until(next, self.now))),
-            Step::Begin => self.begin(status).await,
-            Step::Watch(waiting) => {
-                let soon = waiting.map_or(WATCH_RUN, |waiting| while_starting(&waiting, self.now));
-                Ok(Some(soon))
+        let again = match step {
+            Step::Rest(next) => next.map(|next| until(next, self.now)),
+            Step::Begin => self.begin(status).await?,
+            Step::Watch(attempt) => {
+                let soon = match &attempt {
+                    Attempt::Starts(waiting) => while_starting(waiting, self.now),
+                    // An attempt has failed: its pod is about to end.
+                    Attempt::Runs(..) if status.preflight_report.is_some() => LOOK_SOON,
+                    Attempt::Runs(..) => WATCH_RUN,
+                };
+                return Ok((Some(soon), attempt.trouble()));
             }
             Step::Abandon => {
                 if let Some(run) = status.preflight.take() {
                     delete_job(self.context, &self.identity.namespace, &run.job_name).await?;
                 }
                 status.preflight_report = None;
-                Ok(Some(Duration::from_secs(1)))
+                Some(Duration::from_secs(1))
             }
-            Step::Finish(report) => self.finish(status, &report).await,
-            Step::Fail(failure) => self.fail(status, &failure, run.as_ref()).await,
-        }
+            Step::Finish(report) => self.finish(status, &report).await?,
+            Step::Fail(failure) => self.fail(status, &failure, run.as_ref()).await?,
+        };
+        Ok((again, None))
     }
 
     fn has_a_place(&self) -> bool {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::super::{Outlook, standing};
 use super::*;
+use crate::run::Waiting;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -105,7 +106,7 @@ fn what_is_missing_may_come_for_an_hour_and_is_looked_for_each_minute() {
     let (schedule, status) = schedule();
     let secret = || Some(Failure::new(Reason::SecretNotFound, "the Secret db does not exist"));
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None };
+    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None };
     let found = |schedule: &BackupSchedule, status: &BackupScheduleStatus, now: &str| {
         let none = Children::default();
         let step = plan(schedule, status, &none, None, at(now));
@@ -149,6 +150,86 @@ fn what_is_missing_may_come_for_an_hour_and_is_looked_for_each_minute() {
 }
 
 #[test]
+fn a_look_that_goes_on_says_what_its_attempts_fail_with() {
+    let (schedule, mut status) = schedule();
+    status.preflight =
+        Some(PreflightRun { job_name: "j".into(), generation: 2, start_time: at(NOW) });
+    let none = Children::default();
+    let zone = TimeZone::UTC;
+    let host = || Some(Failure::new(Reason::HostNotFound, "shop-db is not known").with_hint(""));
+    let node = Failure::new(Reason::Unschedulable, "no node takes the pod").with_hint("");
+    let waiting = |attempt, last_failure, cause| {
+        RunView::Waiting(Waiting { attempt, last_failure, cause, until: at(NOW), limit: "l" })
+    };
+    let running = |attempts, last_failure| RunView::Running { attempts, last_failure };
+    let secret = Some(Failure::new(Reason::SecretNotFound, "the Secret db does not exist"));
+    let proof = look(2, "2026-11-23T11:10:00Z", None);
+    let missed = look(2, "2026-11-23T11:10:00Z", secret);
+    let refused = look(2, "2026-11-23T11:10:00Z", wrong_password());
+    let ahead = "it is looked whether backups would work";
+    let second = format!("{ahead}: attempt 1 failed, 2 is on its way: shop-db is not known");
+    let third = format!("{ahead}: attempt 3 runs; the one before failed: shop-db is not known");
+    let starts = format!("{ahead}: no node takes the pod. It is given up at {NOW} (l).");
+    let password = wrong_password().unwrap();
+    let password = format!("a backup would fail: {}. {}", password.message, password.hint);
+    let looking = "looking ahead, attempt 2: HostNotFound, never succeeded";
+    for (last, run, words, reason, message) in [
+        (None, running(1, None), "never succeeded", "Preflight", ahead),
+        (None, waiting(1, None, None), "never succeeded", "Preflight", ahead),
+        (None, waiting(2, host(), None), looking, "HostNotFound", &*second),
+        (
+            None,
+            running(3, host()),
+            "looking ahead, attempt 3: HostNotFound, never succeeded",
+            "HostNotFound",
+            &third,
+        ),
+        (
+            None,
+            waiting(1, None, Some(node)),
+            "looking ahead: Unschedulable, never succeeded",
+            "Unschedulable",
+            &starts,
+        ),
+        // The Secret has come, and now the server is not there.
+        (
+            missed,
+            waiting(2, host(), None),
+            "a backup would fail: SecretNotFound, looking ahead, attempt 2: HostNotFound, never succeeded",
+            "HostNotFound",
+            &second,
+        ),
+        // Somebody has to correct something all the same.
+        (
+            refused,
+            waiting(2, host(), None),
+            "a backup would fail: WrongPassword, looking ahead, attempt 2: HostNotFound, never succeeded",
+            "WrongPassword",
+            &password,
+        ),
+        // What was proved holds until the end of the look.
+        (
+            proof,
+            waiting(2, host(), None),
+            looking,
+            "PreflightPassed",
+            "3 databases can be backed up",
+        ),
+    ] {
+        let status = BackupScheduleStatus { last_preflight: last, ..status.clone() };
+        let Step::Watch(attempt) = plan(&schedule, &status, &none, Some(&run), at(NOW)) else {
+            panic!("{run:?}")
+        };
+        let ahead = attempt.trouble();
+        let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead };
+        let status = standing(status, &schedule, &none, &outlook, at(NOW));
+        let ready = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+        assert_eq!(status.display.as_deref(), Some(words));
+        assert_eq!((ready.reason.as_str(), ready.message.as_str()), (reason, message));
+    }
+}
+
+#[test]
 fn a_look_ends_with_what_its_runner_says_or_with_what_was_seen() {
     let (schedule, mut status) = schedule();
     let run = PreflightRun { job_name: "j".into(), generation: 2, start_time: at(NOW) };
@@ -180,7 +261,7 @@ fn a_look_ends_with_what_its_runner_says_or_with_what_was_seen() {
 fn ready_means_that_a_backup_or_a_look_has_proved_it() {
     let (schedule, status) = schedule();
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None };
+    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None };
     let ended = at("2026-11-23T11:30:00Z");
     let success = Children {
         last_success: Some(ended),
@@ -225,7 +306,7 @@ fn ready_means_that_a_backup_or_a_look_has_proved_it() {
 fn hooks_that_fail_beside_a_success_are_told_and_do_not_make_it_unready() {
     let (schedule, status) = schedule();
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None };
+    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None };
     let hook = json!({"name": "resume", "stage": "After", "outcome": "Failed", "error": {
         "class": "Warning", "reason": "HookFailed", "message": "hook resume: no", "hint": "Look."}});
     let hook: dbbackup_contract::HookReport = serde_json::from_value(hook).unwrap();

@@ -5,7 +5,7 @@ use dbbackup_crds::{BackupPhase, BackupSchedule, BackupScheduleStatus, LastBacku
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Children, Ended, preflight};
+use super::{AttemptTrouble, Children, Ended, preflight};
 use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
@@ -23,6 +23,8 @@ pub struct Outlook<'a> {
     pub held: Option<Timestamp>,
     /// Why no backup begins now: the repository cannot be used, or no `Backup` be created.
     pub trouble: Option<Failure>,
+    /// What is to be told of a look ahead that goes on and does not go well.
+    pub ahead: Option<AttemptTrouble>,
 }
 
 /// Most active backups that are listed.
@@ -110,7 +112,7 @@ fn verdict(
         let message = "no backup is started: spec.suspend";
         Verdict::new(Standing::Ready, reasons::SUSPENDED, message)
     } else {
-        of_proof(schedule, status, children)
+        of_proof(schedule, status, children, outlook.ahead.as_ref())
     };
     if let (Standing::Ready, Some(told)) = (&verdict.standing, told) {
         verdict.message = format!("{}; before this spec, {told}", verdict.message);
@@ -133,16 +135,21 @@ fn is_of_an_earlier_spec(
     last.began.zip(since).is_some_and(|(began, since)| began < since)
 }
 
-/// How it stands by what was proved of its backups: by one of them, or by a look ahead.
+/// How it stands by what was proved of its backups: by one of them, or by a look ahead. One
+/// that goes on badly says it before its end, unless somebody has to do something anyway.
 fn of_proof(
     schedule: &BackupSchedule,
     status: &BackupScheduleStatus,
     children: &Children,
+    goes_on_badly: Option<&AttemptTrouble>,
 ) -> Verdict {
     if let Some(failure) = preflight_trouble(schedule, status, children) {
         let last = preflight::last(schedule, status);
         let may_come = last.is_some_and(|last| preflight::may_come(schedule, status, last));
         let goes_on = failure.is_retryable() || may_come;
+        if let (true, Some(trouble)) = (goes_on, goes_on_badly) {
+            return trouble.verdict.clone();
+        }
         let standing = if goes_on { Standing::Reconciling } else { Standing::Stalled };
         let words = sentence(failure);
         let again = match may_come {
@@ -154,6 +161,9 @@ fn of_proof(
         return Verdict::new(standing, failure.reason.as_str(), message);
     }
     let proved = preflight::proved(schedule, status, children);
+    if let (None, Some(trouble)) = (proved, goes_on_badly) {
+        return trouble.verdict.clone();
+    }
     // What became of the last backup's hooks holds, whatever proved last that one would work.
     let of_hooks = children.last_ended.as_ref().and_then(|last| last.of_hooks.as_ref());
     match (proved, preflight::last(schedule, status)) {
@@ -227,6 +237,7 @@ fn words(
         parts.push(failure.message.clone());
     }
     parts.extend(ahead.map(|failure| format!("a backup would fail: {}", failure.reason)));
+    parts.extend(outlook.ahead.as_ref().map(|trouble| trouble.words.clone()));
     parts.extend(copies::trouble(&children.copies));
     parts.extend(notifications::trouble(&children.told));
     match (suspended, outlook.held, status.next_schedule_time) {
