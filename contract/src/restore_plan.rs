@@ -171,7 +171,7 @@ mod tests {
     use crate::Reason;
 
     fn replacing(name: &str, oid: u32, sessions: u32) -> PlannedDatabase {
-        let kept_as = Some(format!("{name}_before_20261120T081200Z"));
+        let kept_as = Some(format!("{name}_before_20261120t081200z"));
         PlannedDatabase {
             name: name.to_owned(),
             as_name: None,

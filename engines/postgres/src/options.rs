@@ -164,8 +164,8 @@ pub struct Replace {
     pub terminate_sessions: bool,
     /// How long the renames may wait for sessions to end and for other transactions.
     pub lock_timeout: Duration,
-    /// A time for the name of what is kept, such as `20261120T081200Z`; the same in every
-    /// attempt.
+    /// A time for the name of what is kept, such as `20261120t081200z`: without capitals, so
+    /// that the name needs no quotes in SQL. The same in every attempt.
     pub stamp: String,
 }
 

@@ -254,7 +254,7 @@ async fn a_part_is_refused_where_it_is_not_there_or_would_stand_for_the_whole() 
     let how = Replace {
         terminate_sessions: false,
         lock_timeout: Duration::from_secs(5),
-        stamp: "20261120T081200Z".into(),
+        stamp: "20261120t081200z".into(),
     };
     options.strategy = Strategy::Swap(how.clone());
     assert_eq!(refused(&options).await.reason, Reason::InvalidSpec);

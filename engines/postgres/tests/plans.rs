@@ -35,7 +35,7 @@ fn request(server: &TestServer, dir: &Path, terminate_sessions: bool) -> Restore
     options.strategy = Strategy::Swap(Replace {
         terminate_sessions,
         lock_timeout: Duration::from_secs(20),
-        stamp: "20261120T081200Z".into(),
+        stamp: "20261120t081200z".into(),
     });
     options
 }
@@ -63,7 +63,7 @@ async fn a_plan_touches_nothing_and_just_it_is_carried_out_once_approved() {
     let shop = planned(&plan, "shop");
     let replaced = shop.replaces.as_ref().unwrap();
     assert_eq!((shop.action, replaced.sessions), (PlannedAction::Replace, 1));
-    assert_eq!(replaced.kept_as.as_deref(), Some("shop_before_20261120T081200Z"));
+    assert_eq!(replaced.kept_as.as_deref(), Some("shop_before_20261120t081200z"));
     let oid = server.sql("postgres", "SELECT oid FROM pg_database WHERE datname = 'shop'");
     assert_eq!(replaced.oid.to_string(), oid);
     assert!(replaced.size_bytes > 1_000_000 && shop.bytes > 0 && shop.tables == 1);
@@ -84,7 +84,7 @@ async fn a_plan_touches_nothing_and_just_it_is_carried_out_once_approved() {
     let done = put_back(&options, &backup).await.unwrap();
     assert!(done.is_carried_out);
     assert_all_succeeded(&done.databases);
-    assert_eq!(databases(&server), ["crm", "crm2", "shop", "shop_before_20261120T081200Z"]);
+    assert_eq!(databases(&server), ["crm", "crm2", "shop", "shop_before_20261120t081200z"]);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The data of the shop's table, as a stream.
 const LATE: &str = "tables/public/items";
-const KEPT: &str = "shop_before_20261120T081200Z";
+const KEPT: &str = "shop_before_20261120t081200z";
 
 /// A server whose shop was backed up, and has changed since.
 struct Changed {
@@ -64,7 +64,7 @@ impl Changed {
         options.strategy = strategy(Replace {
             terminate_sessions,
             lock_timeout: Duration::from_secs(20),
-            stamp: "20261120T081200Z".into(),
+            stamp: "20261120t081200z".into(),
         });
         options
     }
@@ -114,12 +114,28 @@ async fn a_swapped_database_is_kept_and_comes_back_by_the_statements_that_are_to
         assert_eq!(changed.rows(KEPT), "3");
         assert_eq!(changed.comment(KEPT), "after the mistake");
         changed.server.sql_stdin("postgres", told.undo.as_deref().unwrap());
-        assert_eq!(changed.databases(), ["shop", "shop_restored_20261120T081200Z"]);
+        assert_eq!(changed.databases(), ["shop", "shop_restored_20261120t081200z"]);
         assert_eq!(
             (changed.rows("shop"), changed.comment("shop")),
             ("3".into(), "after the mistake".into())
         );
     }
+}
+
+#[tokio::test]
+async fn a_name_with_capitals_that_an_earlier_release_gave_is_told_by_a_retry() {
+    let changed = Changed::new(17, &[]).await;
+    let options = changed.request(Strategy::Swap, false);
+    // It ends before anybody was told.
+    assert_all_succeeded(&put_back(&options, &changed.backup).await.unwrap().databases);
+    let earlier = "shop_before_20261120T081200Z";
+    let rename = format!("ALTER DATABASE {KEPT} RENAME TO \"{earlier}\"");
+    changed.server.sql("postgres", &rename);
+    let result = restored(&changed, &options).await;
+    let told = report(&result.databases, "shop");
+    assert_eq!(told.kept_as.as_deref(), Some(earlier));
+    changed.server.sql_stdin("postgres", told.undo.as_deref().unwrap());
+    assert_eq!(changed.rows("shop"), "3");
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ fn strategy(replace: &ReplaceAction) -> Strategy {
     let how = Replace {
         terminate_sessions: replace.terminate_sessions,
         lock_timeout: Duration::from_secs(replace.lock_timeout_seconds),
-        stamp: replace.time.strftime("%Y%m%dT%H%M%SZ").to_string(),
+        stamp: replace.time.strftime("%Y%m%dt%H%M%Sz").to_string(),
     };
     if replace.keep { Strategy::Swap(how) } else { Strategy::Overwrite(how) }
 }

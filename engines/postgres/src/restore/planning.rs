@@ -149,9 +149,13 @@ pub(super) async fn validate_all(
     let none = HashSet::new();
     let created_roles = merge.map_or(&none, |plan| &plan.created);
     for planned in planned.iter_mut().filter(|planned| planned.goes_on()) {
-        let Planned { wanted, scratch, .. } = &*planned;
-        let what = format!("the server to be asked for what database {} needs", wanted.name);
+        let what =
+            format!("the server to be asked for what database {} needs", planned.wanted.name);
         guard.waiting_for(what);
+        if let Some(replacing) = &mut planned.scratch.replacing {
+            replacing.recognise(session).await?;
+        }
+        let Planned { wanted, scratch, .. } = &*planned;
         let validated =
             validate(session, target, wanted, scratch, options, changes, created_roles).await;
         let stands = match &validated {

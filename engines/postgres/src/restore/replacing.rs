@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use super::contents::MAX_NAME_BYTES;
-use super::scratch::{Scratch, scratch_name};
+use super::scratch::{Scratch, look_at, scratch_name};
 use crate::connection::Session;
 use crate::errors::query_failure;
 use crate::server::open_session;
@@ -58,6 +58,20 @@ impl Replacing {
                 Some(Self { name, is_kept: false, how: how.clone(), target })
             }
         }
+    }
+
+    /// Takes the name that an earlier release would have given, where a database has it: an
+    /// attempt of before the upgrade has put the restored one in place.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub(super) async fn recognise(&mut self, session: &Session) -> Result<(), Failure> {
+        let earlier =
+            with_suffix(&self.target, &format!("_before_{}", self.how.stamp.to_uppercase()));
+        if self.is_kept && look_at(session, &earlier).await?.is_some() {
+            self.name = earlier;
+        }
+        Ok(())
     }
 
     /// The statements that put the old database back in its place, as one line for `psql`.
@@ -312,7 +326,7 @@ mod tests {
         Replace {
             terminate_sessions: true,
             lock_timeout: Duration::from_secs(10),
-            stamp: "20261120T081200Z".into(),
+            stamp: "20261120t081200z".into(),
         }
     }
 
@@ -320,9 +334,9 @@ mod tests {
     fn what_is_kept_says_since_when_and_fits_at_a_letters_border() {
         let swap = Strategy::Swap(replace());
         let kept = |target: &str| Replacing::new(&swap, "uid", target).unwrap().name;
-        assert_eq!(kept("shop"), "shop_before_20261120T081200Z");
+        assert_eq!(kept("shop"), "shop_before_20261120t081200z");
         let long = kept(&"ä".repeat(31));
-        assert_eq!(long, format!("{}_before_20261120T081200Z", "ä".repeat(19)));
+        assert_eq!(long, format!("{}_before_20261120t081200z", "ä".repeat(19)));
         assert!(long.len() <= MAX_NAME_BYTES);
     }
 
@@ -341,8 +355,8 @@ mod tests {
         let swap = Strategy::Swap(replace());
         assert_eq!(
             Replacing::new(&swap, "uid", "sh\"op").unwrap().undo(),
-            "BEGIN; ALTER DATABASE \"sh\"\"op\" RENAME TO \"sh\"\"op_restored_20261120T081200Z\"; \
-             ALTER DATABASE \"sh\"\"op_before_20261120T081200Z\" RENAME TO \"sh\"\"op\"; COMMIT;"
+            "BEGIN; ALTER DATABASE \"sh\"\"op\" RENAME TO \"sh\"\"op_restored_20261120t081200z\"; \
+             ALTER DATABASE \"sh\"\"op_before_20261120t081200z\" RENAME TO \"sh\"\"op\"; COMMIT;"
         );
     }
 }

@@ -257,7 +257,7 @@ fn report_with(plan: Option<RestorePlan>, error: Option<Failure>) -> RestoreRepo
 
 fn a_plan() -> RestorePlan {
     let database = serde_json::json!({"name": "shop", "as": "shop_on_friday", "action": "Replace",
-        "replaces": {"oid": 5, "keptAs": "shop_on_friday_before_20261120T081200Z"}});
+        "replaces": {"oid": 5, "keptAs": "shop_on_friday_before_20261120t081200z"}});
     let databases = vec![serde_json::from_value(database).unwrap()];
     RestorePlan::new("s1", "7", &PlanTerms::default(), databases, Vec::new())
 }
