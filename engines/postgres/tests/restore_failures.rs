@@ -106,6 +106,52 @@ async fn what_cannot_work_is_refused_before_anything_is_created() {
 }
 
 #[tokio::test]
+async fn extensions_that_only_a_superuser_creates_are_refused_before_anything_is_created() {
+    for major in [13, 17] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = TestServer::start(major, &[]);
+        server.sql("postgres", "CREATE ROLE maker LOGIN CREATEDB PASSWORD 'maker'");
+        server.sql("postgres", "CREATE DATABASE shop OWNER maker");
+        // The second is trusted: the owner of a database may create it there.
+        for extension in ["postgres_fdw", "hstore", "pageinspect"] {
+            server.sql("shop", &format!("CREATE EXTENSION {extension}"));
+        }
+        let make = "CREATE TABLE items (a int); ALTER TABLE items OWNER TO maker";
+        make.split(';').for_each(|sql| drop(server.sql("shop", sql)));
+        let backup = MemoryBackup::default();
+        back_up(&backup_of(connection(&server, dir.path()), &["shop"]), &backup).await.unwrap();
+        let by = |way| {
+            let mut options = restore_to(way, &[("shop", "shop2")]);
+            options.globals = GlobalsPolicy::Skip;
+            options.no_owner = true;
+            options
+        };
+        let maker = || by(connection_as(&server, dir.path(), "maker", "maker"));
+        for options in [maker(), RestoreOptions { dry_run: true, ..maker() }] {
+            let restored = put_back(&options, &backup).await.unwrap();
+            let refused = match options.dry_run {
+                true => restored.refused.unwrap().1,
+                false => restored.databases[0].error.clone().unwrap(),
+            };
+            assert_eq!(refused.reason, Reason::PermissionDenied, "{major}: {refused}");
+            assert_eq!(
+                refused.message,
+                "role maker may not create the extensions pageinspect, postgres_fdw: the target \
+                 wants a superuser for them"
+            );
+            assert!(refused.hint.starts_with("Restore by a superuser"), "{}", refused.hint);
+            assert_eq!(all_databases(&server), ["shop"]);
+        }
+        server.sql("shop", "DROP EXTENSION postgres_fdw, pageinspect");
+        let backup = MemoryBackup::default();
+        back_up(&backup_of(connection(&server, dir.path()), &["shop"]), &backup).await.unwrap();
+        assert_all_succeeded(&put_back(&maker(), &backup).await.unwrap().databases);
+        let has = "SELECT count(*) FROM pg_extension WHERE extname = 'hstore'";
+        assert_eq!(server.sql("shop2", has), "1");
+    }
+}
+
+#[tokio::test]
 async fn roles_that_are_missing_are_refused_or_made_and_those_that_exist_stay() {
     let dir = tempfile::tempdir().unwrap();
     let (source, _) = shop(dir.path()).await;

@@ -9,6 +9,7 @@ mod assertions;
 mod choosing;
 mod contents;
 mod dropping;
+mod extensions;
 mod journal;
 mod leftovers;
 mod load;

@@ -8,6 +8,11 @@ use crate::connection::Session;
 use crate::errors::query_failure;
 use crate::server::Server;
 
+/// A trusted one is created by whoever may create in the database, as its owner may.
+const SUPERUSER_EXTENSIONS: &str = "SELECT v.name::text FROM pg_available_extension_versions v \
+     JOIN pg_available_extensions e ON e.name = v.name AND e.default_version = v.version \
+     WHERE v.superuser AND NOT v.trusted";
+
 /// The target, as far as restores depend on it.
 #[derive(Debug, Default)]
 pub(super) struct Target {
@@ -20,6 +25,8 @@ pub(super) struct Target {
     pub(super) own_roles: HashSet<String>,
     pub(super) tablespaces: HashSet<String>,
     pub(super) extensions: HashSet<String>,
+    /// Those of them that only a superuser creates, as far as their control files say.
+    pub(super) superuser_extensions: HashSet<String>,
     /// Names of settings.
     pub(super) settings: HashSet<String>,
 }
@@ -67,6 +74,7 @@ impl Target {
             own_roles: names(session, &own).await?,
             tablespaces: names(session, "SELECT spcname::text FROM pg_tablespace").await?,
             extensions: names(session, "SELECT name::text FROM pg_available_extensions").await?,
+            superuser_extensions: names(session, SUPERUSER_EXTENSIONS).await?,
             settings: names(session, "SELECT name FROM pg_settings").await?,
         })
     }

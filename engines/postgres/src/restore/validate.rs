@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use dbbackup_contract::{Failure, PlannedAction, Reason, listed};
 
 use super::contents::Wanted;
+use super::extensions::check_extensions;
 use super::journal::{Refusal, Step, next_step};
 use super::properties::create_options;
 use super::roles::NeededRoles;
@@ -18,7 +19,7 @@ use crate::sql::literal;
 use crate::versions::{KNOWN_MAJORS, major_of};
 
 /// Names that are shown in a message; the rest is a number.
-const NAMED: usize = 5;
+pub(super) const NAMED: usize = 5;
 
 /// Everything that could make the restore of `wanted` fail and can be known now; says what it
 /// will do.
@@ -53,7 +54,7 @@ pub(super) async fn validate(
     check_new_roles(target, changes, created_roles)?;
     check_roles(target, &wanted.roles, changes, created_roles)?;
     check_tablespaces(target, wanted)?;
-    check_extensions(target, wanted)?;
+    check_extensions(session, target, wanted).await?;
     create_options(&wanted.document.properties, target.major)?;
     check_locale(session, wanted).await?;
     Ok(match looked.target {
@@ -189,16 +190,6 @@ fn check_tablespaces(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
     }
     let message = format!("the target lacks the tablespaces {}", listed(&missing, NAMED));
     Err(Failure::new(Reason::TablespaceNotFound, message))
-}
-
-fn check_extensions(target: &Target, wanted: &Wanted) -> Result<(), Failure> {
-    let needed = wanted.layout.needs.extensions.iter().map(String::as_str);
-    let missing: Vec<_> = needed.filter(|name| !target.extensions.contains(*name)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let message = format!("the target's packages lack the extensions {}", listed(&missing, NAMED));
-    Err(Failure::new(Reason::ExtensionNotAvailable, message))
 }
 
 /// Asks the server whether it has the locales, by using them in a transaction
