@@ -297,8 +297,10 @@ where
     put_status(&context.client, object, status).await
 }
 
-/// Always the subresource: as the watch has it the object lacks most of its metadata, which
-/// a write of the object itself would delete.
+/// As a patch of the status alone, by the version that it was made from. An update with the
+/// object as the watch has it, which lacks most of its metadata, would leave that in place; but
+/// who had set those labels and annotations would lose them in `managedFields`, and a tool that
+/// applies could not take them back any more.
 async fn put_status<K>(client: &Client, object: &K, status: K::Status) -> Result<K, ReconcileError>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -309,12 +311,23 @@ where
         + DeserializeOwned,
 {
     let namespace = object.namespace().ok_or(ReconcileError::Incomplete("namespace"))?;
+    let version = object.resource_version().ok_or(ReconcileError::Incomplete("version"))?;
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
     let mut changed = object.clone();
     *changed.status_mut() = Some(status);
+    let operations = |changed: serde_json::Value| {
+        serde_json::from_value(serde_json::json!([
+            // Another version is a conflict.
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "add", "path": "/status", "value": changed["status"]},
+        ]))
+    };
+    let patch = serde_json::to_value(&changed)
+        .and_then(operations)
+        .map_err(|error| ReconcileError::Status(Box::new(kube::Error::SerdeError(error))))?;
     let params =
-        PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
-    api.replace_status(&object.name_any(), &params, &changed)
+        PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..Default::default() };
+    api.patch_status(&object.name_any(), &params, &Patch::Json::<()>(patch))
         .await
         .map_err(|error| ReconcileError::Status(Box::new(error)))
 }
@@ -443,11 +456,19 @@ mod tests {
     #[tokio::test]
     async fn a_status_is_written_to_its_subresource_and_nowhere_else() {
         let api = tower::service_fn(|request: Request<Body>| async move {
-            assert_eq!(request.method(), "PUT");
+            assert_eq!(request.method(), "PATCH");
             let path = "/apis/dbbackup.dev/v1alpha1/namespaces/shop/backups/shop-1/status";
             assert_eq!(request.uri().path(), path);
-            // What was sent comes back.
-            Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
+            let sent = request.into_body().collect_bytes().await.unwrap();
+            let operations: Vec<serde_json::Value> = serde_json::from_slice(&sent).unwrap();
+            let paths: Vec<_> = operations.iter().map(|it| it["path"].as_str().unwrap()).collect();
+            assert_eq!(paths, ["/metadata/resourceVersion", "/status"]);
+            assert_eq!(operations[0]["value"], "7");
+            let mut backup = serde_json::json!(crate::reconcile::fixtures::backup());
+            backup["status"] = operations[1]["value"].clone();
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from(
+                backup.to_string().into_bytes(),
+            )))
         });
         let mut backup = crate::reconcile::fixtures::backup();
         backup.metadata.name = Some("shop-1".to_owned());
@@ -456,6 +477,5 @@ mod tests {
         let client = Client::new(api, "default");
         let written = put_status(&client, &backup, status.clone()).await.unwrap();
         assert_eq!(written.status, Some(status));
-        assert_eq!(written.metadata.resource_version.as_deref(), Some("7"));
     }
 }

@@ -144,10 +144,8 @@ const LONGEST: usize = 64;
 /// rest, and what others write beside it (kubectl the whole object, in an annotation) up to a
 /// megabyte an object, by anybody who may write objects.
 ///
-/// The objects keep it. Of them a status alone is written (`write_status`), and with that the
-/// API server takes nothing else: it starts from the object that it has (`PrepareForUpdate` in
-/// <https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiextensions-apiserver/pkg/registry/customresource/status_strategy.go>).
-/// The chart's role allows no more either.
+/// The objects keep it: of them a status alone is written, as a patch (`write_status`), and the
+/// chart's role allows no more.
 fn forget(meta: &mut ObjectMeta) {
     *meta = ObjectMeta {
         annotations: meta.annotations.take().and_then(read_alone),
