@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
 
-use super::{OneShot, ReportOf, RunStatus, Stage, Told, finished, running, waiting};
+use super::{OneShot, ReportOf, RunStatus, Stage, Told, finished, running, starting, waiting};
 use crate::cluster::{Ensured, delete_job, ensure_job, publish, publish_with, warn, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError};
@@ -126,12 +126,7 @@ impl<K: OneShot> Run<'_, K> {
         waiting: &Waiting,
         context: &Context,
     ) -> Result<Action, ReconcileError> {
-        let (verdict, words) = (Verdict::of_start(waiting), display::start(waiting));
-        let mut status = running(self.status.clone(), &verdict, words, self.generation(), self.now);
-        let common = status.common();
-        *common.error = waiting.cause.clone().or_else(|| waiting.last_failure.clone());
-        // How far the attempt before came says nothing of the next one.
-        *common.progress = None;
+        let status = starting(self.status.clone(), waiting, self.generation(), self.now);
         write_status(context, self.object, status).await?;
         Ok(Action::requeue(while_starting(waiting, self.now)))
     }

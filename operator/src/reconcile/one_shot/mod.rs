@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use apply::{Begun, NextJob, Run, has_ended_lately, until, while_starting};
 pub use judge::{End, Told};
-pub(crate) use status::seen_by;
 pub use status::{finished, running, waiting};
+pub(crate) use status::{seen_by, starting};
 
 /// How a run ended, as its runner says.
 pub trait RunReport: Clone + Debug {

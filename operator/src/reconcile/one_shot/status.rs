@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::{End, RunReport, RunStatus, Stage};
 use crate::conditions::{Standing, Verdict, conditions};
 use crate::display;
+use crate::run::Waiting;
 
 /// It waits for something that others must do.
 #[must_use]
@@ -33,6 +34,26 @@ pub fn running<S: RunStatus>(
 ) -> S {
     put(&mut status, Stage::Running, verdict, display, generation, now);
     status
+}
+
+/// The pod of its first or next attempt has not started.
+#[must_use]
+pub(crate) fn starting<S: RunStatus>(
+    mut status: S,
+    waiting: &Waiting,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> S {
+    let words = display::shortened(display::start(waiting));
+    let common = status.common();
+    *common.error = waiting.cause.clone().or_else(|| waiting.last_failure.clone());
+    // How far the attempt before came says nothing of the next one. But what comes while one is
+    // waited for is its own: a runner is quicker than the news that its pod has started, and
+    // one that waits for a lock does not say it again.
+    if common.display.as_deref() != Some(&words) {
+        *common.progress = None;
+    }
+    running(status, &Verdict::of_start(waiting), words, generation, now)
 }
 
 /// It has ended, with a report or with a failure that was seen from outside.

@@ -8,9 +8,10 @@ use dbbackup_crds::{BackupPhase, BackupStatus, RestorePhase, RestoreRequestStatu
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Told, finished, has_ended_lately};
+use super::{Told, finished, has_ended_lately, starting};
 use crate::conditions::holds;
 use crate::reasons::{COMPLETE, FAILED, STALLED};
+use crate::run::Waiting;
 
 const BEGUN: &str = "2026-11-20T01:00:00Z";
 const ENDED: &str = "2026-11-20T01:02:32Z";
@@ -62,6 +63,27 @@ fn a_success_is_told_by_phase_conditions_column_and_event() {
     assert_eq!(status.display.as_deref(), Some("1 database, 0 B in 2m32s"));
     assert_eq!(end.told, Told::Success("1 database, 0 B in 2m32s".into()));
     assert_eq!((status.error, status.next_inspection_time, status.progress), (None, None, None));
+}
+
+#[test]
+fn progress_that_is_quicker_than_the_news_of_its_pod_stays() {
+    let progress = || Some(Progress { bytes_total: Some(9), ..Progress::default() });
+    let waiting = |attempt: u32| Waiting {
+        attempt,
+        last_failure: (attempt > 1).then(|| Failure::new(Reason::OutOfMemory, "killed")),
+        cause: None,
+        until: now(),
+        limit: "job.startTimeout",
+    };
+    let begun = BackupStatus { display: Some("starting".into()), ..began() };
+    let mut status = BackupStatus { progress: progress(), ..begun };
+    status = starting(status, &waiting(1), Some(1), now());
+    assert_eq!(status.progress, progress());
+    status = starting(status, &waiting(2), Some(1), now());
+    assert_eq!(status.progress, None, "of the attempt before");
+    status.progress = progress();
+    status = starting(status, &waiting(2), Some(1), now());
+    assert_eq!(status.progress, progress());
 }
 
 #[test]
