@@ -5,7 +5,7 @@ use dbbackup_crds::{
     Backup, BackupPhase, BackupRepository, BackupSchedule, LatestSource, ResolvedRestore,
     RestoreRequest, RestoreRequestStatus, SourceSpec, TargetSpec,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::cluster::{find, observe};
@@ -172,8 +172,10 @@ fn of_backup(name: &str, backup: Option<Backup>, target: Option<TargetSpec>) -> 
     }))
 }
 
-/// The newest snapshot from before the request was created: each retry finds the same one.
+/// The newest snapshot from before the request was created: each retry finds the same one. The
+/// API server cuts that time to whole seconds, and a backup may have ended within that one.
 fn newest_bound(before: Option<Timestamp>, created: Option<Timestamp>) -> Option<Timestamp> {
+    let created = created.and_then(|time| time.checked_add(SignedDuration::from_secs(1)).ok());
     before.into_iter().chain(created).min()
 }
 
@@ -239,9 +241,13 @@ mod tests {
     fn the_latest_backup_is_the_latest_of_the_time_when_the_request_was_created() {
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         let (early, late) = (at("2026-11-20T08:00:00Z"), at("2026-11-21T08:00:00Z"));
-        for (before, created, expected) in
-            [(None, late, late), (early, late, early), (late, early, early), (early, None, early)]
-        {
+        let (after_early, after_late) = (at("2026-11-20T08:00:01Z"), at("2026-11-21T08:00:01Z"));
+        for (before, created, expected) in [
+            (None, late, after_late),
+            (early, late, early),
+            (late, early, after_early),
+            (early, None, early),
+        ] {
             assert_eq!(newest_bound(before, created), expected);
         }
     }
