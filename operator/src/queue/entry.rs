@@ -5,7 +5,7 @@ use dbbackup_crds::{Backup, BackupPhase};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::labels;
+use crate::labels::slot_of;
 
 /// Namespace and name of an object.
 pub(super) type Name = (String, String);
@@ -22,10 +22,9 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn of(backup: &Backup, repository: &str) -> Self {
-        let slot = backup.annotations().get(labels::SLOT).and_then(|text| text.parse().ok());
         let created = || backup.creation_timestamp().map(|time| time.0);
         Self {
-            since: slot.or_else(created).unwrap_or(Timestamp::MAX),
+            since: slot_of(backup).or_else(created).unwrap_or(Timestamp::MAX),
             repository: (backup.namespace().unwrap_or_default(), repository.to_owned()),
             name: backup.name_any(),
         }

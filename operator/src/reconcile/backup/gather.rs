@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use crate::cluster::{find, observe};
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
-use crate::labels;
+use crate::labels::slot_of;
 use crate::names::{Purpose, job_name};
 use crate::run::RunView;
 
@@ -51,17 +51,6 @@ pub(super) fn inspection_name(identity: &Identity, jobs: u32, inspection: u32) -
     let number = jobs.saturating_mul(1000).saturating_add(inspection);
     job_name(&identity.name, &identity.uid, Purpose::Inspect, number)
 }
-
-/// The slot that a schedule made it for. Nobody makes one before its slot: what says so is by
-/// hand, and would be the newest of its series for retention for years.
-fn slot_of(backup: &Backup) -> Option<Timestamp> {
-    let slot: Timestamp = backup.annotations().get(labels::SLOT)?.parse().ok()?;
-    let created = backup.creation_timestamp()?.0;
-    (slot.duration_since(created) <= CLOCKS_DIFFER).then_some(slot)
-}
-
-/// How far the API server's clock may be behind ours.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
 
 pub(super) async fn gather(
     backup: &Backup,
@@ -157,31 +146,4 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
 fn longest_delay(schedule: &BackupSchedule) -> SignedDuration {
     let jitter = schedule.spec.jitter.as_ref().and_then(|jitter| jitter.parse().ok());
     jitter.and_then(|jitter| SignedDuration::try_from(jitter).ok()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reconcile::fixtures;
-
-    #[test]
-    fn a_slot_that_is_yet_to_come_is_none() {
-        let mut backup = fixtures::backup();
-        let created: Timestamp = "2026-11-20T01:15:02Z".parse().unwrap();
-        backup.metadata.creation_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
-        assert_eq!(slot_of(&backup), None);
-        for (slot, counts) in [
-            ("2026-11-20T01:15:00Z", true),
-            ("2026-11-19T01:15:00Z", true),
-            ("2026-11-20T01:20:00Z", true),
-            ("2026-11-21T01:15:00Z", false),
-            ("9999-12-30T00:00:00Z", false),
-            ("soon", false),
-        ] {
-            let slots = [(labels::SLOT.to_owned(), slot.to_owned())];
-            backup.metadata.annotations = Some(slots.into());
-            assert_eq!(slot_of(&backup).is_some(), counts, "{slot}");
-        }
-    }
 }

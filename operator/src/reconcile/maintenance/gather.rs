@@ -163,7 +163,7 @@ impl Asked {
         if backup.spec.imported.is_some() {
             return;
         }
-        let is_scheduled = backup.annotations().contains_key(labels::SLOT);
+        let is_scheduled = labels::slot_of(backup).is_some();
         let as_made = status.resolved.as_ref().and_then(|resolved| resolved.retain_for.as_ref());
         if !is_scheduled && backup.spec.retain_for.as_ref() != as_made {
             let seconds = backup.spec.retain_for.as_ref().and_then(seconds);

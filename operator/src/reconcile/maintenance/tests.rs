@@ -227,7 +227,9 @@ fn damage_is_told_until_a_check_passes() {
 fn backup(name: &str, change: impl FnOnce(&mut Value)) -> Backup {
     let mut object = json!({
         "apiVersion": "dbbackup.dev/v1alpha1", "kind": "Backup",
-        "metadata": {"name": name, "namespace": "shop"},
+        "metadata": {
+            "name": name, "namespace": "shop", "creationTimestamp": "2026-11-20T01:15:02Z",
+        },
         "spec": {"scheduleRef": {"name": "nightly"}},
         "status": {
             "phase": "Succeeded", "snapshotId": format!("snapshot-{name}"),

@@ -329,7 +329,7 @@ impl Children {
             self.last_success = self.last_success.max(status.completion_time);
             self.proof = self.proof.max(status.start_time.zip(status.completion_time));
         }
-        let is_scheduled = backup.annotations().contains_key(labels::SLOT);
+        let is_scheduled = labels::slot_of(backup).is_some();
         let created = backup.creation_timestamp().map(|time| time.0);
         if let Some(created) = created.filter(|_| is_scheduled)
             && self.newest.as_ref().is_none_or(|(time, ..)| *time < created)
