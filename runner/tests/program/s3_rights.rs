@@ -35,8 +35,22 @@ fn documented_policy(mark: &str) -> String {
     after.split_once("```").unwrap().0.to_owned()
 }
 
+/// Sends a request until it is answered well: a server that listens may not be ready, and
+/// its parts (buckets, roles) become so one after the other. Gives the answer.
+fn ask(server: &Server, service: &str, request: (&str, &str), body: &str) -> String {
+    let mut answer = String::new();
+    for _ in 0..200 {
+        answer = send(server, service, request, body);
+        if answer.starts_with("HTTP/1.1 200") {
+            return answer;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{request:?}: {answer}\n{}", server.log());
+}
+
 /// Sends a request that is signed (Signature Version 4 of AWS) and gives the answer.
-fn ask(server: &Server, service: &str, (method, path): (&str, &str), body: &str) -> String {
+fn send(server: &Server, service: &str, (method, path): (&str, &str), body: &str) -> String {
     let sign = |key: &[u8], text: &str| {
         hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
     };
@@ -70,20 +84,11 @@ fn ask(server: &Server, service: &str, (method, path): (&str, &str), body: &str)
     .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
     answer
 }
 
-/// Makes the bucket. A server that listens may not be ready yet.
 fn make_bucket(server: &Server) {
-    for _ in 0..200 {
-        let path = format!("/{BUCKET}");
-        if std::panic::catch_unwind(|| ask(server, "s3", ("PUT", &path), "")).is_ok() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("no bucket can be made: {}", server.log());
+    ask(server, "s3", ("PUT", &format!("/{BUCKET}")), "");
 }
 
 /// Writes keys into a folder that have no more rights than the policy gives.
