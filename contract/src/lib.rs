@@ -83,4 +83,5 @@ pub use task::{
     AccessMode, Action, BackupAction, Bandwidth, EncryptionAccess, FindAction, InitAction,
     Initialize, InspectAction, KeyAccess, KeyKind, MadeBy, Origin, ReportEndpoint,
     RepositoryAccess, Source, StorageAccess, Subject, SubjectKind, TASK_VERSION, Task, TaskError,
+    VolumeClaim,
 };

@@ -128,7 +128,7 @@ reasons! {
 
     // The repository.
     /// there is no repository at this place
-    RepositoryNotFound: Fatal, NotFound, JOBS, "Check the path, or let it be created (initialize: IfEmpty, or the init command).";
+    RepositoryNotFound: Fatal, NotFound, JOBS, "Check the place that is named: claim and path, or bucket and prefix. Storage of a BackupRepository cannot be changed: delete the object, which deletes no backup, and create it anew.";
     /// the place holds other things than a repository
     RepositoryNotEmpty: Fatal, Conflict, REPOSITORIES, "Choose an empty folder or prefix for the repository.";
     /// another repository lies at this place than the one that was pinned

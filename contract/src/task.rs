@@ -198,6 +198,9 @@ pub enum StorageAccess {
     Volume {
         /// Absolute path in the pod.
         path: String,
+        /// What is mounted there, for messages; absent where a person named the path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claim: Option<VolumeClaim>,
     },
     /// A place in a bucket.
     S3(Box<S3Access>),
@@ -205,6 +208,17 @@ pub enum StorageAccess {
     AzureBlob(Box<AzureAccess>),
     /// A place in a bucket of Google Cloud Storage.
     Gcs(Box<GcsAccess>),
+}
+
+/// A folder of a PersistentVolumeClaim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeClaim {
+    /// The claim's name.
+    pub name: String,
+    /// The folder on it, without slashes around it; empty: its root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
 }
 
 impl StorageAccess {
@@ -410,7 +424,7 @@ mod tests {
             report: None,
             repository: Some(RepositoryAccess {
                 name: "main".into(),
-                storage: StorageAccess::Volume { path: "/repository".into() },
+                storage: StorageAccess::Volume { path: "/repository".into(), claim: None },
                 encryption: EncryptionAccess::None {},
                 expected_id: None,
                 mode: AccessMode::ReadWrite,

@@ -1,5 +1,6 @@
 //! What can go wrong with a repository, and the stable reason of each.
 
+use std::fmt;
 use std::sync::Arc;
 
 use dbbackup_contract::{Failure, Reason, listed};
@@ -15,12 +16,12 @@ pub enum Error {
     /// The store could not do it.
     #[error(transparent)]
     Storage(#[from] dbbackup_storage::Error),
-    /// There is no repository at this place.
-    #[error("there is no repository here")]
-    RepositoryNotFound,
-    /// The place holds other things than a repository.
-    #[error("there is no repository here, but other things: {0}")]
-    RepositoryNotEmpty(String),
+    /// There is no repository at this place, and none was to be created.
+    #[error("there is no repository here{0}")]
+    RepositoryNotFound(Instead),
+    /// One was to be created, and the place holds other things.
+    #[error("there is no repository here{0}")]
+    RepositoryNotEmpty(Instead),
     /// The format, or a feature of it, is unknown to this release.
     #[error("{0}")]
     VersionUnsupported(String),
@@ -136,6 +137,28 @@ pub enum Error {
     System(String),
 }
 
+/// What there is where a repository was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// Nothing.
+    Nothing,
+    /// Other things, such as this one.
+    Others(String),
+    /// What looks like a repository, in this folder below.
+    Below(String),
+}
+
+/// The end of a sentence that says that there is no repository.
+impl fmt::Display for Instead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Others(name) => write!(f, ", but other things: {name}"),
+            Self::Below(folder) => write!(f, "; one seems to be in the folder {folder} below it"),
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn damaged(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Damaged { name: name.into(), detail: detail.into() }
@@ -167,7 +190,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Storage(error) => Failure::from(error.clone()).reason,
-            Self::RepositoryNotFound => Reason::RepositoryNotFound,
+            Self::RepositoryNotFound(_) => Reason::RepositoryNotFound,
             Self::RepositoryNotEmpty(_) => Reason::RepositoryNotEmpty,
             Self::VersionUnsupported(_) => Reason::RepositoryVersionUnsupported,
             Self::ReadOnly => Reason::RepositoryReadOnly,

@@ -61,7 +61,7 @@ pub use collector::{Blocker, CollectOptions, CollectReport, RepackOptions};
 pub use copier::{Copied, CopyError, CopyOptions, CopyOutcome, copy, copy_run_id};
 pub use decisions::ForgetReason;
 pub use environment::{Environment, SystemEnvironment};
-pub use error::{Error, Result};
+pub use error::{Error, Instead, Result};
 pub use head::{About, CopiedFrom, MAX_REPORT_BYTES, PredecessorRef, TombstoneReason};
 pub use key_slot::{MAX_KEY_NAME_BYTES, SlotId, SlotLabel};
 pub use keyring::RepositoryId;

@@ -1,5 +1,6 @@
 //! Opening and creating a repository (`docs/format.md`, "Config" and "Key slots").
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use dbbackup_contract::Initialize;
@@ -8,7 +9,7 @@ use futures::StreamExt;
 use zeroize::Zeroizing;
 
 use crate::access::Encryption;
-use crate::config::build_config;
+use crate::config::{build_config, config_number};
 use crate::environment::{Environment, SystemEnvironment, random};
 use crate::footers::Footers;
 use crate::key_slot::{SlotId, build_slot};
@@ -19,7 +20,13 @@ use crate::repository::{Inner, ReadOnly, Repository};
 use crate::slot_listing::off_thread;
 use crate::stretching::Kdf;
 use crate::unlock::{Unlocked, find_configs, unlock};
-use crate::{Error, Result};
+use crate::{Error, Instead, Result};
+
+/// Objects of a listing that are looked at where no repository is, in search of one.
+const MAX_LOOKED_AT: usize = 10_000;
+
+/// Folders that are looked into then.
+const MAX_FOLDERS: usize = 100;
 
 /// What opening a repository may differ in.
 #[derive(Clone, Debug)]
@@ -132,11 +139,15 @@ impl Repository {
 
 /// Whether a place without a config may become a repository.
 async fn may_create(store: &dyn Store, initialize: Initialize) -> Result<()> {
+    let refused = |instead| match initialize {
+        Initialize::IfEmpty => Error::RepositoryNotEmpty(instead),
+        Initialize::Never => Error::RepositoryNotFound(instead),
+    };
     let mut listing = store.list("");
     while let Some(object) = listing.next().await {
         let name = object?.name;
         if !is_ours(&name) {
-            return Err(Error::RepositoryNotEmpty(name));
+            return Err(refused(what_is_there(store, name).await?));
         }
         // Slots alone are what a crash of an initialisation leaves.
         if !name.starts_with(KEYS) && !name.starts_with(CONFIG) {
@@ -145,8 +156,39 @@ async fn may_create(store: &dyn Store, initialize: Initialize) -> Result<()> {
     }
     match initialize {
         Initialize::IfEmpty => Ok(()),
-        Initialize::Never => Err(Error::RepositoryNotFound),
+        Initialize::Never => Err(refused(Instead::Nothing)),
     }
+}
+
+/// Looks for a repository in a folder below: whoever forgets a part of the path is to be told.
+///
+/// `first` is the first of the things that are there.
+async fn what_is_there(store: &dyn Store, first: String) -> Result<Instead> {
+    let (mut listing, mut seen) = (store.list("").take(MAX_LOOKED_AT), HashSet::new());
+    while let Some(object) = listing.next().await {
+        let name = object?.name;
+        let folders = folders_with_ours(&name).filter(|folder| !seen.contains(*folder));
+        let folders: Vec<_> = folders.map(str::to_owned).collect();
+        for folder in folders {
+            if seen.len() == MAX_FOLDERS {
+                return Ok(Instead::Others(first));
+            }
+            let mut configs = store.list(&format!("{folder}/{CONFIG}")).take(MAX_LOOKED_AT);
+            while let Some(config) = configs.next().await {
+                if config_number(&config?.name[folder.len() + 1..]).is_some() {
+                    return Ok(Instead::Below(folder));
+                }
+            }
+            seen.insert(folder);
+        }
+    }
+    Ok(Instead::Others(first))
+}
+
+/// The folders below which `name` may be an object of a repository.
+fn folders_with_ours(name: &str) -> impl Iterator<Item = &str> {
+    let slashes = name.match_indices('/').map(|(at, _)| at);
+    slashes.filter(|at| is_ours(&name[at + 1..])).map(|at| &name[..at])
 }
 
 /// Writes slots, then the config. False if somebody else was quicker.

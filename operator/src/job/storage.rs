@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dbbackup_contract::{
     Action, AzureAccess, AzureCredentialFiles, GcsAccess, ObjectLock, S3Access, S3CredentialFiles,
-    SecretFile, StorageAccess, Task,
+    SecretFile, StorageAccess, Task, VolumeClaim,
 };
 use dbbackup_crds::{
     AzureBlobStorage, CaRef, GcsStorage, LocalRef, ObjectLockSpec, S3Storage, StorageSpec,
@@ -58,7 +58,9 @@ fn in_volume(dir: &str, volume: &VolumeStorage) -> StorageAccess {
         Some(path) => format!("{dir}/{path}"),
         None => dir.to_owned(),
     };
-    StorageAccess::Volume { path }
+    let on_claim = volume.path.clone().unwrap_or_default();
+    let claim = VolumeClaim { name: volume.claim_name.clone(), path: on_claim };
+    StorageAccess::Volume { path, claim: Some(claim) }
 }
 
 fn in_s3(s3: &S3Storage, place: &Place, mounts: &mut Mounts) -> StorageAccess {
@@ -204,7 +206,9 @@ mod tests {
     #[test]
     fn a_volume_and_what_the_schema_refuses() {
         let volume = json!({"volume": {"claimName": "backups", "path": "shop"}});
-        assert_eq!(told(volume), Some(json!({"volume": {"path": "/repository/shop"}})));
+        let claim = json!({"name": "backups", "path": "shop"});
+        let expected = json!({"volume": {"path": "/repository/shop", "claim": claim}});
+        assert_eq!(told(volume), Some(expected));
         let two = json!({"volume": {"claimName": "backups"}, "gcs": {"bucket": "b"}});
         assert_eq!((told(two), told(json!({}))), (None, None));
     }

@@ -8,7 +8,8 @@ use dbbackup_storage::{Effect, FaultyStore, MemoryStore};
 use super::fixture::*;
 use crate::keyring::{Keyring, sha256};
 use crate::{
-    CheckLevel, CollectOptions, Encryption, ForgetReason, Kdf, KeySource, OpenOptions, Repository,
+    CheckLevel, CollectOptions, Encryption, Error, ForgetReason, Instead, Kdf, KeySource,
+    OpenOptions, Repository,
 };
 
 async fn reason(store: &Arc<MemoryStore>, encryption: &Encryption) -> Reason {
@@ -57,11 +58,36 @@ async fn a_place_that_is_empty_or_something_else_is_told_apart() {
     let foreign = Arc::new(MemoryStore::new());
     foreign.overwrite("holiday/photo-1", "x".into());
     assert_eq!(reason(&foreign, &encrypted()).await, Reason::RepositoryNotEmpty);
+    let never = Repository::open(foreign, &encrypted()).await.unwrap_err();
+    assert_eq!(never.reason(), Reason::RepositoryNotFound);
+    assert_eq!(never.to_string(), "there is no repository here, but other things: holiday/photo-1");
     let gone = Arc::new(MemoryStore::new());
     let repository = open(gone.clone()).await.unwrap();
     back_up(&repository, 1, &contents(1)).await.unwrap();
     dbbackup_storage::Store::delete(&*gone, "config/0").await.unwrap();
     assert_eq!(reason(&gone, &encrypted()).await, Reason::ObjectMissing);
+}
+
+#[tokio::test]
+async fn a_repository_in_a_folder_below_is_told_of() {
+    let below = async |names: &[&str]| {
+        let store = Arc::new(MemoryStore::new());
+        names.iter().for_each(|name| store.overwrite(name, "x".into()));
+        let never = Repository::open(store.clone(), &encrypted()).await.unwrap_err();
+        let created = opened(store, &encrypted()).await.map(drop).unwrap_err();
+        assert_eq!(never.to_string(), created.to_string());
+        assert_eq!(created.reason(), Reason::RepositoryNotEmpty);
+        match never {
+            Error::RepositoryNotFound(Instead::Below(folder)) => Some(folder),
+            Error::RepositoryNotFound(Instead::Others(_)) => None,
+            other => panic!("{other}"),
+        }
+    };
+    let found = |folder: &str| Some(folder.to_owned());
+    assert_eq!(below(&["dbbackup/beats/x", "dbbackup/config/0"]).await, found("dbbackup"));
+    assert_eq!(below(&["a", "b/c/keys/x", "b/c/config/7"]).await, found("b/c"));
+    assert_eq!(below(&["keys/keys/x", "other/config/0"]).await, found("other"));
+    assert_eq!(below(&["photos/config/camera", "photos/keys/0"]).await, None);
 }
 
 #[tokio::test]

@@ -13,7 +13,9 @@ pub(super) fn by_hand(failure: Failure) -> Failure {
 
 fn in_flags(reason: Reason) -> Option<&'static str> {
     Some(match reason {
-        Reason::RepositoryNotFound => "Check the address, or create it with: dbbackup-runner init.",
+        Reason::RepositoryNotFound => {
+            "Check the address; only a new repository has to be made first, by dbbackup-runner init."
+        }
         Reason::RepositoryNotEmpty => "Choose an empty folder for the repository.",
         Reason::EncryptionMismatch => {
             "Give --key-file or --passphrase-file where the repository is encrypted, \

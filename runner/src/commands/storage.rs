@@ -17,7 +17,7 @@ pub(super) fn access(args: &RepositoryArgs) -> Result<StorageAccess, Failure> {
             let path = path.to_str().ok_or_else(|| {
                 Failure::new(Reason::UsageError, format!("{} is not UTF-8", path.display()))
             })?;
-            StorageAccess::Volume { path: path.to_owned() }
+            StorageAccess::Volume { path: path.to_owned(), claim: None }
         }
         RepositoryUri::S3 { bucket, prefix } => {
             StorageAccess::S3(Box::new(s3(bucket, prefix, &args.s3)?))

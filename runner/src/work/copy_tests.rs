@@ -43,7 +43,7 @@ async fn repository(folder: &Path, name: &str) -> (Repository, RepositoryAccess)
         Repository::create_or_open(Arc::new(store), &encryption, Initialize::IfEmpty).await;
     let access = RepositoryAccess {
         name: name.into(),
-        storage: StorageAccess::Volume { path: path.display().to_string() },
+        storage: StorageAccess::Volume { path: path.display().to_string(), claim: None },
         encryption: access,
         expected_id: None,
         mode: AccessMode::ReadWrite,

@@ -51,7 +51,7 @@ impl Place {
     pub(crate) async fn order<T>(&self, work: impl AsyncFnOnce(&Order<'_>) -> T) -> T {
         let access = RepositoryAccess {
             name: "main".into(),
-            storage: StorageAccess::Volume { path: self.path().display().to_string() },
+            storage: StorageAccess::Volume { path: self.path().display().to_string(), claim: None },
             encryption: EncryptionAccess::None {},
             expected_id: None,
             mode: AccessMode::ReadWrite,

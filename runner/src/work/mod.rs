@@ -15,6 +15,7 @@ mod maintain;
 mod notify;
 mod once;
 mod open;
+mod place;
 mod plan;
 #[cfg(test)]
 mod postgres_server;

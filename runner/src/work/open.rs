@@ -7,6 +7,7 @@ use dbbackup_repository::{
     Encryption, Error, KeySource, OpenOptions, Opened, ReadSession, Repository,
 };
 
+use super::place;
 use super::storage::store;
 use crate::patience::briefly;
 
@@ -92,8 +93,12 @@ fn how_to_make(kind: KeyKind) -> &'static str {
     }
 }
 
-/// Why a repository does not open, with the secrets that were tried.
+/// Why a repository does not open, with the place that was looked at or the secrets that were
+/// tried.
 pub(super) fn refused(error: Error, access: &RepositoryAccess) -> Failure {
+    if let Error::RepositoryNotFound(instead) | Error::RepositoryNotEmpty(instead) = &error {
+        return place::no_repository(error.reason(), instead, access);
+    }
     let EncryptionAccess::Keys(keys) = &access.encryption else { return error.into() };
     if !matches!(error, Error::WrongKey(_)) {
         return error.into();

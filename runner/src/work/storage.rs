@@ -63,7 +63,7 @@ async fn place(
     stall_timeout: Duration,
 ) -> Result<Arc<dyn Store>, Failure> {
     match access {
-        StorageAccess::Volume { path } => {
+        StorageAccess::Volume { path, .. } => {
             let options = VolumeOptions { writable, ..VolumeOptions::default() };
             let opening = VolumeStore::open(path, options);
             let shown = format!("the volume {path}");
