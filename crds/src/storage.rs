@@ -26,7 +26,7 @@ const BUCKET: &str = r"^[a-z0-9][a-z0-9._-]*[a-z0-9]$";
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.volume), has(self.s3), has(self.azureBlob), has(self.gcs)].filter(x, x).size() == 1").message("say exactly one of storage.volume, storage.s3, storage.azureBlob and storage.gcs"))]
 pub struct StorageSpec {
-    /// A folder of a PersistentVolumeClaim. Jobs on a ReadWriteOnce claim run on the claim's node.
+    /// A folder of a PersistentVolumeClaim. Jobs of one that is ReadWriteOnce run on one node, where it has room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeStorage>,
     /// A bucket of S3, or of a server that speaks its protocol. It must exist.

@@ -1,4 +1,4 @@
-//! What is done to the API server: reading runs, creating and ending Jobs, writing statuses and events.
+//! What is done to the API server: reading runs, creating and ending Jobs, writing statuses.
 
 use std::fmt::Debug;
 
@@ -10,7 +10,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::object::HasStatus;
-use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -20,6 +19,7 @@ use serde_json::json;
 use crate::context::{Context, Identity, ReconcileError};
 use crate::labels;
 use crate::names::is_object_name;
+use crate::placement::keep_together;
 use crate::run::{Observation, RunView, ended_at, has_ended, newest, view, waits_since};
 
 /// Seconds that a Job stays after its outcome was stored: time to read its log.
@@ -125,6 +125,7 @@ pub enum Ensured {
 /// # Errors
 /// The API server cannot be reached, or the name belongs to another object.
 pub async fn ensure_job(context: &Context, job: &Job) -> Result<Ensured, ReconcileError> {
+    let job = &keep_together(job, context).await;
     let namespace = job.namespace().ok_or(ReconcileError::Incomplete("namespace"))?;
     let name = job.name_any();
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
@@ -332,72 +333,6 @@ where
         .map_err(|error| ReconcileError::Status(Box::new(error)))
 }
 
-/// Publishes an event about `object`. An event that is lost loses nothing else.
-pub async fn publish<K>(context: &Context, object: &K, reason: &str, action: &str, note: String)
-where
-    K: Resource<DynamicType = ()>,
-{
-    let event = event(EventType::Normal, reason, action, note);
-    publish_event(context, object, event).await;
-}
-
-/// Publishes an event about an object that tells of another one, such as its Job.
-pub async fn publish_with<K, R>(
-    context: &Context,
-    object: &K,
-    related: &R,
-    reason: &str,
-    action: &str,
-    note: String,
-) where
-    K: Resource<DynamicType = ()>,
-    R: Resource<DynamicType = ()>,
-{
-    let event = event_with(related, reason, action, note);
-    publish_event(context, object, event).await;
-}
-
-/// Publishes a failure as a warning.
-pub async fn warn<K>(context: &Context, object: &K, action: &str, failure: &Failure)
-where
-    K: Resource<DynamicType = ()>,
-{
-    let note = crate::conditions::sentence(failure);
-    let labels = [&*K::kind(&()), failure.reason.as_str()];
-    context.metrics.failures.with_label_values(&labels).inc();
-    let event = event(EventType::Warning, failure.reason.as_str(), action, note);
-    publish_event(context, object, event).await;
-}
-
-fn event(type_: EventType, reason: &str, action: &str, mut note: String) -> Event {
-    // The API server takes 1 kB.
-    note.truncate(note.floor_char_boundary(1000));
-    let (reason, action) = (reason.to_owned(), action.to_owned());
-    Event { type_, reason, note: Some(note), action, secondary: None }
-}
-
-/// Events of the same reason and action are counted as one, under the first one's note, unless
-/// what they relate to differs: each Job that is created has an event of its own.
-fn event_with<R>(related: &R, reason: &str, action: &str, note: String) -> Event
-where
-    R: Resource<DynamicType = ()>,
-{
-    let secondary = Some(related.object_ref(&()));
-    Event { secondary, ..event(EventType::Normal, reason, action, note) }
-}
-
-async fn publish_event<K>(context: &Context, object: &K, event: Event)
-where
-    K: Resource<DynamicType = ()>,
-{
-    let reason = event.reason.as_str();
-    match context.recorder.publish(&event, &object.object_ref(&())).await {
-        Ok(()) => {}
-        Err(error) if is_going(&error) => tracing::debug!(reason, "an event has no namespace"),
-        Err(error) => tracing::warn!(%error, reason, "an event was lost"),
-    }
-}
-
 /// Whether the namespace is being deleted: what is in it goes, and nothing new comes.
 #[must_use]
 pub fn is_going(error: &kube::Error) -> bool {
@@ -432,26 +367,6 @@ mod tests {
     use super::*;
     use http::{Request, Response};
     use kube::client::Body;
-
-    #[test]
-    fn the_events_of_two_jobs_of_one_object_are_not_counted_as_one() {
-        let created = |name: &str| {
-            let mut job = Job::default();
-            job.metadata.name = Some(name.to_owned());
-            job.metadata.namespace = Some("shop".to_owned());
-            event_with(&job, "JobCreated", "Begin", format!("created the Job {name}"))
-        };
-        let related = ["look-find-1", "look-restore-1"].map(|name| created(name).secondary);
-        let names = related.clone().map(|related| related.and_then(|related| related.name));
-        assert_eq!(names, [Some("look-find-1".to_owned()), Some("look-restore-1".to_owned())]);
-        assert_eq!(related[0].as_ref().and_then(|related| related.kind.as_deref()), Some("Job"));
-    }
-
-    #[test]
-    fn a_note_is_cut_to_what_the_api_server_takes() {
-        let note = event(EventType::Warning, "X", "Y", "é".repeat(1000)).note;
-        assert_eq!(note.map(|note| note.len()), Some(1000));
-    }
 
     #[tokio::test]
     async fn a_status_is_written_to_its_subresource_and_nowhere_else() {

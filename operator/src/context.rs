@@ -6,12 +6,12 @@ use dbbackup_contract::ReportEndpoint;
 use dbbackup_crds::{Backup, BackupRepository, BackupSchedule};
 use jiff::SignedDuration;
 use kube::core::DeserializeGuard;
-use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
+use crate::events::Events;
 use crate::index::Index;
 use crate::job::RunnerPod;
 use crate::metrics::Metrics;
@@ -37,7 +37,7 @@ pub struct Context {
     /// The API server.
     pub client: Client,
     /// Writes events.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Counts what is done.
     pub metrics: Arc<Metrics>,
     /// Delays by object.

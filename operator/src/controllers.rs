@@ -28,6 +28,7 @@ use self::triggers::{controller, of_schedules, with_copies, with_repositories, w
 use crate::backoff::Backoff;
 use crate::cluster::{is_conflict, is_going, is_not_found};
 use crate::context::{Context, Guarded, ReconcileError};
+use crate::events::Events;
 use crate::job::RunnerPod;
 use crate::labels;
 use crate::metrics::{Metrics, Stores};
@@ -80,7 +81,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         instance: Some(settings.instance.clone()),
     };
     let context = Arc::new(Context {
-        recorder: Recorder::new(settings.client.clone(), reporter),
+        events: Events::new(Recorder::new(settings.client.clone(), reporter)),
         client: settings.client,
         metrics: settings.metrics,
         backoff: Backoff::default(),

@@ -25,6 +25,8 @@ pub const IMPORTED: &str = "dbbackup.dev/imported";
 pub const SUBJECT: &str = "dbbackup.dev/subject";
 /// Annotation: the slot of a `Backup` that a schedule made (RFC 3339).
 pub const SLOT: &str = "dbbackup.dev/slot";
+/// Beginning of the label of pods that have a claim of one node; its UID follows.
+pub const CLAIM_PREFIX: &str = "claim.dbbackup.dev/";
 /// Label of pods that are given the workload identity of Azure.
 pub const AZURE_IDENTITY: &str = "azure.workload.identity/use";
 

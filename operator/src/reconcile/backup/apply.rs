@@ -10,10 +10,9 @@ use kube::runtime::controller::Action;
 use super::gather::{Gathered, Resolution, inspection_name};
 use super::status::{asking, beginning, could_not_ask, unknown};
 use super::{Step, hooks, task};
-use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, publish, release_job, warn, write_status,
-};
+use crate::cluster::{Ensured, delete_job, dismiss_job, ensure_job, release_job, write_status};
 use crate::context::{Context, ReconcileError, status_ref};
+use crate::events::{publish, warn};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::reconcile::one_shot::{Begun, NextJob, Run, has_ended_lately, seen_by, until};
@@ -138,7 +137,7 @@ async fn ask(
     let refused = match ensure_job(context, &job).await? {
         Ensured::Created => {
             let note = format!("{}; the Job {name} asks the repository", cause.message);
-            publish(context, &seen.backup, reasons::EVENT_INSPECTING, "Inspect", note).await;
+            publish(context, &seen.backup, reasons::EVENT_INSPECTING, "Inspect", note);
             None
         }
         Ensured::Adopted => None,

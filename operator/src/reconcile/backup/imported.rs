@@ -11,9 +11,10 @@ use super::gather::inspection_name;
 use super::plan::{ask_again, repository_trouble};
 use super::status::could_not_ask;
 use super::task;
-use crate::cluster::{Ensured, dismiss_job, ensure_job, find, observe, publish, write_status};
+use crate::cluster::{Ensured, dismiss_job, ensure_job, find, observe, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError, start_timeout, status_ref};
+use crate::events::publish;
 use crate::labels;
 use crate::reasons;
 use crate::reconcile::one_shot::{Run, another_action, until};
@@ -181,8 +182,7 @@ impl Lookup<'_> {
         match ensure_job(self.context, &job).await? {
             Ensured::Created => {
                 let note = format!("the Job {name} looks the snapshot up");
-                publish(self.context, self.backup, reasons::EVENT_INSPECTING, "Inspect", note)
-                    .await;
+                publish(self.context, self.backup, reasons::EVENT_INSPECTING, "Inspect", note);
             }
             Ensured::Adopted => {}
             Ensured::Refused(failure) => return self.run().wait(&failure, self.context).await,
@@ -228,7 +228,7 @@ impl Lookup<'_> {
         let note = status.display.clone().unwrap_or_default();
         let backup = write_status(self.context, self.backup, status).await?;
         self.let_job_go().await?;
-        publish(self.context, &backup, reasons::IMPORTED, "Import", note).await;
+        publish(self.context, &backup, reasons::IMPORTED, "Import", note);
         Ok(Action::await_change())
     }
 

@@ -12,10 +12,10 @@ use super::plan::{Step, plan_begun, plan_due, plan_unbegun};
 use super::wanted::{Wanted, entries, source_snapshot, wanted};
 use super::{Turn, status, task, turn};
 use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, find, observe, publish, publish_with,
-    schedule_of, warn, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, find, observe, schedule_of, write_status,
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
+use crate::events::{publish, publish_with, warn};
 use crate::reasons;
 use crate::reconcile::backup::{repository_trouble, writing_trouble};
 use crate::reconcile::one_shot::{until, while_starting};
@@ -176,7 +176,7 @@ impl Round<'_> {
                 if let (Ensured::Created, Ok(job)) = (&ensured, &built) {
                     let note = format!("created the Job {name}");
                     let reason = reasons::EVENT_JOB_CREATED;
-                    publish_with(self.context, self.backup, job, reason, ACTION, note).await;
+                    publish_with(self.context, self.backup, job, reason, ACTION, note);
                 }
                 status::begun(copy, name, attempt, id, self.now);
                 self.look_again(LOOK_SOON);
@@ -251,7 +251,7 @@ impl Round<'_> {
             }
             match told {
                 Ok(note) => {
-                    publish(self.context, written, reasons::COPIED, ACTION, note.clone()).await;
+                    publish(self.context, written, reasons::COPIED, ACTION, note.clone());
                 }
                 Err(failure) if failure.reason == Reason::SnapshotForgotten => {
                     publish(
@@ -260,8 +260,7 @@ impl Round<'_> {
                         failure.reason.as_str(),
                         ACTION,
                         failure.message.clone(),
-                    )
-                    .await;
+                    );
                 }
                 Err(failure) => warn(self.context, written, ACTION, failure).await,
             }

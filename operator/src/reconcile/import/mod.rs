@@ -27,10 +27,9 @@ use self::take::Taken;
 use super::maintenance::list;
 use super::one_shot::while_starting;
 use super::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
-use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, warn, write_status,
-};
+use crate::cluster::{Ensured, delete_job, dismiss_job, ensure_job, observe, write_status};
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
+use crate::events::{publish, warn};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::run::RunView;
@@ -146,7 +145,7 @@ impl Import<'_> {
         let count = taken.imported;
         let repository = self.end(Ok((&report, taken)), None).await?;
         if count > 0 {
-            publish(self.context, &repository, reasons::IMPORTED, ACTION, note).await;
+            publish(self.context, &repository, reasons::IMPORTED, ACTION, note);
         }
         if let Some(failure) = error {
             warn(self.context, &repository, ACTION, &failure).await;

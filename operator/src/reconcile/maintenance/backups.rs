@@ -7,9 +7,10 @@ use dbbackup_crds::{Backup, BackupPhase, BackupRepositoryStatus, BackupStatus};
 use jiff::Timestamp;
 
 use super::gather::{copy_in, list, readable, snapshot_in};
-use crate::cluster::{publish, warn, write_status};
+use crate::cluster::write_status;
 use crate::conditions::{Standing, Verdict, conditions};
 use crate::context::{Context, Identity, ReconcileError};
+use crate::events::{publish, warn};
 use crate::reconcile::copies;
 use crate::{display, reasons};
 
@@ -56,7 +57,7 @@ async fn publish_news(context: &Context, backup: &Backup, told: Option<Told>, wh
         Some(Told::LetGo) => {
             let rest = if what == SNAPSHOT { "; the object can be deleted" } else { "" };
             let note = format!("{what} was let go{rest}");
-            publish(context, backup, reasons::EXPIRED, "Maintain", note).await;
+            publish(context, backup, reasons::EXPIRED, "Maintain", note);
         }
         Some(Told::Missing) => warn(context, backup, "Maintain", &missing(what)).await,
         Some(Told::Pinned(_)) | None => {}

@@ -23,9 +23,10 @@ pub use status::{ended, trouble};
 use super::one_shot::{until, while_starting};
 use super::{LOOK_SOON, WATCH_RUN};
 use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, observe, release_job, write_status,
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
+use crate::events::{publish, warn};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::run::{RunView, Waiting};
@@ -161,7 +162,7 @@ impl Care<'_> {
             (Some(failure), _) => warn(self.context, &repository, "Maintain", failure).await,
             (None, Outcome::Succeeded) => {
                 let note = status::words(report);
-                publish(self.context, &repository, reasons::MAINTAINED, "Maintain", note).await;
+                publish(self.context, &repository, reasons::MAINTAINED, "Maintain", note);
             }
             (None, _) => {}
         }

@@ -10,9 +10,10 @@ use kube::ResourceExt;
 use super::plan::{Step, failed, plan_begun, plan_unbegun};
 use super::{due, status, task};
 use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, schedule_of, warn, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, observe, schedule_of, write_status,
 };
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
+use crate::events::{publish, warn};
 use crate::reasons;
 use crate::reconcile::one_shot::{until, while_starting};
 use crate::reconcile::{LOOK_SOON, WATCH_RUN};
@@ -214,7 +215,7 @@ impl Round<'_> {
             match told {
                 None => {}
                 Some(Ok(note)) => {
-                    publish(self.context, written, reasons::NOTIFIED, ACTION, note.clone()).await;
+                    publish(self.context, written, reasons::NOTIFIED, ACTION, note.clone());
                 }
                 Some(Err(failure)) => warn(self.context, written, ACTION, failure).await,
             }

@@ -10,10 +10,11 @@ use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
 
 use super::{OneShot, ReportOf, RunStatus, Stage, Told, finished, running, starting, waiting};
-use crate::cluster::{Ensured, delete_job, ensure_job, publish, publish_with, warn, write_status};
+use crate::cluster::{Ensured, delete_job, ensure_job, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::display;
+use crate::events::{publish, publish_with, warn};
 use crate::reasons::{self, COMPLETE, FAILED};
 use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, WATCH_RUN};
 use crate::run::{RunView, Waiting};
@@ -99,7 +100,7 @@ impl<K: OneShot> Run<'_, K> {
                 let (name, why) = (&next.name, &next.why);
                 let note = format!("created the Job {name}{why}");
                 let reason = reasons::EVENT_JOB_CREATED;
-                publish_with(context, &object, &next.job, reason, "Begin", note).await;
+                publish_with(context, &object, &next.job, reason, "Begin", note);
             }
             Ensured::Adopted => {}
             Ensured::Refused(failure) => {
@@ -165,7 +166,7 @@ impl<K: OneShot> Run<'_, K> {
         }
         match &end.told {
             Told::Success(note) => {
-                publish(context, &object, reasons::SUCCEEDED, K::ACTION, note.clone()).await;
+                publish(context, &object, reasons::SUCCEEDED, K::ACTION, note.clone());
             }
             Told::Failure(failure) => warn(context, &object, K::ACTION, failure).await,
         }

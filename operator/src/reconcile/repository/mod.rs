@@ -19,10 +19,11 @@ pub use status::{failed, opened, opening};
 use super::one_shot::{another_action, until};
 use super::{LOOK_AGAIN, LOOK_SOON, import, maintenance};
 use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn, write_status,
+    Ensured, delete_job, dismiss_job, ensure_job, observe, release_job, write_status,
 };
 use crate::conditions::holds;
 use crate::context::{Context, Identity, ReconcileError, Surroundings, start_timeout};
+use crate::events::{publish, warn};
 use crate::job::{Errand, Mounts};
 use crate::names::{Purpose, job_name};
 use crate::reasons::{self, READY};
@@ -174,7 +175,7 @@ async fn apply(
             } else {
                 (reasons::OPENED, format!("opened the repository {id}"))
             };
-            publish(context, repository, reason, "Open", note).await;
+            publish(context, repository, reason, "Open", note);
             Ok(Action::await_change())
         }
         Step::Fail(failure) => {

@@ -10,8 +10,9 @@ use kube::runtime::controller::Action;
 use super::gather::Gathered;
 use super::status::{awaiting, proposed};
 use super::{Step, task};
-use crate::cluster::{delete_job, publish, release_job, write_status};
+use crate::cluster::{delete_job, release_job, write_status};
 use crate::context::{Context, ReconcileError, status_ref};
+use crate::events::publish;
 use crate::names::{Purpose, job_name};
 use crate::reasons;
 use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, seen_by, until};
@@ -121,7 +122,7 @@ async fn propose(
     let status = proposed(seen.status.clone(), report, seen.request.metadata.generation, now);
     let object = write_status(context, &seen.request, status).await?;
     let note = object.status.and_then(|status| status.display).unwrap_or_default();
-    publish(context, &seen.request, reasons::PLANNED, RestoreRequest::ACTION, note).await;
+    publish(context, &seen.request, reasons::PLANNED, RestoreRequest::ACTION, note);
     // The watch brings it back at once.
     Ok(Action::requeue(LOOK_AGAIN))
 }

@@ -24,8 +24,9 @@ pub use status::{Outlook, stalled, standing};
 
 use super::one_shot::until;
 use super::{copies, notifications};
-use crate::cluster::{is_conflict, publish, rejection, warn, write_status};
+use crate::cluster::{is_conflict, rejection, write_status};
 use crate::context::{Context, Identity, ReconcileError};
+use crate::events::{publish, warn};
 use crate::labels;
 use crate::names::{backup_name, schedule_series};
 use crate::reasons;
@@ -244,7 +245,7 @@ async fn apply(
             Ok(name) => {
                 status.last_schedule_time = Some(*slot);
                 let note = format!("created the Backup {name} for the slot {slot}");
-                publish(context, schedule, reasons::EVENT_BACKUP_CREATED, "Schedule", note).await;
+                publish(context, schedule, reasons::EVENT_BACKUP_CREATED, "Schedule", note);
             }
             Err(rejected) => {
                 let reason = rejected.reason.as_str();

@@ -14,10 +14,9 @@ use k8s_openapi::api::batch::v1::Job;
 
 use super::Children;
 use super::attempt::{Attempt, AttemptTrouble};
-use crate::cluster::{
-    Ensured, delete_job, dismiss_job, ensure_job, observe, publish, release_job, warn,
-};
+use crate::cluster::{Ensured, delete_job, dismiss_job, ensure_job, observe, release_job};
 use crate::context::{Context, Identity, ReconcileError, Surroundings, start_timeout};
+use crate::events::{publish, warn};
 use crate::job::{Errand, Mounts, Place, hooks_access, source_access};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
@@ -354,8 +353,7 @@ impl Ahead<'_> {
             (Some(failure), _) => warn(self.context, self.schedule, "Preflight", failure).await,
             (None, outcome) if Some(outcome) != before => {
                 let note = words(report);
-                publish(self.context, self.schedule, reasons::PREFLIGHT_PASSED, "Preflight", note)
-                    .await;
+                publish(self.context, self.schedule, reasons::PREFLIGHT_PASSED, "Preflight", note);
             }
             _ => {}
         }
