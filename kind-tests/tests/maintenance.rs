@@ -1,6 +1,6 @@
 //! Maintenance: what retention lets go, the breaker, pins.
 
-use dbbackup_kind_tests::{CLAIM, FOLDER, Scenario, Server, repository, schedule};
+use dbbackup_kind_tests::{CLAIM, FOLDER, Scenario, Server, backup, repository, schedule};
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::Value;
 
@@ -77,6 +77,29 @@ fn retention_waits_for_approval_then_lets_go_what_is_neither_kept_nor_pinned() {
     assert_eq!(intact["reason"], "CheckPassed", "{intact}");
     assert_eq!(maintained["status"]["lastCheck"]["outcome"], "Passed");
     assert!(maintained["status"]["lastCheck"]["asOf"].is_string());
+}
+
+#[test]
+fn what_a_person_made_goes_when_its_time_is_over_and_stays_where_none_was_said() {
+    let scenario = Scenario::begin("retain-for");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 100);
+    scenario.apply(CLAIM);
+    let often = "  maintenance: {schedule: \"* * * * *\", maxDeletePercent: 100}\n";
+    scenario.apply(&repository(FOLDER, often));
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
+    for (name, more) in [("short", ", retainFor: 1s"), ("long", ", retainFor: 365d"), ("ever", "")]
+    {
+        let named = format!("{{scheduleRef: {{name: nightly}}{more}}}");
+        scenario.apply(&backup(name, "nightly").replace("{scheduleRef: {name: nightly}}", &named));
+        let _ = scenario.wait_for_condition(&format!("backup/{name}"), "Complete");
+    }
+    scenario.wait_patiently("the short one has expired", || {
+        (scenario.object("backup/short")["status"]["phase"] == "Expired").then_some(())
+    });
+    for kept in ["long", "ever"] {
+        assert_eq!(scenario.object(&format!("backup/{kept}"))["status"]["phase"], "Succeeded");
+    }
 }
 
 #[test]

@@ -4,11 +4,12 @@
 
 #![allow(clippy::unwrap_used)] // All of it is test code, its functions too.
 
-use dbbackup_kind_tests::runner::{pods_of, snapshots};
+use dbbackup_kind_tests::runner::{name_of, pods_of, snapshots};
 use dbbackup_kind_tests::{
     Operator, Scenario, Server, StoppedApiServer, TableLock, backup, create_objects,
     create_repository, kubectl, restore, schedule,
 };
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 
 /// A server, a repository, and a backup that runs until the lock is dropped.
 fn running_backup(scenario: &Scenario) -> TableLock {
@@ -27,6 +28,11 @@ fn assert_undisturbed(scenario: &Scenario) {
     let snapshots = snapshots(scenario);
     assert_eq!(snapshots.len(), 1, "{snapshots:?}");
     assert_eq!(snapshots[0]["id"], done["status"]["snapshotId"]);
+}
+
+/// A schedule with this line and further fields.
+fn schedule_with(name: &str, line: &str) -> String {
+    schedule(name, "shop-db", "{}", "{}").replace("\"0 0 1 1 *\"", line)
 }
 
 /// Waits until another pod than this one leads, and gives its name.
@@ -49,6 +55,41 @@ fn an_operator_killed_in_the_middle_of_a_backup_goes_on_with_it() {
     wait_for_other_leader(&scenario, &leader);
     drop(lock);
     assert_undisturbed(&scenario);
+}
+
+#[test]
+fn of_the_slots_that_passed_meanwhile_the_newest_runs_where_it_is_not_too_late() {
+    let scenario = Scenario::begin("missed");
+    let operator = Operator::alone();
+    let server = Server::start(&scenario);
+    server.create_database("shop", 100);
+    create_repository(&scenario);
+    operator.stop();
+    let minute = |time: Timestamp| Timestamp::from_second(time.as_second() / 60 * 60).unwrap();
+    let slot = minute(Timestamp::now() + 90.seconds());
+    let at = slot.to_zoned(TimeZone::UTC);
+    let once = format!("\"{} {} * * *\"", at.minute(), at.hour());
+    scenario.apply(&schedule_with("patient", &once));
+    scenario.apply(&schedule_with("strict", &format!("{once}\n  startingDeadlineSeconds: 10")));
+    scenario.apply(&schedule_with("minutely", "\"* * * * *\""));
+    scenario.wait_patiently("the slots have passed", || {
+        (Timestamp::now() > slot + 65.seconds()).then_some(())
+    });
+    let newest = minute(Timestamp::now());
+    operator.start();
+
+    let number = |slot: Timestamp| slot.as_second() / 60;
+    let patient = format!("backup/patient-{}", number(slot));
+    let _ = scenario.wait_for_condition(&patient, "Complete");
+    let told = scenario.wait_for_warning("backupschedule/strict", "DeadlineExceeded");
+    assert!(told.contains(&format!("the slot {slot} was left out")), "{told}");
+    assert!(scenario.objects("backups", "dbbackup.dev/schedule=strict").is_empty());
+    // The machine may be slow: a further slot may have come until it looked.
+    let made = scenario.wait_until("the newest is made up for", || {
+        let made = scenario.objects("backups", "dbbackup.dev/schedule=minutely");
+        made.iter().map(name_of).min()
+    });
+    assert!(made >= format!("minutely-{}", number(newest)), "{made} at {newest}");
 }
 
 #[test]

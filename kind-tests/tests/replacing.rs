@@ -126,6 +126,22 @@ fn a_plan_that_is_another_one_by_now_is_shown_and_not_carried_out() {
 }
 
 #[test]
+fn a_swap_waits_no_longer_for_who_uses_the_database_than_it_was_told() {
+    let scenario = Scenario::begin("in-use");
+    let server = changed_shop(&scenario);
+    let session = server.lock_table("shop", "items");
+    scenario.apply(&replace("back", "Swap", "  swap: {lockTimeout: 2s}\n"));
+    scenario.wait_for_failure(
+        "restorerequest/back",
+        "DatabaseInUse",
+        &["database shop is in use", "terminateSessions"],
+    );
+    drop(session);
+    assert_eq!(rows(&server, "shop"), "2001");
+    assert_eq!(server.scratch_databases(), "");
+}
+
+#[test]
 fn what_destroys_is_refused_where_it_is_late_or_was_said_but_once() {
     let scenario = Scenario::begin("late");
     let server = changed_shop(&scenario);

@@ -211,3 +211,37 @@ fn one_table_comes_back_beside_the_live_database_for_another_role_and_its_rows_a
     );
     assert_eq!(server.digest_of_items("shop"), rows);
 }
+
+#[test]
+fn one_schema_comes_back_without_the_owners_that_are_gone() {
+    let scenario = Scenario::begin("one-schema");
+    let server = Server::start(&scenario);
+    server.create_database("shop", 500);
+    server.sql("postgres", "create role archivist");
+    server.sql(
+        "shop",
+        "create schema archive authorization archivist;
+         create table archive.items as select * from items; alter table archive.items owner to archivist;",
+    );
+    create_repository(&scenario);
+    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}"));
+    scenario.apply(&backup("done", "nightly"));
+    let _ = scenario.wait_for_condition("backup/done", "Complete");
+    server.sql("shop", "drop schema archive cascade");
+    server.sql("postgres", "drop role archivist");
+
+    let archive = |name: &str, more: &str| {
+        let object = restore(name, "done", "shop", "archived");
+        object.replace("as: \"archived\"", "as: \"archived\", schemas: [archive]") + more
+    };
+    scenario.apply(&archive("owned", ""));
+    let failed = scenario.wait_for_condition("restorerequest/owned", "Failed");
+    assert_eq!(failed["status"]["error"]["reason"], "RoleNotFound");
+    scenario.apply(&archive("archive", "  noOwner: true\n"));
+    let _ = scenario.wait_for_condition("restorerequest/archive", "Complete");
+    let sql =
+        "select string_agg(schemaname || '.' || tablename || ' ' || tableowner, ',') from pg_tables
+               where schemaname in ('public', 'archive')";
+    assert_eq!(server.sql("archived", sql), "archive.items postgres");
+    assert_eq!(server.sql("archived", "select count(*) from archive.items"), "500");
+}
