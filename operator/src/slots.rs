@@ -65,7 +65,9 @@ impl Slots {
         if !schedule.trim_start().starts_with('@') && fields != 5 {
             return Err(SlotsError::Fields(schedule.to_owned(), fields));
         }
-        let cron = Cron::from_str(schedule).map_err(|_| {
+        // The library does not know that name of it.
+        let line = if schedule.trim() == "@midnight" { "@daily" } else { schedule };
+        let cron = Cron::from_str(line).map_err(|_| {
             let why = first_fault(schedule).map_or_else(String::new, |fault| format!(": {fault}"));
             SlotsError::Schedule(schedule.to_owned(), why)
         })?;
@@ -281,6 +283,23 @@ mod tests {
             let next = slots("15 3 * * *", zone).next_after(at("2026-06-30T12:00:00Z"));
             let expected = at(expected);
             assert_eq!(next, Some(expected), "{zone}");
+        }
+    }
+
+    #[test]
+    fn each_macro_that_the_schema_lets_in_is_five_fields() {
+        let now = at("2026-11-25T10:20:30Z");
+        for (macros, fields) in [
+            (&["@hourly"][..], "0 * * * *"),
+            (&["@daily", "@midnight"], "0 0 * * *"),
+            (&["@weekly"], "0 0 * * 0"),
+            (&["@monthly"], "0 0 1 * *"),
+            (&["@yearly", "@annually"], "0 0 1 1 *"),
+        ] {
+            let next = |line| slots(line, "Asia/Kathmandu").next_after(now);
+            for name in macros {
+                assert_eq!(next(name), next(fields), "{name}");
+            }
         }
     }
 
