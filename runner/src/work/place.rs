@@ -3,6 +3,8 @@
 use dbbackup_contract::{Failure, Reason, RepositoryAccess, StorageAccess};
 use dbbackup_repository::Instead;
 
+use crate::uri::RepositoryUri;
+
 /// That no repository is at the place of `access`, and what to do about it.
 pub(super) fn no_repository(
     reason: Reason,
@@ -38,15 +40,21 @@ fn shown(storage: &StorageAccess) -> String {
 
 /// The address that the command line takes.
 fn address(storage: &StorageAccess) -> String {
-    let (bucket, prefix) = match storage {
-        StorageAccess::Volume { path, .. } => (format!("file://{path}"), ""),
-        StorageAccess::S3(s3) => (format!("s3://{}", s3.bucket), &*s3.prefix),
-        StorageAccess::AzureBlob(azure) => {
-            (format!("azure://{}/{}", azure.account, azure.container), &*azure.prefix)
+    let uri = match storage {
+        StorageAccess::Volume { path, .. } => RepositoryUri::File(path.into()),
+        StorageAccess::S3(s3) => {
+            RepositoryUri::S3 { bucket: s3.bucket.clone(), prefix: s3.prefix.clone() }
         }
-        StorageAccess::Gcs(gcs) => (format!("gs://{}", gcs.bucket), &*gcs.prefix),
+        StorageAccess::AzureBlob(azure) => RepositoryUri::Azure {
+            account: azure.account.clone(),
+            container: azure.container.clone(),
+            prefix: azure.prefix.clone(),
+        },
+        StorageAccess::Gcs(gcs) => {
+            RepositoryUri::Gcs { bucket: gcs.bucket.clone(), prefix: gcs.prefix.clone() }
+        }
     };
-    joined(&bucket, prefix)
+    uri.to_string()
 }
 
 /// How to name the `folder` below.
@@ -84,16 +92,19 @@ mod tests {
 
     use super::*;
 
-    fn told(storage: Value, instead: &Instead) -> Failure {
-        let access = RepositoryAccess {
+    fn access(storage: Value) -> RepositoryAccess {
+        RepositoryAccess {
             name: "main".to_owned(),
             storage: serde_json::from_value(storage).unwrap(),
             encryption: EncryptionAccess::None {},
             expected_id: None,
             mode: dbbackup_contract::AccessMode::ReadOnly,
             bandwidth: dbbackup_contract::Bandwidth::default(),
-        };
-        no_repository(Reason::RepositoryNotFound, instead, &access)
+        }
+    }
+
+    fn told(storage: Value, instead: &Instead) -> Failure {
+        no_repository(Reason::RepositoryNotFound, instead, &access(storage))
     }
 
     #[test]
@@ -133,14 +144,8 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_to_be_put_back() {
-        let access = RepositoryAccess {
-            name: "main".to_owned(),
-            storage: StorageAccess::Volume { path: "/r".to_owned(), claim: None },
-            encryption: EncryptionAccess::None {},
-            expected_id: Some("4f1c".to_owned()),
-            mode: dbbackup_contract::AccessMode::ReadOnly,
-            bandwidth: dbbackup_contract::Bandwidth::default(),
-        };
+        let expected_id = Some("4f1c".to_owned());
+        let access = RepositoryAccess { expected_id, ..access(json!({"volume": {"path": "/r"}})) };
         let gone = no_repository(Reason::RepositoryNotFound, &Instead::Nothing, &access);
         assert!(gone.hint.contains("put the right volume or bucket back"), "{}", gone.hint);
     }
