@@ -25,6 +25,7 @@ pub use scenario::Scenario;
 pub use second_node::{SecondNode, StoppedNode};
 pub use shop::{
     CLAIM, FOLDER, SUPERUSER_PASSWORD, Server, TableLock, backup, create_objects,
-    create_repository, repository, restore, schedule, second_repository,
+    create_repository, repository, restore, running_backup, schedule, schedule_at,
+    second_repository,
 };
 pub use small_volume::SmallVolume;

@@ -321,6 +321,27 @@ spec:
     )
 }
 
+/// YAML of a schedule of the whole server with another line, in quotes, behind which further
+/// fields may stand.
+#[must_use]
+pub fn schedule_at(name: &str, line: &str) -> String {
+    schedule(name, "shop-db", "{}", "{}").replace("\"0 0 1 1 *\"", line)
+}
+
+/// A server, a repository and the schedule `nightly`, and a backup by it that runs until the
+/// lock is dropped.
+///
+/// # Panics
+/// When one of them does not come to be, or the backup does not come to wait.
+#[must_use]
+pub fn running_backup(scenario: &Scenario, name: &str) -> TableLock {
+    let server = Server::start(scenario);
+    server.create_database("shop", 1000);
+    create_repository(scenario);
+    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
+    server.begin_held(name, "nightly")
+}
+
 /// YAML of a backup by a schedule.
 #[must_use]
 pub fn backup(name: &str, schedule: &str) -> String {

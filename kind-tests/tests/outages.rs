@@ -6,19 +6,10 @@
 
 use dbbackup_kind_tests::runner::{name_of, pods_of, snapshots};
 use dbbackup_kind_tests::{
-    Operator, Scenario, Server, StoppedApiServer, TableLock, backup, create_objects,
-    create_repository, kubectl, restore, schedule,
+    Operator, Scenario, Server, StoppedApiServer, backup, create_objects, create_repository,
+    kubectl, restore, running_backup, schedule, schedule_at,
 };
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
-
-/// A server, a repository, and a backup that runs until the lock is dropped.
-fn running_backup(scenario: &Scenario) -> TableLock {
-    let server = Server::start(scenario);
-    server.create_database("shop", 1000);
-    create_repository(scenario);
-    scenario.apply(&schedule("nightly", "shop-db", "{include: [shop]}", "{}"));
-    server.begin_held("running", "nightly")
-}
 
 /// The backup has succeeded in its first attempt, with one snapshot.
 fn assert_undisturbed(scenario: &Scenario) {
@@ -28,11 +19,6 @@ fn assert_undisturbed(scenario: &Scenario) {
     let snapshots = snapshots(scenario);
     assert_eq!(snapshots.len(), 1, "{snapshots:?}");
     assert_eq!(snapshots[0]["id"], done["status"]["snapshotId"]);
-}
-
-/// A schedule with this line and further fields.
-fn schedule_with(name: &str, line: &str) -> String {
-    schedule(name, "shop-db", "{}", "{}").replace("\"0 0 1 1 *\"", line)
 }
 
 /// Waits until another pod than this one leads, and gives its name.
@@ -47,7 +33,7 @@ fn wait_for_other_leader(scenario: &Scenario, than: &str) -> String {
 fn an_operator_killed_in_the_middle_of_a_backup_goes_on_with_it() {
     let scenario = Scenario::begin("orphaned");
     let operator = Operator::alone();
-    let lock = running_backup(&scenario);
+    let lock = running_backup(&scenario, "running");
     let leader = Operator::leader();
     for pod in Operator::pods() {
         operator.kill(&pod);
@@ -69,9 +55,9 @@ fn of_the_slots_that_passed_meanwhile_the_newest_runs_where_it_is_not_too_late()
     let slot = minute(Timestamp::now() + 90.seconds());
     let at = slot.to_zoned(TimeZone::UTC);
     let once = format!("\"{} {} * * *\"", at.minute(), at.hour());
-    scenario.apply(&schedule_with("patient", &once));
-    scenario.apply(&schedule_with("strict", &format!("{once}\n  startingDeadlineSeconds: 10")));
-    scenario.apply(&schedule_with("minutely", "\"* * * * *\""));
+    scenario.apply(&schedule_at("patient", &once));
+    scenario.apply(&schedule_at("strict", &format!("{once}\n  startingDeadlineSeconds: 10")));
+    scenario.apply(&schedule_at("minutely", "\"* * * * *\""));
     scenario.wait_patiently("the slots have passed", || {
         (Timestamp::now() > slot + 65.seconds()).then_some(())
     });
@@ -122,7 +108,7 @@ fn a_second_replica_takes_over_from_a_leader_that_dies_and_both_renew_the_certif
     ])
     .unwrap();
 
-    let lock = running_backup(&scenario);
+    let lock = running_backup(&scenario, "running");
     operator.kill(&leader);
     let next = wait_for_other_leader(&scenario, &leader);
     drop(lock);
@@ -147,7 +133,7 @@ fn a_second_replica_takes_over_from_a_leader_that_dies_and_both_renew_the_certif
 fn a_report_waits_for_an_api_server_that_is_away() {
     let scenario = Scenario::begin("away");
     let _operator = Operator::alone();
-    let mut lock = running_backup(&scenario);
+    let mut lock = running_backup(&scenario, "running");
     lock.drop_after(5);
     let api_server = StoppedApiServer::stop();
     // The runner ends meanwhile, and the operator gives up what it cannot renew.

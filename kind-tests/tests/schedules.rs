@@ -1,11 +1,12 @@
 //! When backups start by themselves, when they do not, and whether they would work.
 
-use dbbackup_kind_tests::{Scenario, Server, create_objects, create_repository, schedule};
+use dbbackup_kind_tests::{
+    Scenario, Server, create_objects, create_repository, schedule, schedule_at,
+};
 use jiff::civil::Weekday;
 use jiff::{RoundMode, Timestamp, ToSpan as _, Unit, Zoned, ZonedRound, tz::TimeZone};
 use serde_json::Value;
 
-const NEVER: &str = "\"0 0 1 1 *\"";
 const SUSPENDED: &str = r#"{"spec": {"suspend": true}}"#;
 
 fn time(object: &Value, field: &str) -> Option<Timestamp> {
@@ -29,9 +30,8 @@ fn a_schedule_fires_by_its_cron_line_in_its_zone() {
     let zone = TimeZone::get("Asia/Kathmandu").unwrap();
     let slot = (Timestamp::now().to_zoned(zone) + 75.seconds()).round(Unit::Minute).unwrap();
     let cron = format!("{} {} * * *", slot.minute(), slot.hour());
-    let yaml = schedule("nightly", "shop-db", "{}", "{}")
-        .replace("\"0 0 1 1 *\"", &format!("\"{cron}\"\n  timeZone: Asia/Kathmandu"));
-    scenario.apply(&yaml);
+    let line = format!("\"{cron}\"\n  timeZone: Asia/Kathmandu");
+    scenario.apply(&schedule_at("nightly", &line));
 
     let accepted = scenario.wait_for_condition("backupschedule/nightly", "Ready");
     let next: Timestamp = accepted["status"]["nextScheduleTime"].as_str().unwrap().parse().unwrap();
@@ -99,8 +99,7 @@ fn a_first_backup_is_made_at_once_and_later_ones_start_behind_their_slots() {
     server.create_database("shop", 100);
     create_repository(&scenario);
     let wanted = "\"0 0 1 1 *\"\n  immediate: true\n  jitter: 10h";
-    let yaml = schedule("nightly", "shop-db", "{}", "{}").replace("\"0 0 1 1 *\"", wanted);
-    scenario.apply(&yaml);
+    scenario.apply(&schedule_at("nightly", wanted));
     let done = scenario.wait_until("a first backup succeeds", || {
         let object = scenario.object("backupschedule/nightly");
         object["status"]["lastSuccessfulTime"].is_string().then_some(object)
@@ -136,7 +135,7 @@ fn a_macro_names_the_slots_that_its_name_says_in_its_zone() {
     ];
     for (name, slot) in expected {
         let line = format!("\"@{name}\"\n  timeZone: Asia/Kathmandu");
-        scenario.apply(&schedule(name, "shop-db", "{}", "{}").replace(NEVER, &line));
+        scenario.apply(&schedule_at(name, &line));
         let next = scenario.wait_until(&format!("{name} has a next slot"), || {
             time(&scenario.object(&format!("backupschedule/{name}")), "nextScheduleTime")
         });
@@ -153,7 +152,7 @@ fn a_slot_waits_for_the_backup_before_it_or_runs_beside_it_as_the_schedule_says(
     let lock = server.lock_table("shop", "items");
     for (name, policy) in [("waits", "Forbid"), ("beside", "Allow")] {
         let line = format!("\"* * * * *\"\n  concurrencyPolicy: {policy}");
-        scenario.apply(&schedule(name, "shop-db", "{}", "{}").replace(NEVER, &line));
+        scenario.apply(&schedule_at(name, &line));
     }
     scenario.wait_patiently("two run side by side", || {
         (backups_of(&scenario, "beside", "Running").len() >= 2).then_some(())
@@ -183,7 +182,7 @@ fn what_is_suspended_starts_nothing_and_does_not_make_up_for_it() {
     create_repository(&scenario);
     let line = "\"* * * * *\"\n  suspend: true\n  immediate: true";
     let made = Timestamp::now();
-    scenario.apply(&schedule("nightly", "shop-db", "{}", "{}").replace(NEVER, line));
+    scenario.apply(&schedule_at("nightly", line));
     scenario.wait_patiently("two slots have passed", || {
         (Timestamp::now().duration_since(made).as_secs() > 125).then_some(())
     });
