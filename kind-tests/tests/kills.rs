@@ -23,8 +23,12 @@ fn prepare<'a>(scenario: &'a Scenario, rows: u32, cpu: &str) -> Server<'a> {
 fn a_runner_killed_in_the_middle_is_tried_again_and_succeeds() {
     let scenario = Scenario::begin("killed");
     let _operator = Operator::alone();
-    // Large enough that its backup takes a while on a tenth of a core.
-    prepare(&scenario, 400_000, "100m");
+    prepare(&scenario, 400_000, "1");
+    // Its dump takes up more than ten megabytes. What is written after that waits for its
+    // turn, so that the end is twenty seconds away on the fastest machine.
+    let limit = r#"{"spec": {"bandwidth": {"upload": "500k"}}}"#;
+    scenario.kubectl(&["patch", "backuprepository", "main", "--type=merge", "--patch", limit]);
+    let _ = scenario.wait_for_condition("backuprepository/main", "Ready");
     scenario.apply(&backup("tough", "nightly"));
     wait_for_bytes(&scenario, "backup/tough");
     let pod = name_of(&pods_of(&scenario, "tough")[0]);
