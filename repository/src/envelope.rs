@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     Verdict = 7,
     Marks = 9,
     Blockers = 10,
+    Log = 12,
     Decision = 13,
     Ledger = 15,
     Leaving = 16,

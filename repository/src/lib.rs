@@ -27,6 +27,7 @@ mod hooks;
 mod key_slot;
 mod keyring;
 mod ledger;
+mod logs;
 mod moves;
 mod names;
 mod oldest;
@@ -66,6 +67,7 @@ pub use head::{About, CopiedFrom, MAX_REPORT_BYTES, PredecessorRef, TombstoneRea
 pub use key_slot::{MAX_KEY_NAME_BYTES, SlotId, SlotLabel};
 pub use keyring::RepositoryId;
 pub use ledger::{LedgerEntry, LedgerKey};
+pub use logs::{LogId, LogPart, LogReader, LogWriter, MAX_PART_BYTES, PartNumbers};
 pub use names::{MAX_STREAM_NAME_BYTES, SnapshotId};
 pub use open::{OpenOptions, Opened, OpenedSlot};
 pub use reader::StreamReader;

@@ -37,6 +37,8 @@ pub(crate) const DECISIONS: &str = "decisions/";
 
 /// Folder of requests that were carried out.
 pub(crate) const LEDGER: &str = "ledger/";
+/// Folder of logs.
+pub(crate) const LOGS: &str = "logs/";
 /// Folder of snapshots that were written off.
 pub(crate) const WRITTEN_OFF: &str = "written-off/";
 

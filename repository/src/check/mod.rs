@@ -16,6 +16,7 @@
 //! [`report::LISTED_NAMES`] names that they touch.
 
 mod gather;
+mod logs;
 mod metas;
 mod objects;
 mod packs;
@@ -124,6 +125,7 @@ impl Repository {
         };
         check.gather().await?;
         check.look_at_objects().await?;
+        check.look_at_logs().await?;
         check.look_at_packs().await?;
         check.walk_recipes().await?;
         Ok(check.report)
