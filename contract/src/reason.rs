@@ -221,6 +221,16 @@ reasons! {
     ExtensionNotAvailable: Fatal, NotFound, RESTORES, "Install the extension's package on the target server.";
     /// encoding or locale does not exist on the target
     LocaleNotAvailable: Fatal, Incompatible, RESTORES, "Install the locale on the target server, or restore to a server that has it.";
+    /// the archive does not reach the point that was asked for
+    TargetUnreachable: Fatal, NotFound, RESTORES, "Choose a point within the window that the message names, or another base.";
+    /// the server has no longer a part of its log that was not archived
+    LogMissing: Retryable, Retryable, RUNS, "The next base backup begins behind it; what lies between cannot be recovered to. Give the archiver's slot more room: max_slot_wal_keep_size.";
+    /// the server's timeline does not come from the archived one: it was restored, or is another one
+    TimelineForeign: Fatal, Conflict, RUNS, "Where the server was restored on purpose begin a new series for it; else give the address of the right one.";
+    /// the server writes too little into its log for a physical backup
+    WalLevelTooLow: Fatal, Incompatible, RUNS, "Set wal_level = replica, which is the default, and restart the server; or take the method Logical.";
+    /// the server was built with other sizes of pages or files than all others
+    LayoutUnsupported: Fatal, Incompatible, RUNS, "Take the method Logical.";
     /// client, server or archive are of versions that do not fit
     VersionUnsupported: Fatal, Incompatible, RUNS, "Use an image of the runner that has a client of the server's major version.";
     /// a client program is not in the image

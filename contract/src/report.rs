@@ -129,11 +129,14 @@ pub struct KeySlotReport {
 }
 
 /// How data was read from the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Method {
     /// As SQL, by the server's own dump tool.
+    #[default]
     Logical,
+    /// As files, by the replication protocol.
+    Physical,
 }
 
 /// Which method was used, and why.

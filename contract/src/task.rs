@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, Hooks, ImportAction,
-    MaintainAction, NotifyAction, PostgresqlAccess, PreflightAction, Reason, RestoreAction,
+    MaintainAction, Method, NotifyAction, PostgresqlAccess, PreflightAction, Reason, RestoreAction,
     S3Access, SecretFile,
 };
 
@@ -376,6 +376,9 @@ pub struct BackupAction {
     pub made_by: MadeBy,
     /// What is backed up.
     pub source: Source,
+    /// How it is read.
+    #[serde(default)]
+    pub method: Method,
     /// What the server carries out before and after.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dbbackup_contract::Failure;
-use dbbackup_engine::{BackupSink, BackupSource, StreamReader, StreamWriter};
+use dbbackup_engine::{BackupSink, BackupSource, Shape, StreamReader, StreamWriter};
 use dbbackup_repository::{self as repository, Cutting, Snapshot, SnapshotWriter};
+
+/// Bytes of a page of [`Shape::Pages`].
+const PAGE_BYTES: u32 = 8192;
 
 /// Takes an engine's streams into a snapshot that is being written.
 pub(crate) struct SnapshotSink {
@@ -21,8 +24,12 @@ impl SnapshotSink {
 
 #[async_trait]
 impl BackupSink for SnapshotSink {
-    async fn open(&self, name: &str) -> Result<Box<dyn StreamWriter>, Failure> {
-        let stream = self.writer.stream(name, Cutting::default()).await?;
+    async fn open(&self, name: &str, shape: Shape) -> Result<Box<dyn StreamWriter>, Failure> {
+        let cutting = match shape {
+            Shape::Bytes => Cutting::default(),
+            Shape::Pages => Cutting::fixed(PAGE_BYTES)?,
+        };
+        let stream = self.writer.stream(name, cutting).await?;
         Ok(Box::new(SinkStream(stream)))
     }
 

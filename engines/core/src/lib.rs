@@ -19,4 +19,4 @@ pub use last_words::LastWords;
 pub use secret_file::read_secret;
 pub use stall::{Activity, stalled};
 pub use statement::StatementError;
-pub use streams::{BackupSink, BackupSource, ProgressSink, StreamReader, StreamWriter};
+pub use streams::{BackupSink, BackupSource, ProgressSink, Shape, StreamReader, StreamWriter};

@@ -10,6 +10,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dbbackup_contract::{Failure, Progress};
 
+/// What a stream is like: how it is cut into the pieces that are found again in later backups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// Bytes, of which any may be inserted or taken away.
+    #[default]
+    Bytes,
+    /// Pages of 8 KiB that are changed where they are: a file of tables of PostgreSQL.
+    Pages,
+}
+
 /// Takes the streams of one backup.
 #[async_trait]
 pub trait BackupSink: Send + Sync {
@@ -17,7 +27,7 @@ pub trait BackupSink: Send + Sync {
     ///
     /// # Errors
     /// When the name was used before in this backup, or nothing can be written.
-    async fn open(&self, name: &str) -> Result<Box<dyn StreamWriter>, Failure>;
+    async fn open(&self, name: &str, shape: Shape) -> Result<Box<dyn StreamWriter>, Failure>;
 
     /// Takes back every finished stream whose name begins with `prefix`: what
     /// they belong to has failed, and a backup holds nothing unfinished.

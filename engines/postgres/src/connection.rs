@@ -155,7 +155,7 @@ async fn open(
             host: &access.host,
             port: access.port,
             user: &credentials.user,
-            database,
+            database: Some(database),
             mode: access.tls.mode,
             own_address: stream.local_addr().ok().map(|own| own.ip()),
         };
@@ -239,7 +239,7 @@ async fn set_up(client: &Client) -> Result<i32, Failure> {
     last.ok_or_else(|| Failure::new(Reason::Internal, format!("{doing}: no process was named")))
 }
 
-async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+pub(crate) async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     match lookup_host((host, port)).await {
         Ok(found) => Ok(found.collect()),
         Err(error) => Err(host_not_found(host, &error.to_string())),
@@ -250,7 +250,10 @@ fn host_not_found(host: &str, why: &str) -> Failure {
     Failure::new(Reason::HostNotFound, format!("host {host} is not known: {why}"))
 }
 
-async fn connect_tcp(address: SocketAddr, limit: Duration) -> std::io::Result<TcpStream> {
+pub(crate) async fn connect_tcp(
+    address: SocketAddr,
+    limit: Duration,
+) -> std::io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A peer that vanished must be noticed, however long nothing is said: after
     // a minute, not after the kernel's two hours.

@@ -6,7 +6,9 @@
 //! `docs/postgresql.md` says what streams there are.
 
 mod archive;
+mod archiver;
 mod backup;
+mod base;
 mod client_files;
 mod clients;
 mod connection;
@@ -15,17 +17,26 @@ mod database;
 mod errors;
 mod execute;
 mod globals;
+mod lsn;
 mod options;
+mod physical;
 mod progress;
+mod recovery;
+mod replication;
 mod restore;
 mod selection;
 mod server;
 mod sql;
 mod tls;
 mod versions;
+mod wal;
 mod watch;
 
 pub use archive::database_of_stream;
+pub use archiver::{
+    ArchiveOptions, ArchiveState, ArchiveWatcher, LogArchive, LogParts, archive as archive_log,
+    slot_name,
+};
 pub use backup::{backup, preflight};
 pub use clients::ClientFolders;
 pub use execute::{execute, open_database};
@@ -33,4 +44,9 @@ pub use options::{
     BackupOptions, BackupResult, LeftBehind, Leftover, Permission, Permitted, PlacedDatabase,
     PreflightResult, Replace, RestoreOptions, RestoreResult, ServerConnection, Strategy,
 };
+pub use physical::{FilesOptions, RestoreFilesOptions, RestoredFiles, backup_files, restore_files};
+pub use recovery::{
+    RecoveryAction, RecoveryRequest, RecoveryTarget, TimelineChoice, recover_files,
+};
 pub use restore::{holds_databases, placed, restore, settle};
+pub use server::identify;

@@ -43,6 +43,14 @@ impl Server {
     }
 }
 
+/// Who a server is: its system identifier.
+///
+/// # Errors
+/// Why it cannot be asked.
+pub async fn identify(connection: &ServerConnection) -> Result<String, Failure> {
+    Ok(Server::open(connection).await?.identity)
+}
+
 /// A session for what concerns the whole server.
 pub(crate) async fn open_session(connection: &ServerConnection) -> Result<Session, Failure> {
     open_session_with(connection, "").await

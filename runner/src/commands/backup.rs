@@ -41,6 +41,7 @@ pub(super) async fn backup(
                 exclude: args.exclude,
             },
         },
+        method: args.method.into(),
         hooks: hooks(&args.before, &args.after, &args.hook_timeout)?,
     };
     let board = ProgressBoard::new(None);

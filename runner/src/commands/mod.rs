@@ -1,6 +1,7 @@
 //! The commands that people type. Each turns its flags into what a task would
 //! say, lets `work` do it, and prints the outcome.
 
+mod archive;
 mod backup;
 mod check;
 mod copy;
@@ -13,6 +14,7 @@ mod key;
 mod pin;
 pub(crate) mod print;
 mod prune;
+mod recover;
 mod repair;
 mod restore;
 mod run;
@@ -52,6 +54,8 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
             named(&args.repository.repository.to_string(), store::store(args, cancel)).await
         }
         Command::Copy(args) => copy::copy(*args, cancel).await,
+        Command::Archive(args) => archive::archive(args, cancel).await,
+        Command::Recover(args) => recover::recover(args, cancel).await,
         Command::Fetch(args) => fetch::fetch(args, cancel).await,
         Command::Check(args) => {
             named(&args.repository.repository.to_string(), check::check(args, cancel)).await

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    BackupAction, BackupReport, ByteCounts, DatabaseCount, Failure, Outcome, Reason, Source,
-    VerificationLevel, VerificationReport,
+    BackupAction, BackupReport, ByteCounts, DatabaseCount, DatabaseSelection, Failure, Method,
+    Outcome, Reason, Source, VerificationLevel, VerificationReport,
 };
-use dbbackup_postgres::{self as postgres, BackupOptions, BackupResult};
+use dbbackup_postgres::{self as postgres, BackupOptions, BackupResult, FilesOptions};
 use dbbackup_repository::{
     Begun, CommitFacts, CommitInfo, Error, Repository, SessionOptions, Snapshot, SnapshotId,
     SnapshotWriter,
@@ -25,6 +25,8 @@ use crate::streams::SnapshotSink;
 
 /// Kind of a snapshot that holds databases.
 pub(super) const SNAPSHOT_KIND: &str = "postgresql";
+/// Kind of a snapshot that holds the files of a server.
+pub(crate) const BASE_KIND: &str = "postgresql-base";
 
 /// How long the server may keep a lock from the dump.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -91,7 +93,34 @@ async fn read_server(
 ) -> Result<BackupResult, Failure> {
     let options = options_of(order, &action.source);
     let sink = SnapshotSink::new(Arc::clone(writer));
-    postgres::backup(&options, &sink, order.board, order.cancel).await
+    match action.method {
+        Method::Logical => postgres::backup(&options, &sink, order.board, order.cancel).await,
+        Method::Physical => {
+            must_be_whole(&options)?;
+            let plain = action.run_id.chars().filter(char::is_ascii_alphanumeric).take(40);
+            let run = plain.collect::<String>().to_ascii_lowercase();
+            let options = FilesOptions { server: options.server, run };
+            postgres::backup_files(&options, &sink, order.board, order.cancel).await
+        }
+    }
+}
+
+/// Files are those of all databases.
+fn must_be_whole(options: &BackupOptions) -> Result<(), Failure> {
+    if options.databases == DatabaseSelection::default() {
+        return Ok(());
+    }
+    let message = "a physical backup is of the whole server, and databases were named";
+    Err(Failure::new(Reason::InvalidSpec, message)
+        .with_hint("Leave them out, or take the method Logical."))
+}
+
+/// Kind of the snapshot.
+const fn kind_of(method: Method) -> &'static str {
+    match method {
+        Method::Logical => SNAPSHOT_KIND,
+        Method::Physical => BASE_KIND,
+    }
 }
 
 /// Commits the snapshot with its report in it, then verifies what stands there.
@@ -107,7 +136,7 @@ async fn commit(
         .map_err(|error| Failure::new(Reason::Internal, format!("no JSON: {error}")))?;
     let draft = report.clone();
     let info = CommitInfo {
-        kind: SNAPSHOT_KIND.to_owned(),
+        kind: kind_of(action.method).to_owned(),
         made_by: action.made_by,
         labels,
         report: Box::new(move |facts| serde_json::json!(with_facts(draft, facts))),
@@ -208,7 +237,11 @@ fn report_of(
 ) -> BackupReport {
     let totals = writer.totals();
     let database_count = DatabaseCount::of(&result.databases);
-    let outcome = database_count.outcome();
+    let outcome = match (result.method.used, database_count.outcome()) {
+        // What is damaged on the server is in the snapshot as it is, beside all that is not.
+        (Method::Physical, Outcome::Failed) => Outcome::PartiallyFailed,
+        (_, outcome) => outcome,
+    };
     BackupReport {
         outcome,
         snapshot_id: (outcome != Outcome::Failed).then(|| writer.id().to_string()),
@@ -249,3 +282,7 @@ fn empty_report(start_time: Timestamp) -> BackupReport {
 #[cfg(test)]
 #[path = "backup_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "physical_tests.rs"]
+mod physical_tests;

@@ -173,6 +173,7 @@ async fn what_was_switched_off_is_switched_on_again_though_the_run_is_told_to_st
 
 fn action(source: Source, hooks: Hooks) -> BackupAction {
     BackupAction {
+        method: dbbackup_contract::Method::Logical,
         series: SERIES.to_owned(),
         run_id: format!("run {SERIES} 1"),
         slot_time: SLOT.parse().unwrap(),

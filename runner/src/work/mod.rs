@@ -1,6 +1,7 @@
 //! What a Job's task and a command of a person share: each takes an [`Order`]
 //! and an action, and always gives a report.
 
+mod archive;
 mod backup;
 mod check;
 mod copy;
@@ -37,7 +38,8 @@ use tokio_util::sync::CancellationToken;
 use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 
-pub(crate) use backup::{back_up, committed};
+pub(crate) use archive::{Archiving, KeptLog, archive};
+pub(crate) use backup::{BASE_KIND, back_up, committed};
 pub(crate) use check::checked;
 pub(crate) use copy::copy;
 pub(crate) use find::find;

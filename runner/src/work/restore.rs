@@ -15,7 +15,7 @@ use dbbackup_repository::Snapshot;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::backup::SNAPSHOT_KIND;
+use super::backup::{BASE_KIND, SNAPSHOT_KIND};
 use super::once::Once;
 use super::open::named;
 use super::{Order, end, server_connection, why_incomplete};
@@ -169,6 +169,12 @@ fn strategy(replace: &ReplaceAction) -> Strategy {
 fn has_databases(snapshot: &Snapshot) -> Result<(), Failure> {
     if snapshot.about().kind == SNAPSHOT_KIND {
         return Ok(());
+    }
+    if snapshot.about().kind == BASE_KIND {
+        let message = format!("snapshot {} holds the files of a whole server", snapshot.id());
+        return Err(Failure::new(Reason::DatabaseNotFound, message).with_hint(
+            "Put them into a folder with: dbbackup-runner recover REPO SNAPSHOT --data-dir FOLDER.",
+        ));
     }
     let message = format!("snapshot {} holds what `store` took, and no databases", snapshot.id());
     Err(Failure::new(Reason::DatabaseNotFound, message)

@@ -29,7 +29,7 @@ pub(crate) use restore_order::{PHASES, Phase, RestoreOrder, RestoreOrderReader};
 pub(crate) use role_changes::{NewOwner, RoleChanges, RoleRewriter};
 pub(crate) use split::{Piece, Splitter, Target};
 pub use stream_names::database_of_stream;
-pub(crate) use stream_names::database_prefix;
+pub(crate) use stream_names::{database_prefix, decoded_path, encoded_path};
 
 use dbbackup_contract::{Failure, Reason};
 

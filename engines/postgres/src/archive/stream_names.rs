@@ -26,6 +26,21 @@ pub(crate) fn encoded(name: impl AsRef<[u8]>) -> String {
     text
 }
 
+/// A path with each of its parts encoded.
+pub(crate) fn encoded_path(path: &str) -> String {
+    path.split('/').map(encoded).collect::<Vec<_>>().join("/")
+}
+
+/// The path that [`encoded_path`] was given; `None` where it cannot have written this, or the path
+/// could lead elsewhere.
+pub(crate) fn decoded_path(text: &str) -> Option<String> {
+    let is_plain =
+        |part: &str| !part.is_empty() && !matches!(part, "." | "..") && !part.contains(['/', '\0']);
+    let part = |text| String::from_utf8(decoded(text)?).ok().filter(|part| is_plain(part));
+    let parts: Option<Vec<_>> = text.split('/').map(part).collect();
+    Some(parts?.join("/"))
+}
+
 /// `name` for people: as it is where it is UTF-8, else as in the streams' names.
 pub(crate) fn shown(name: &[u8]) -> String {
     std::str::from_utf8(name).map_or_else(|_| encoded(name), str::to_owned)

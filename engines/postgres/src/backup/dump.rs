@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use bytes::BytesMut;
 use dbbackup_contract::{Failure, LogPosition, Reason};
-use dbbackup_engine::{BackupSink, ChildProcess, ChildSpec, StdinUse, StreamWriter};
+use dbbackup_engine::{BackupSink, ChildProcess, ChildSpec, Shape, StdinUse, StreamWriter};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -242,7 +242,7 @@ impl Pump<'_> {
     async fn give(&mut self, piece: Piece) -> Result<(), Failure> {
         match piece {
             Piece::Begin(Target::Prelude { stream } | Target::Block { stream, .. }) => {
-                self.writer = Some(self.context.sink.open(&stream).await?);
+                self.writer = Some(self.context.sink.open(&stream, Shape::Bytes).await?);
             }
             Piece::Bytes(bytes) => {
                 if let Some(writer) = &mut self.writer {

@@ -15,11 +15,12 @@ pub(crate) use self::unwritten::Initial;
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use dbbackup_contract::{
     DatabaseOutcome, DatabaseReport, Failure, LogPosition, Method, MethodChoice, Reason,
     ServerReport,
 };
-use dbbackup_engine::{BackupSink, ProgressSink};
+use dbbackup_engine::{BackupSink, ProgressSink, Shape};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -200,7 +201,7 @@ pub(crate) async fn answers(guard: &Guard<'_>, session: &Session) -> Result<(), 
 }
 
 /// Writes a document as a stream of its own; returns its length.
-async fn put_document(
+pub(crate) async fn put_document(
     sink: &dyn BackupSink,
     stream: &str,
     document: &(impl Serialize + Sync),
@@ -212,9 +213,18 @@ async fn put_document(
         let message = format!("{stream} would have {} bytes, more than can be read", json.len());
         return Err(Failure::new(Reason::ArchiveUnsupported, message));
     }
-    let length = json.len() as u64;
-    let mut writer = sink.open(stream).await?;
-    writer.write(json.into()).await?;
+    put_bytes(sink, stream, json.into()).await
+}
+
+/// Writes bytes as a stream of its own; returns their length.
+pub(crate) async fn put_bytes(
+    sink: &dyn BackupSink,
+    stream: &str,
+    bytes: Bytes,
+) -> Result<u64, Failure> {
+    let length = bytes.len() as u64;
+    let mut writer = sink.open(stream, Shape::Bytes).await?;
+    writer.write(bytes).await?;
     writer.finish().await?;
     Ok(length)
 }

@@ -9,7 +9,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) host: &'a str,
     pub(crate) port: u16,
     pub(crate) user: &'a str,
-    pub(crate) database: &'a str,
+    /// `None` for replication.
+    pub(crate) database: Option<&'a str>,
     pub(crate) mode: TlsMode,
     /// Our own address, as the server sees it unless something translates addresses.
     pub(crate) own_address: Option<std::net::IpAddr>,
@@ -17,21 +18,18 @@ pub(crate) struct Attempt<'a> {
 
 /// The failure of a handshake, once the address had answered.
 pub(crate) fn connect_failure(error: &tokio_postgres::Error, attempt: &Attempt<'_>) -> Failure {
-    let Attempt { host, port, .. } = attempt;
-    if let Some(db) = error.as_db_error() {
-        let message = format!("{host}:{port}: {}", db.message());
-        let failure = failure_of_code(db.code().code(), db.message(), message);
-        return match failure.reason {
-            Reason::NoPgHbaEntry => {
-                let hint = format!(
-                    "Add this line to pg_hba.conf and reload the server: {}",
-                    pg_hba_line(db.message(), attempt)
-                );
-                failure.with_hint(hint)
-            }
-            _ => failure,
-        };
+    match error.as_db_error() {
+        Some(db) => refused_by_server(db.code().code(), db.message(), attempt),
+        None => handshake_failure(error, attempt),
     }
+}
+
+/// The failure of a handshake of which the server says nothing.
+pub(crate) fn handshake_failure(
+    error: &(dyn std::error::Error + 'static),
+    attempt: &Attempt<'_>,
+) -> Failure {
+    let Attempt { host, port, .. } = attempt;
     let causes = causes(error);
     if causes.contains("server does not support TLS") {
         return Failure::new(
@@ -69,10 +67,30 @@ pub(crate) fn connect_failure(error: &tokio_postgres::Error, attempt: &Attempt<'
     Failure::new(Reason::ServerGoneAway, format!("{host}:{port}: {causes}"))
 }
 
-/// What `tokio-postgres` says where the other side's first bytes are no message of
-/// the protocol, or there are none.
-const NO_POSTGRESQL: [&str; 4] =
-    ["early eof", "bytes remaining on stream", "invalid message length", "unexpected message"];
+/// The failure of a handshake that the server ends, by its SQLSTATE and its words.
+pub(crate) fn refused_by_server(code: &str, text: &str, attempt: &Attempt<'_>) -> Failure {
+    let message = format!("{}:{}: {text}", attempt.host, attempt.port);
+    let failure = failure_of_code(code, text, message);
+    match failure.reason {
+        Reason::NoPgHbaEntry => {
+            let line = pg_hba_line(text, attempt);
+            let hint = format!("Add this line to pg_hba.conf and reload the server: {line}");
+            failure.with_hint(hint)
+        }
+        _ => failure,
+    }
+}
+
+/// What `tokio-postgres`, and we for replication, say where the other side's first bytes are no
+/// message of the protocol, or there are none.
+const NO_POSTGRESQL: [&str; 6] = [
+    "early eof",
+    "bytes remaining on stream",
+    "invalid message length",
+    "unexpected message",
+    "does not speak as PostgreSQL does",
+    "has ended the connection",
+];
 
 /// The line that would have let this connection in.
 ///
@@ -92,7 +110,7 @@ fn pg_hba_line(message: &str, attempt: &Attempt<'_>) -> String {
     let kind = if attempt.mode == TlsMode::Prefer { "host" } else { kind };
     format!(
         "{kind} {} {} {address} scram-sha-256",
-        hba_name(attempt.database),
+        attempt.database.map_or_else(|| "replication".to_owned(), hba_name),
         hba_name(attempt.user)
     )
 }
@@ -116,8 +134,8 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn tls_cause(error: &tokio_postgres::Error) -> Option<rustls::Error> {
-    let mut source = std::error::Error::source(error);
+fn tls_cause(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
+    let mut source = error.source();
     while let Some(cause) = source {
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return Some(tls.clone());
@@ -142,7 +160,7 @@ mod tests {
             host: "db",
             port: 5432,
             user: "backup user",
-            database: "shop",
+            database: Some("shop"),
             mode: TlsMode::Prefer,
             own_address: None,
         };

@@ -266,7 +266,8 @@ fn check_complete(layout: &Layout, streams: &BTreeMap<String, u64>) -> Result<()
     Ok(())
 }
 
-async fn read_document<T: DeserializeOwned>(
+/// Reads a document of a backup.
+pub(crate) async fn read_document<T: DeserializeOwned>(
     source: &dyn BackupSource,
     stream: &str,
     activity: &Activity,

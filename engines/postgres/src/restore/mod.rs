@@ -42,6 +42,7 @@ use dbbackup_engine::{BackupSource, ProgressSink};
 use tokio_util::sync::CancellationToken;
 
 pub use self::contents::holds_databases;
+pub(crate) use self::contents::read_document;
 use self::contents::{Wanted, find_wanted, look_into, read_globals};
 use self::leftovers::clear_away;
 pub(crate) use self::leftovers::is_scratch;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dbbackup_contract::{Failure, Progress, Reason};
-use dbbackup_engine::{BackupSink, BackupSource, ProgressSink, StreamReader, StreamWriter};
+use dbbackup_engine::{BackupSink, BackupSource, ProgressSink, Shape, StreamReader, StreamWriter};
 
 /// Hears nothing.
 pub struct Silent;
@@ -86,7 +86,7 @@ struct Writer {
 
 #[async_trait]
 impl BackupSink for MemoryBackup {
-    async fn open(&self, name: &str) -> Result<Box<dyn StreamWriter>, Failure> {
+    async fn open(&self, name: &str, _: Shape) -> Result<Box<dyn StreamWriter>, Failure> {
         assert!(name.len() <= 1024);
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.%/".contains(c);
         assert!(name.chars().all(plain), "{name}");

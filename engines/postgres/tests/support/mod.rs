@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 pub mod gate;
+pub mod logs;
 pub mod memory;
 pub mod nasty;
 pub mod proxy;

@@ -73,6 +73,80 @@ impl TestServer {
         server
     }
 
+    /// A server of which the data folder is yet to come, to [`TestServer::path`].
+    pub fn unborn(major: u32) -> Self {
+        let root = rootfs(major);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let data = format!("/var/tmp/dbbackup-{}-{number}", std::process::id());
+        Self { major, port: free_port(), root, data, process: Arc::default() }
+    }
+
+    /// Makes all files its own.
+    pub fn give_to_postgres(&self) {
+        self.chroot("chown", &["-R", "postgres:", &self.data]);
+    }
+
+    /// A folder beside the data, inside of the root, with its name there.
+    pub fn make_folder(&self, name: &str) -> String {
+        let path = format!("{}-{name}", self.data);
+        self.chroot("mkdir", &[&path]);
+        self.chroot("chown", &["postgres:", &path]);
+        path
+    }
+
+    /// Moves a tablespace that lies outside of the root to a place beside the data.
+    pub fn adopt_tablespace(&self, oid: &str, from: &Path) {
+        let place = self.make_folder(oid);
+        let inside = self.root.join(place.trim_start_matches('/'));
+        let entries = std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path());
+        let copied = Command::new("cp").arg("-a").args(entries).arg(&inside).status().unwrap();
+        assert!(copied.success());
+        self.chroot("chown", &["-R", "postgres:", &place]);
+        let link = self.path(&format!("pg_tblspc/{oid}"));
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(place, link).unwrap();
+    }
+
+    /// Runs one of its programs on the data folder.
+    pub fn run(&self, program: &str, arguments: &[&str]) {
+        let mut command = Command::new("chroot");
+        let (bin, as_postgres) = (self.bin(), ["setpriv", "--reuid=postgres", "--regid=postgres"]);
+        command.arg(&self.root).args(as_postgres).arg("--clear-groups");
+        let (fine, out) =
+            output_of(command.arg(format!("{bin}/{program}")).args(arguments).arg(&self.data));
+        assert!(fine, "{program}: {out}");
+    }
+
+    /// Runs one of its client programs against it.
+    pub fn ask(&self, program: &str, arguments: &[&str]) {
+        let mut command = Command::new("chroot");
+        command
+            .arg(&self.root)
+            .args(["env", "PGPASSWORD=secret"])
+            .arg(format!("{}/{program}", self.bin()));
+        let port = self.port.to_string();
+        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port]);
+        let (fine, out) = output_of(command.args(arguments));
+        assert!(fine, "{program}: {out}");
+    }
+
+    fn bin(&self) -> String {
+        format!("/usr/lib/postgresql/{}/bin", self.major)
+    }
+
+    /// Whether its pages have checksums.
+    pub fn has_checksums(&self) -> bool {
+        self.sql("postgres", "SHOW data_checksums") == "on"
+    }
+
+    /// Ends it in order: its files are consistent then.
+    pub fn end(&self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            let _ = Command::new("kill").args(["-INT", &process.id().to_string()]).status();
+            let _ = process.wait();
+        }
+    }
+
     /// Starts it again after [`TestServer::stop`].
     pub fn boot(&self) {
         let programs = format!("/usr/lib/postgresql/{}", self.major);
@@ -187,6 +261,13 @@ impl TestServer {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap() == "held"));
         Held(child)
+    }
+
+    /// A session that carries out `sql` until it is dropped, or that has ended.
+    pub fn hold_running(&self, database: &str, sql: &str) -> Held {
+        let mut command = self.command("psql", database);
+        command.args(["-X", "-q", "-c", sql]).stdout(Stdio::null()).stderr(Stdio::null());
+        Held(command.spawn().unwrap())
     }
 
     /// Where its client programs are.
@@ -411,7 +492,21 @@ impl Drop for TestServer {
                 eprintln!("server: {line}");
             }
         }
-        let _ = std::fs::remove_dir_all(self.root.join(self.data.trim_start_matches('/')));
+        // And what lies beside it.
+        let own = self.root.join(self.data.trim_start_matches('/'));
+        let name = own.file_name().unwrap_or_default().to_str().unwrap_or_default();
+        for entry in
+            std::fs::read_dir(own.parent().unwrap_or(&self.root)).into_iter().flatten().flatten()
+        {
+            let found = entry.file_name();
+            if found
+                .to_str()
+                .and_then(|found| found.strip_prefix(name))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 

@@ -1,0 +1,133 @@
+//! What is known of a server before its files are read, and what it must be like.
+
+use std::collections::BTreeMap;
+
+use dbbackup_contract::{Failure, Reason};
+
+use crate::base::relation_file::{PAGE_BYTES, SEGMENT_PAGES};
+use crate::connection::Session;
+use crate::errors::query_failure;
+
+/// Settings that a restored server needs as they were: without the first five as large as they
+/// were a standby or a recovery stops, the rest decide what can be loaded and read.
+const SETTINGS: [&str; 8] = [
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+    "shared_preload_libraries",
+    "track_commit_timestamp",
+    "wal_level",
+];
+
+/// A server of which files are to be read.
+pub(super) struct ServerFacts {
+    pub(super) settings: BTreeMap<String, String>,
+    pub(super) has_checksums: bool,
+    pub(super) segment_bytes: u64,
+    /// By their OIDs.
+    pub(super) databases: BTreeMap<u32, String>,
+}
+
+/// Looks, and refuses what cannot be backed up so.
+///
+/// # Errors
+/// `WalLevelTooLow`, `LayoutUnsupported`, `PermissionDenied` where the role may not replicate.
+pub(super) async fn look(session: &Session) -> Result<ServerFacts, Failure> {
+    let doing = "asking for the server's settings";
+    let failed = |error: tokio_postgres::Error| query_failure(&error, doing);
+    let rows = session.query("SELECT name, setting FROM pg_settings", &[]).await.map_err(failed)?;
+    let all: BTreeMap<String, String> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get::<_, Option<String>>(1).unwrap_or_default()))
+        .collect();
+    let value = |name: &str| all.get(name).map_or("", String::as_str);
+    if value("wal_level") == "minimal" {
+        return Err(Failure::new(
+            Reason::WalLevelTooLow,
+            "the server writes too little into its log (wal_level is minimal): files that are read \
+             while it runs cannot be made consistent",
+        ));
+    }
+    has_usual_sizes(&value)?;
+    may_replicate(session).await?;
+    has_room(session, &value).await?;
+    let doing = "listing the databases";
+    let sql = "SELECT oid::bigint, datname::text FROM pg_database";
+    let rows = session.query(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;
+    // An OID has 32 bits.
+    let database = |row: &tokio_postgres::Row| {
+        Some((u32::try_from(row.get::<_, i64>(0)).ok()?, row.get::<_, String>(1)))
+    };
+    Ok(ServerFacts {
+        has_checksums: value("data_checksums") == "on",
+        segment_bytes: value("wal_segment_size").parse().unwrap_or(0),
+        databases: rows.iter().filter_map(database).collect(),
+        settings: SETTINGS
+            .iter()
+            .filter_map(|name| all.get(*name).map(|value| ((*name).to_owned(), value.clone())))
+            .collect(),
+    })
+}
+
+/// Other sizes need a server that somebody has built for them.
+fn has_usual_sizes<'a>(value: &impl Fn(&str) -> &'a str) -> Result<(), Failure> {
+    let (page, segment) = (PAGE_BYTES.to_string(), SEGMENT_PAGES.to_string());
+    for (name, usual) in
+        [("block_size", &page), ("wal_block_size", &page), ("segment_size", &segment)]
+    {
+        if value(name) != usual {
+            let message = format!("the server was built with {name} {}, not {usual}", value(name));
+            return Err(Failure::new(Reason::LayoutUnsupported, message));
+        }
+    }
+    let segment: u64 = value("wal_segment_size").parse().unwrap_or(0);
+    if !segment.is_power_of_two() || !(1 << 20..=1 << 30).contains(&segment) {
+        let message = format!("the server says that a file of its log has {segment} bytes");
+        return Err(Failure::new(Reason::LayoutUnsupported, message));
+    }
+    Ok(())
+}
+
+/// Connections of a backup: one for the files, one for the log.
+const SENDERS: i64 = 2;
+
+/// Looks for free places, since the server says of a full house only that it is full.
+async fn has_room<'a>(session: &Session, value: &impl Fn(&str) -> &'a str) -> Result<(), Failure> {
+    let doing = "counting the connections that replicate";
+    let sql = "SELECT (SELECT count(*) FROM pg_stat_replication), \
+               (SELECT count(*) FROM pg_replication_slots)";
+    let row = session.query_one(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;
+    for (index, name, what, needed) in
+        [(0, "max_wal_senders", "connections", SENDERS), (1, "max_replication_slots", "slots", 1)]
+    {
+        let (used, most): (i64, i64) = (row.get(index), value(name).parse().unwrap_or(0));
+        if used + needed > most {
+            let message = format!(
+                "the server allows {most} {what} of replication ({name}), and {used} are in use; a \
+                 physical backup takes {needed}"
+            );
+            let enough = used + needed;
+            return Err(Failure::new(Reason::TooManyConnections, message).with_hint(format!(
+                "Raise {name} to {enough} or more and restart the server, or end what needs them no more."
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn may_replicate(session: &Session) -> Result<(), Failure> {
+    let doing = "asking for the rights of the backup role";
+    let sql = "SELECT rolname::text, rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user";
+    let row = session.query_one(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;
+    if row.get::<_, bool>(1) {
+        return Ok(());
+    }
+    let role: String = row.get(0);
+    let message =
+        format!("the role {role} may not replicate, and only who may gets the server's files");
+    let statement = format!("ALTER ROLE {} REPLICATION", crate::sql::ident(&role));
+    Err(Failure::new(Reason::PermissionDenied, message)
+        .with_hint(format!("Have a superuser run: {statement}; or take the method Logical.")))
+}

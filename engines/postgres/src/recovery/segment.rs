@@ -1,0 +1,86 @@
+//! Files of the log, put together from what an archive has, for one lineage.
+//!
+//! Whoever replays a timeline that was left finds nothing behind the point at which it was left:
+//! the server would replay it there without a word.
+
+use bytes::{Bytes, BytesMut};
+use dbbackup_contract::{Failure, Reason};
+
+use super::index::{LogIndex, Stretch};
+use crate::archiver::LogParts;
+use crate::lsn::Lsn;
+
+/// The log of a lineage, in files.
+pub(crate) struct LogFiles<'a> {
+    pub(crate) archive: &'a dyn LogParts,
+    pub(crate) index: &'a LogIndex,
+    pub(crate) stretches: &'a [Stretch],
+    /// Where what is replayed begins.
+    pub(crate) start: Lsn,
+    pub(crate) segment_bytes: u64,
+}
+
+impl LogFiles<'_> {
+    /// The file with this number of a timeline, filled up with zeros behind the archive's end.
+    /// `None` where there is none: it is behind the end, or of a timeline that was left before it.
+    ///
+    /// # Errors
+    /// `LogMissing` where it should be there and is not; what the archive says.
+    pub(crate) async fn segment(
+        &self,
+        timeline: u32,
+        number: u64,
+    ) -> Result<Option<Bytes>, Failure> {
+        let own = self.stretches.iter().position(|stretch| stretch.timeline == timeline);
+        let Some(own) = own else { return Ok(None) };
+        let start = Lsn(number.saturating_mul(self.segment_bytes));
+        let stretches = &self.stretches[..=own];
+        if stretches[own].end.is_some_and(|end| end <= start) {
+            return Ok(None);
+        }
+        let limit = stretches[own].end.unwrap_or(Lsn(u64::MAX));
+        let limit = limit.min(start.plus(self.segment_bytes));
+        // Before it there may be no log any more: what lies there is not replayed.
+        let from = start.max(Lsn(self.start.0 / self.segment_bytes * self.segment_bytes));
+        let parts = self.index.parts_from(stretches, from);
+        if parts.is_empty() {
+            if from >= self.index.end_of(self.stretches, self.start) {
+                return Ok(None);
+            }
+            let message = format!("the archive lacks the log from {from} on");
+            return Err(Failure::new(Reason::LogMissing, message));
+        }
+        let mut file = BytesMut::zeroed(usize::try_from(self.segment_bytes).unwrap_or(0));
+        for (part_number, part) in parts {
+            if part.start >= limit {
+                break;
+            }
+            let part_end = stretches
+                .iter()
+                .find(|stretch| stretch.timeline == part.timeline)
+                .and_then(|stretch| stretch.end)
+                .map_or(part.end, |end| part.end.min(end));
+            let (first, last) = (part.start.max(start), part_end.min(limit));
+            if first >= last {
+                continue;
+            }
+            let found = self.archive.part(part_number).await?;
+            let bytes = found.map(|(_, bytes)| bytes).ok_or_else(|| {
+                let message = format!("part {part_number} of the log is gone");
+                Failure::new(Reason::ObjectMissing, message)
+            })?;
+            // Within a file: less than a gigabyte.
+            let within = |at: Lsn, of: Lsn| usize::try_from(at.0 - of.0).unwrap_or(usize::MAX);
+            let source = bytes.get(within(first, part.start)..within(last, part.start));
+            let place = file.get_mut(within(first, start)..within(last, start));
+            match (source, place) {
+                (Some(source), Some(place)) => place.copy_from_slice(source),
+                _ => {
+                    let message = format!("part {part_number} of the log has too few bytes");
+                    return Err(Failure::new(Reason::RepositoryDamaged, message));
+                }
+            }
+        }
+        Ok(Some(file.freeze()))
+    }
+}

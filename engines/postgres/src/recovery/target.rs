@@ -1,0 +1,251 @@
+//! A point to recover to, as one record of the log.
+//!
+//! The server's own targets are not exact: a time behind the last commit fails though all is there,
+//! an LSN may or may not take the record behind it along, and a log that ends too early reads as a
+//! success without one. So each target is looked for in the archive, by the records themselves, and
+//! the server is told to stop behind one record: the start of the last one that is wanted, inclusive.
+
+use std::fmt;
+
+use dbbackup_contract::{Failure, Reason};
+use jiff::Timestamp;
+
+use super::index::{LogIndex, Stretch};
+use crate::archiver::LogParts;
+use crate::archiver::cutter::Cutter;
+use crate::archiver::part::WalPart;
+use crate::lsn::Lsn;
+use crate::wal::{Fact, Lineage, Record, WalReader, facts_of};
+
+/// Bytes of a page of the log.
+const PAGE_BYTES: u64 = 8192;
+
+/// Where to recover to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// All that had ended at this time, or before it.
+    Time { time: Timestamp, inclusive: bool },
+    /// The records before this position, or the one that begins there as well.
+    Position { lsn: Lsn, inclusive: bool },
+    /// What was there when this transaction ended, or before it ended.
+    Transaction { xid: u32, inclusive: bool },
+    /// A restore point.
+    Name(String),
+    /// All that the archive has.
+    Latest,
+}
+
+/// The last record that is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StopBehind {
+    /// Where it begins: what the server is told, inclusive.
+    pub(crate) record: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) timeline: u32,
+}
+
+/// Which archive is looked into, from where on.
+pub(crate) struct Search<'a> {
+    pub(crate) archive: &'a dyn LogParts,
+    pub(crate) index: &'a LogIndex,
+    /// From the base's timeline to the one that is wanted.
+    pub(crate) stretches: &'a [Stretch],
+    /// Where the base's log begins, and where it is consistent.
+    pub(crate) base_start: Lsn,
+    pub(crate) base_end: Lsn,
+    /// The server's clock then, or a moment later.
+    pub(crate) base_time: Option<Timestamp>,
+    pub(crate) lineage: Lineage,
+}
+
+/// What a record is to a target.
+enum Verdict {
+    /// Recovery goes on behind it.
+    Before,
+    /// It is the last one that is wanted.
+    Last,
+    /// The one before it is.
+    Beyond,
+}
+
+impl Search<'_> {
+    /// Looks for a target.
+    ///
+    /// # Errors
+    /// `TargetUnreachable`, with the window that can be reached; what the archive says.
+    pub(crate) async fn find(&self, target: &Target) -> Result<StopBehind, Failure> {
+        // What ended before the base began is in it, and its time is not known.
+        if let Target::Time { time, .. } = target
+            && self.base_time.is_some_and(|base| *time < base)
+        {
+            return Err(too_early(target));
+        }
+        let parts = self.index.parts_from(self.stretches, self.base_start);
+        for (at, (_, part)) in parts.iter().enumerate() {
+            if !target.may_be_in(part) {
+                continue;
+            }
+            if let Some(found) = self.look_into(&parts, at, target).await? {
+                return self.consistent(found, target);
+            }
+        }
+        let last = parts.iter().rev().find_map(|(_, part)| Some((part, part.facts.last_record?)));
+        let Some((part, record)) = last else { return Err(self.unreachable(target, &parts)) };
+        if !target.is_all_of(part, self.index.end_of(self.stretches, self.base_start)) {
+            return Err(self.unreachable(target, &parts));
+        }
+        let timeline = part.timeline;
+        let found = StopBehind { record: record.start, end: record.end, timeline };
+        self.consistent(found, target)
+    }
+
+    /// Reads the records that end in a part. The last record that is wanted, and its end.
+    async fn look_into(
+        &self,
+        parts: &[(u32, &WalPart)],
+        at: usize,
+        target: &Target,
+    ) -> Result<Option<StopBehind>, Failure> {
+        let (_, part) = parts[at];
+        // The record that ends first in it may begin far before.
+        let range = Cutter::range_of(self.lineage, part.start);
+        let from = Cutter::range_of(self.lineage, Lsn(range.0.saturating_sub(1)));
+        let first = (0..=at).rev().find(|index| parts[*index].1.start <= from).unwrap_or(0);
+        let start = Lsn(parts[first].1.start.0.div_ceil(PAGE_BYTES) * PAGE_BYTES);
+        let newest = self.stretches.last().map_or(part.timeline, |stretch| stretch.timeline);
+        let mut reader = WalReader::new(start, self.lineage, newest);
+        let mut position = start;
+        let mut before: Option<Record> = None;
+        for (number, part) in &parts[first..=at] {
+            let bytes = self.archive.part(*number).await?.map(|(_, bytes)| bytes);
+            let bytes = bytes.ok_or_else(|| gone(*number))?;
+            let skip =
+                usize::try_from(position.0.saturating_sub(part.start.0)).unwrap_or(usize::MAX);
+            let until = self.end_within(part);
+            let end =
+                usize::try_from(until.0 - part.start.0).unwrap_or(usize::MAX).min(bytes.len());
+            reader.push(bytes.get(skip..end).unwrap_or_default());
+            position = position.max(until);
+            while let Some(record) = reader.next().map_err(crate::archiver::damaged)? {
+                let facts = facts_of(&record).map_err(crate::archiver::damaged)?;
+                let last = match target.verdict(&record, &facts) {
+                    Verdict::Before => None,
+                    Verdict::Last => Some(record.clone()),
+                    Verdict::Beyond => Some(before.clone().ok_or_else(|| too_early(target))?),
+                };
+                if let Some(last) = last {
+                    let timeline = self.timeline_at(last.start);
+                    let (record, end) = (last.start, last.end);
+                    return Ok(Some(StopBehind { record, end, timeline }));
+                }
+                before = Some(record);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the next timeline begins, if that is within a part.
+    fn end_within(&self, part: &WalPart) -> Lsn {
+        let own = self.stretches.iter().find(|stretch| stretch.timeline == part.timeline);
+        own.and_then(|stretch| stretch.end).map_or(part.end, |end| part.end.min(end))
+    }
+
+    fn timeline_at(&self, at: Lsn) -> u32 {
+        let own = self.stretches.iter().find(|stretch| stretch.end.is_none_or(|end| at < end));
+        own.map_or(1, |stretch| stretch.timeline)
+    }
+
+    fn consistent(&self, found: StopBehind, target: &Target) -> Result<StopBehind, Failure> {
+        if found.end >= self.base_end { Ok(found) } else { Err(too_early(target)) }
+    }
+
+    fn unreachable(&self, target: &Target, parts: &[(u32, &WalPart)]) -> Failure {
+        let end = self.index.end_of(self.stretches, self.base_start);
+        let last = parts.last().and_then(|(_, part)| part.clock.or(part.facts.last_time));
+        let time = last.map(|time| format!(", {time}")).unwrap_or_default();
+        let message = format!("{target} is not in the archive, which reaches until {end}{time}");
+        Failure::new(Reason::TargetUnreachable, message)
+    }
+}
+
+impl Target {
+    /// Whether a part has to be read.
+    fn may_be_in(&self, part: &WalPart) -> bool {
+        let facts = &part.facts;
+        match self {
+            Self::Time { time, inclusive: true } => facts.highest_time > Some(*time),
+            Self::Time { time, inclusive: false } => facts.highest_time >= Some(*time),
+            // The record that begins there may end in a later part.
+            Self::Position { lsn, .. } => part.end > *lsn,
+            Self::Transaction { xid, .. } => {
+                let low = facts.lowest_xid.is_some_and(|low| low <= *xid);
+                low && facts.highest_xid.is_some_and(|high| *xid <= high)
+            }
+            Self::Name(name) => {
+                let named = facts.restore_points.iter().any(|point| point.name == *name);
+                named || facts.has_more_restore_points
+            }
+            Self::Latest => false,
+        }
+    }
+
+    fn verdict(&self, record: &Record, facts: &[Fact]) -> Verdict {
+        let last = |is_last: bool| if is_last { Verdict::Last } else { Verdict::Before };
+        let ends = facts.iter().find_map(|fact| match fact {
+            Fact::End { xid, time, .. } => Some((*xid, *time)),
+            _ => None,
+        });
+        match self {
+            Self::Time { time, inclusive } => match ends {
+                Some((_, end)) if end > *time || end == *time && !inclusive => Verdict::Beyond,
+                _ => Verdict::Before,
+            },
+            Self::Position { lsn, inclusive: true } => last(record.start >= *lsn),
+            Self::Position { lsn, inclusive: false } if record.start >= *lsn => Verdict::Beyond,
+            Self::Position { .. } | Self::Latest => Verdict::Before,
+            Self::Transaction { xid, inclusive } => match ends {
+                Some((own, _)) if own == *xid && *inclusive => Verdict::Last,
+                Some((own, _)) if own == *xid => Verdict::Beyond,
+                _ => Verdict::Before,
+            },
+            Self::Name(name) => {
+                last(facts.iter().any(
+                    |fact| matches!(fact, Fact::RestorePoint { name: own, .. } if own == name),
+                ))
+            }
+        }
+    }
+
+    /// Whether all of an archive is meant, which has nothing behind the target: its last part with
+    /// a record, and its end.
+    fn is_all_of(&self, part: &WalPart, end: Lsn) -> bool {
+        match self {
+            Self::Latest => true,
+            // The server has said that nothing else had happened until then.
+            Self::Time { time, .. } => part.clock >= Some(*time),
+            Self::Position { lsn, inclusive: false } => *lsn == end,
+            Self::Position { .. } | Self::Transaction { .. } | Self::Name(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time { time, .. } => write!(f, "the time {time}"),
+            Self::Position { lsn, .. } => write!(f, "the position {lsn}"),
+            Self::Transaction { xid, .. } => write!(f, "the end of transaction {xid}"),
+            Self::Name(name) => write!(f, "the restore point {name:?}"),
+            Self::Latest => f.write_str("the end"),
+        }
+    }
+}
+
+fn too_early(target: &Target) -> Failure {
+    let message = format!("{target} is before the moment at which the base is consistent");
+    Failure::new(Reason::TargetUnreachable, message).with_hint("Take an older base.")
+}
+
+fn gone(number: u32) -> Failure {
+    Failure::new(Reason::ObjectMissing, format!("part {number} of the log is gone"))
+}
