@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use dbbackup_contract::{DatabaseOutcome, ErrorClass, Reason, TlsMode};
@@ -62,9 +63,11 @@ async fn secrets_and_addresses_that_are_wrong_have_their_reasons() {
     let greeting = std::thread::spawn(move || {
         for words in ["HTTP/1.1 400 Bad Request\r\n\r\nno", ""] {
             let (mut client, _) = greeter.accept().unwrap();
-            // What it asks for is read, lest closing be a reset.
             let _ = client.read(&mut [0; 1024]).unwrap();
             client.write_all(words.as_bytes()).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            // What else it says is read, lest closing be a reset.
+            let _ = client.read_to_end(&mut Vec::new());
         }
     });
     for _ in 0..2 {
