@@ -48,10 +48,13 @@ cached_folder() {
 # take_target FOLDER CHECKOUT: makes one of cargo's target folders safe for a checkout
 # that may not be the one that used it last. Cargo knows our packages by their place in
 # the workspace, wherever that lies, and asks only whether files are newer than what it
-# built: it would take the other checkout's code for ours. Dependencies stay.
+# built: it would take the other checkout's code for ours. Dependencies stay; what was
+# built of ours goes, too, which nothing would ever take away: it fills disks.
 take_target() {
   [[ $(cat "$1/.checkout" 2>/dev/null) != "$2" ]] || return 0
   mkdir -p "$1"
   find "$1" -maxdepth 4 -path '*/.fingerprint/dbbackup-*' -prune -exec rm -rf {} +
+  find "$1" -maxdepth 4 -type f \( -path '*/deps/*dbbackup*' -o -path '*/examples/*' \) -delete
+  find "$1" -maxdepth 3 -type d -name incremental -prune -exec rm -rf {} +
   printf '%s\n' "$2" >"$1/.checkout"
 }
