@@ -95,15 +95,7 @@ impl Session {
         database: &str,
         options: &str,
     ) -> Result<Self, Failure> {
-        let (host, port) = (&server.access.host, server.access.port);
-        let opening = open(server, database, options);
-        match tokio::time::timeout(server.connect_timeout * 2, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Failure::new(
-                Reason::ServerUnreachable,
-                format!("{host}:{port} accepts connections and then does not answer"),
-            )),
-        }
+        in_time(server, open(server, database, options)).await
     }
 
     /// Ends when the connection is lost.
@@ -139,46 +131,67 @@ async fn open(
         TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
     });
     let tls = MakeRustlsConnect::new(client_config(&access.tls, &material)?);
+    let (stream, address) = reach(server).await?;
+    let attempt = Attempt::of(access, &credentials.user, Some(database), &stream);
+    let failure = match start(stream, &config, tls.clone(), &attempt).await {
+        Ok(session) => return Ok(session),
+        Err(failure) => failure,
+    };
+    if plain_may_help(access.tls.mode, &failure)
+        && let Ok(stream) = connect_tcp(address, server.connect_timeout).await
+    {
+        config.ssl_mode(SslMode::Disable);
+        if let Ok(session) = start(stream, &config, tls, &attempt).await {
+            return Ok(session);
+        }
+    }
+    Err(failure)
+}
+
+/// Waits for a connection, but not for ever.
+///
+/// # Errors
+/// `ServerUnreachable` where nothing comes after the address has answered; those of `opening`.
+pub(crate) async fn in_time<T>(
+    server: &ServerConnection,
+    opening: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let (host, port) = (&server.access.host, server.access.port);
+    match tokio::time::timeout(server.connect_timeout * 2, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(Failure::new(
+            Reason::ServerUnreachable,
+            format!("{host}:{port} accepts connections and then does not answer"),
+        )),
+    }
+}
+
+/// A connection to the first address of a server that takes one.
+pub(crate) async fn reach(server: &ServerConnection) -> Result<(TcpStream, SocketAddr), Failure> {
+    let access = &server.access;
     let mut last = None;
     for address in addresses(&access.host, access.port).await? {
-        let stream = match connect_tcp(address, server.connect_timeout).await {
-            Ok(stream) => stream,
+        match connect_tcp(address, server.connect_timeout).await {
+            Ok(stream) => return Ok((stream, address)),
             Err(error) => {
                 last = Some(Failure::new(
                     Reason::ServerUnreachable,
                     format!("{}:{} ({address}): {error}", access.host, access.port),
                 ));
-                continue;
-            }
-        };
-        let attempt = Attempt {
-            host: &access.host,
-            port: access.port,
-            user: &credentials.user,
-            database: Some(database),
-            mode: access.tls.mode,
-            own_address: stream.local_addr().ok().map(|own| own.ip()),
-        };
-        let failure = match start(stream, &config, tls.clone(), &attempt).await {
-            Ok(session) => return Ok(session),
-            Err(failure) => failure,
-        };
-        // As libpq: where TLS is only preferred, a server that refuses it (by
-        // pg_hba.conf, or in the handshake) is asked again without.
-        let plain_may_help = access.tls.mode == TlsMode::Prefer
-            && matches!(
-                failure.reason,
-                Reason::NoPgHbaEntry | Reason::TlsRefused | Reason::TlsVerificationFailed
-            );
-        if plain_may_help && let Ok(stream) = connect_tcp(address, server.connect_timeout).await {
-            config.ssl_mode(SslMode::Disable);
-            if let Ok(session) = start(stream, &config, tls.clone(), &attempt).await {
-                return Ok(session);
             }
         }
-        return Err(failure);
     }
     Err(last.unwrap_or_else(|| host_not_found(&access.host, "it has no address")))
+}
+
+/// As libpq: where TLS is only preferred, a server that refuses it (by `pg_hba.conf`, or in the
+/// handshake) is asked again without.
+pub(crate) fn plain_may_help(mode: TlsMode, failure: &Failure) -> bool {
+    mode == TlsMode::Prefer
+        && matches!(
+            failure.reason,
+            Reason::NoPgHbaEntry | Reason::TlsRefused | Reason::TlsVerificationFailed
+        )
 }
 
 async fn start(
@@ -239,7 +252,7 @@ async fn set_up(client: &Client) -> Result<i32, Failure> {
     last.ok_or_else(|| Failure::new(Reason::Internal, format!("{doing}: no process was named")))
 }
 
-pub(crate) async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     match lookup_host((host, port)).await {
         Ok(found) => Ok(found.collect()),
         Err(error) => Err(host_not_found(host, &error.to_string())),

@@ -12,6 +12,11 @@ impl Lsn {
     pub(crate) fn plus(self, bytes: u64) -> Self {
         Self(self.0.saturating_add(bytes))
     }
+
+    /// The beginning of the stretch of so many bytes that it is in: of a file of the log, say.
+    pub(crate) fn floor(self, bytes: u64) -> Self {
+        Self(self.0 / bytes * bytes)
+    }
 }
 
 impl fmt::Display for Lsn {

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dbbackup_postgres::{FilesOptions, RestoreFilesOptions, backup_files, restore_files};
+use dbbackup_postgres::{RestoreFilesOptions, restore_files};
 use serde_json::Value;
-use support::logs::{Archiver, MemoryArchive};
+use support::logs::{Archiver, MemoryArchive, base_of};
 use support::{MemoryBackup, Silent, TestServer, connection};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,16 @@ fn write_to(archive: &MemoryArchive, folder: &Path) {
             kind => panic!("{kind}"),
         }
     }
+}
+
+/// A server that is yet to be started on a base, with all of the archived log.
+async fn with_log(major: u32, base: &MemoryBackup, archive: &MemoryArchive) -> TestServer {
+    let recovered = TestServer::unborn(major);
+    let options = RestoreFilesOptions { data_dir: recovered.path(""), tablespace_dir: None };
+    restore_files(&options, base, &Silent, &CancellationToken::new()).await.unwrap();
+    write_to(archive, &recovered.path("pg_wal"));
+    recovered.give_to_postgres();
+    recovered
 }
 
 fn lsn(text: &Value) -> u64 {
@@ -85,9 +95,7 @@ async fn replays_all(major: u32) {
     let archiver = Archiver::start(connection(&server, dir.path()), &archive);
     let loaded = load(&server);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let options = FilesOptions { server: connection(&server, dir.path()), run: "a1".to_owned() };
-    let base = MemoryBackup::default();
-    backup_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
+    let base = base_of(connection(&server, dir.path())).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     // Another archiver goes on where the first one ended, in the middle of a range.
@@ -103,11 +111,7 @@ async fn replays_all(major: u32) {
     let kept = server.sql("postgres", "SELECT restart_lsn IS NOT NULL FROM pg_replication_slots");
     assert_eq!(kept, "t");
 
-    let recovered = TestServer::unborn(major);
-    let options = RestoreFilesOptions { data_dir: recovered.path(""), tablespace_dir: None };
-    restore_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
-    write_to(&archive, &recovered.path("pg_wal"));
-    recovered.give_to_postgres();
+    let recovered = with_log(major, &base, &archive).await;
     recovered.boot();
     assert_eq!(recovered.sql("shop", COUNT), expected);
     let parts = archive.parts();
@@ -219,9 +223,7 @@ async fn a_failover_is_followed_to_the_new_timeline() {
     let archiver = Archiver::start(connection(&server, dir.path()), &archive);
     let insert = "INSERT INTO notes (text) SELECT repeat('x', 500) FROM generate_series(1, 5000)";
     server.sql("shop", insert);
-    let options = FilesOptions { server: connection(&server, dir.path()), run: "a1".to_owned() };
-    let base = MemoryBackup::default();
-    backup_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
+    let base = base_of(connection(&server, dir.path())).await;
     let standby = standby_of(&server, &base).await;
     server.sql("shop", insert);
     let written = server.sql("postgres", "SELECT pg_current_wal_flush_lsn()");
@@ -249,11 +251,7 @@ async fn a_failover_is_followed_to_the_new_timeline() {
     let expected = standby.sql("shop", count);
     assert!(expected.starts_with("15000 x"), "{expected}");
     archiver.stop().await;
-    let recovered = TestServer::unborn(17);
-    let options = RestoreFilesOptions { data_dir: recovered.path(""), tablespace_dir: None };
-    restore_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
-    write_to(&archive, &recovered.path("pg_wal"));
-    recovered.give_to_postgres();
+    let recovered = with_log(17, &base, &archive).await;
     recovered.write("postgresql.auto.conf", "restore_command = 'false'\n");
     recovered.write("recovery.signal", "");
     recovered.boot();
@@ -276,9 +274,7 @@ async fn kills_of_the_server_and_of_the_archiver_lose_nothing() {
     let way = || connection(&server, dir.path());
     let archive = MemoryArchive::default();
     let mut archiver = Archiver::start(way(), &archive);
-    let options = FilesOptions { server: way(), run: "a1".to_owned() };
-    let base = MemoryBackup::default();
-    backup_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
+    let base = base_of(way()).await;
     let mut random = 0x9E37_79B9_u32;
     for round in 0..rounds() {
         let loaded = load(&server);
@@ -307,11 +303,7 @@ async fn kills_of_the_server_and_of_the_archiver_lose_nothing() {
     archiver.catch_up(&server).await;
     let expected = server.sql("shop", COUNT);
     archiver.stop().await;
-    let recovered = TestServer::unborn(17);
-    let options = RestoreFilesOptions { data_dir: recovered.path(""), tablespace_dir: None };
-    restore_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
-    write_to(&archive, &recovered.path("pg_wal"));
-    recovered.give_to_postgres();
+    let recovered = with_log(17, &base, &archive).await;
     recovered.boot();
     assert_eq!(recovered.sql("shop", COUNT), expected);
 }

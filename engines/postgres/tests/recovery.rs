@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use dbbackup_contract::{Failure, Reason};
 use dbbackup_postgres::{
-    FilesOptions, RecoveryAction, RecoveryRequest, RecoveryTarget, RestoreFilesOptions,
-    RestoredFiles, TimelineChoice, backup_files, recover_files,
+    RecoveryAction, RecoveryRequest, RecoveryTarget, RestoreFilesOptions, RestoredFiles,
+    TimelineChoice, recover_files,
 };
 use jiff::Timestamp;
-use support::logs::{Archiver, MemoryArchive};
+use support::logs::{Archiver, MemoryArchive, base_of};
 use support::{MemoryBackup, Silent, TestServer, connection};
 use tokio_util::sync::CancellationToken;
 
@@ -56,9 +56,7 @@ async fn make_history(major: u32) -> History {
     let archive = MemoryArchive::default();
     let archiver = Archiver::start(connection(&server, dir.path()), &archive);
     let mut commits: Vec<_> = (0..5).map(|number| commit(&server, number)).collect();
-    let options = FilesOptions { server: connection(&server, dir.path()), run: "a1".to_owned() };
-    let base = MemoryBackup::default();
-    backup_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
+    let base = base_of(connection(&server, dir.path())).await;
     let before = commits.len();
     for number in before..30 {
         match number {

@@ -57,8 +57,9 @@ async fn put_back(
     board: &ProgressBoard<'_>,
     cancel: &CancellationToken,
 ) -> Result<RestoredFiles, Failure> {
-    let Some(target) = target_of(args)? else {
-        let source = SnapshotSource::new(Arc::new(snapshot));
+    let snapshot = Arc::new(snapshot);
+    let source = SnapshotSource::new(Arc::clone(&snapshot));
+    let Some(target) = target_of(args) else {
         return restore_files(options, &source, board, cancel).await;
     };
     let request = RecoveryRequest { target, timeline: args.timeline, action: args.action.into() };
@@ -68,13 +69,12 @@ async fn put_back(
     let log = repository.log_id(&snapshot.about().series, &server);
     let reader = unless_stopped(cancel, repository.read_log(&log)).await?;
     let parts = reader.parts().iter().map(|part| (part.number, part.about.clone())).collect();
-    let source = SnapshotSource::new(Arc::new(snapshot));
     let kept = KeptLog { repository, log };
     recover_files(options, &request, &source, &kept, parts, board, cancel).await
 }
 
 /// The point that was asked for; `None` where only the base is wanted.
-fn target_of(args: &RecoverArgs) -> Result<Option<RecoveryTarget>, Failure> {
+fn target_of(args: &RecoverArgs) -> Option<RecoveryTarget> {
     let inclusive = !args.exclusive;
     let point = &args.point;
     let target = if let Some(time) = point.target_time {
@@ -90,9 +90,9 @@ fn target_of(args: &RecoverArgs) -> Result<Option<RecoveryTarget>, Failure> {
     } else if point.target_latest {
         RecoveryTarget::Latest
     } else {
-        return Ok(None);
+        return None;
     };
-    Ok(Some(target))
+    Some(target)
 }
 
 /// Refuses what holds no files of a server.

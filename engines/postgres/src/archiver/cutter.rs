@@ -63,8 +63,7 @@ impl Cutter {
 
     /// The beginning of the range that a position is in.
     pub(crate) fn range_of(lineage: Lineage, at: Lsn) -> Lsn {
-        let bytes = range_bytes(lineage);
-        Lsn(at.0 / bytes * bytes)
+        at.floor(range_bytes(lineage))
     }
 
     /// Where the next bytes belong.

@@ -12,16 +12,15 @@ use super::ancestry::Ancestry;
 use super::cutter::{Cut, Cutter};
 use super::part::ArchivedPart;
 use super::slot;
-use super::tail::{Tail, damaged};
+use super::tail::Tail;
 use super::{ArchiveOptions, ArchiveState, ArchiveWatcher, LogArchive};
 use crate::lsn::Lsn;
-use crate::replication::{Received, ReplicationSession, SystemIdentity, WalMessage, WalStream};
+use crate::replication::{
+    REPORT_EVERY, Received, ReplicationSession, SystemIdentity, WalMessage, WalStream,
+};
 use crate::server::Server;
 use crate::wal::Lineage;
 
-/// How often the server hears of us at least: it ends a connection that is silent for
-/// `wal_sender_timeout`, a minute unless set otherwise.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Follows the server until it is told to stop, or the connection ends.
 pub(super) async fn follow(
     options: &ArchiveOptions,
@@ -81,17 +80,19 @@ async fn begin(
     options: &ArchiveOptions,
     archive: &mut dyn LogArchive,
 ) -> Result<Option<(WalStream, Keeper)>, Failure> {
-    let server = Server::open(&options.server).await?;
-    let mut session = ReplicationSession::open(&options.server).await?;
-    let identity = session.identify().await?;
-    let segment_bytes = segment_bytes(&server).await?;
-    let lineage = Lineage { system_identifier: identity.system_identifier, segment_bytes };
+    let Source { server, mut session, identity, lineage } = Source::open(options).await?;
     if slot::look(&server.session, &options.slot).await?.is_none() {
         session.create_slot(&options.slot).await?;
     }
     let tail = match Tail::read(archive, lineage).await? {
         Some(tail) => tail,
-        None => first(&server, options, lineage, &identity).await?,
+        None => {
+            // The beginning of a new archive: where the slot keeps the log from.
+            let start = kept_from(&server, options, &identity).await?.floor(lineage.segment_bytes);
+            let timeline = identity.timeline;
+            let cutter = Cutter::new(timeline, start, start, lineage);
+            Tail { timeline, start, cutter, pieces: None }
+        }
     };
     if tail.timeline > identity.timeline {
         let message = format!(
@@ -129,19 +130,33 @@ async fn begin(
     Ok(Some((stream, keeper)))
 }
 
-/// The beginning of a new archive: where the slot keeps the log from.
-async fn first(
+/// A server, over both protocols.
+struct Source {
+    server: Server,
+    session: ReplicationSession,
+    identity: SystemIdentity,
+    lineage: Lineage,
+}
+
+impl Source {
+    async fn open(options: &ArchiveOptions) -> Result<Self, Failure> {
+        let server = Server::open(&options.server).await?;
+        let mut session = ReplicationSession::open(&options.server).await?;
+        let identity = session.identify().await?;
+        let segment_bytes = segment_bytes(&server).await?;
+        let lineage = Lineage { system_identifier: identity.system_identifier, segment_bytes };
+        Ok(Self { server, session, identity, lineage })
+    }
+}
+
+/// From where on the slot keeps the log.
+async fn kept_from(
     server: &Server,
     options: &ArchiveOptions,
-    lineage: Lineage,
     identity: &SystemIdentity,
-) -> Result<Tail, Failure> {
+) -> Result<Lsn, Failure> {
     let slot = slot::look(&server.session, &options.slot).await?;
-    let restart = slot.and_then(|slot| slot.restart).unwrap_or(identity.position);
-    let segment = lineage.segment_bytes;
-    let (timeline, start) = (identity.timeline, Lsn(restart.0 / segment * segment));
-    let cutter = Cutter::new(timeline, start, start, lineage);
-    Ok(Tail { timeline, start, cutter, pieces: None })
+    Ok(slot.and_then(|slot| slot.restart).unwrap_or(identity.position))
 }
 
 /// Keeps the history of a timeline that begins.
@@ -163,17 +178,14 @@ async fn note_gap(
     timeline: u32,
     start: Lsn,
 ) -> Result<(), Failure> {
-    let server = Server::open(&options.server).await?;
-    let mut session = ReplicationSession::open(&options.server).await?;
-    let identity = session.identify().await?;
-    let segment = segment_bytes(&server).await?;
+    let Source { server, mut session, identity, lineage } = Source::open(options).await?;
+    let segment = lineage.segment_bytes;
     // Some versions take a slot that was lost as if nothing had happened.
     session.drop_slot(&options.slot).await?;
     session.create_slot(&options.slot).await?;
-    let slot = slot::look(&server.session, &options.slot).await?;
-    let restart = slot.and_then(|slot| slot.restart).unwrap_or(identity.position);
+    let restart = kept_from(&server, options, &identity).await?;
     // A file is there from its beginning on, or not at all.
-    let end = Lsn(restart.0 / segment * segment).max(Lsn(start.0.div_ceil(segment) * segment));
+    let end = restart.floor(segment).max(Lsn(start.0.div_ceil(segment) * segment));
     let timeline = timeline.max(identity.timeline);
     let part = ArchivedPart::Gap { timeline, start, end };
     tracing::warn!(%start, %end, timeline, "the server has no longer this part of its log");
@@ -261,7 +273,7 @@ impl Follower<'_> {
         }
         let is_end = server_end <= start.plus(bytes.len() as u64);
         (self.keeper.server_end, self.keeper.clock) = (server_end, clock);
-        let full = self.keeper.cutter.push(bytes, clock.filter(|_| is_end)).map_err(damaged)?;
+        let full = self.keeper.cutter.push(bytes, clock.filter(|_| is_end))?;
         let is_any = !full.is_empty();
         for cut in full {
             self.append(cut).await?;

@@ -16,12 +16,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use dbbackup_contract::Failure;
+use dbbackup_contract::{Failure, Reason};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use self::slot::slot_name;
-pub(crate) use self::tail::damaged;
 use crate::ServerConnection;
 
 /// A log to archive.
@@ -43,6 +42,17 @@ pub trait LogParts: Send + Sync {
     /// # Errors
     /// That it cannot be read.
     async fn part(&self, number: u32) -> Result<Option<(serde_json::Value, Bytes)>, Failure>;
+}
+
+/// The bytes of a part that has to be there.
+///
+/// # Errors
+/// `ObjectMissing` where it is gone; that it cannot be read.
+pub(crate) async fn bytes_of(archive: &dyn LogParts, number: u32) -> Result<Bytes, Failure> {
+    let found = archive.part(number).await?;
+    found.map(|(_, bytes)| bytes).ok_or_else(|| {
+        Failure::new(Reason::ObjectMissing, format!("part {number} of the log is gone"))
+    })
 }
 
 /// Where an archive is kept.

@@ -7,7 +7,7 @@ use super::LogArchive;
 use super::cutter::Cutter;
 use super::part::{ArchivedPart, WalPart};
 use crate::lsn::Lsn;
-use crate::wal::{Lineage, WalError};
+use crate::wal::Lineage;
 
 /// Bytes of a page of the log.
 const PAGE_BYTES: u64 = 8192;
@@ -64,7 +64,7 @@ impl Tail {
                 continue;
             }
             let skip = usize::try_from(position.0 - part.start.0).unwrap_or(usize::MAX);
-            cutter.recall(position, bytes.get(skip..).unwrap_or_default()).map_err(damaged)?;
+            cutter.recall(position, bytes.get(skip..).unwrap_or_default())?;
             position = end;
         }
         if position < start && !found.parts.is_empty() {
@@ -125,10 +125,4 @@ async fn walk_back(
         }
     }
     Ok(found)
-}
-
-pub(crate) fn damaged(error: WalError) -> Failure {
-    Failure::new(Reason::DataCorrupted, error.to_string()).with_hint(
-        "The server's disk or memory may be failing: look at its log; do not delete older backups.",
-    )
 }

@@ -1,6 +1,7 @@
 //! Why a connection cannot be made.
 
-use dbbackup_contract::{Failure, Reason, TlsMode};
+use dbbackup_contract::{Failure, PostgresqlAccess, Reason, TlsMode};
+use tokio::net::TcpStream;
 
 use super::failure_of_code;
 
@@ -14,6 +15,25 @@ pub(crate) struct Attempt<'a> {
     pub(crate) mode: TlsMode,
     /// Our own address, as the server sees it unless something translates addresses.
     pub(crate) own_address: Option<std::net::IpAddr>,
+}
+
+impl<'a> Attempt<'a> {
+    /// Over a connection that was made.
+    pub(crate) fn of(
+        access: &'a PostgresqlAccess,
+        user: &'a str,
+        database: Option<&'a str>,
+        stream: &TcpStream,
+    ) -> Self {
+        Self {
+            host: &access.host,
+            port: access.port,
+            user,
+            database,
+            mode: access.tls.mode,
+            own_address: stream.local_addr().ok().map(|own| own.ip()),
+        }
+    }
 }
 
 /// The failure of a handshake, once the address had answered.
@@ -32,13 +52,7 @@ pub(crate) fn handshake_failure(
     let Attempt { host, port, .. } = attempt;
     let causes = causes(error);
     if causes.contains("server does not support TLS") {
-        return Failure::new(
-            Reason::TlsRefused,
-            format!(
-                "{host}:{port}: the server does not speak TLS, and the mode is {:?}",
-                attempt.mode
-            ),
-        );
+        return no_tls(attempt);
     }
     if let Some(tls) = tls_cause(error) {
         let reason = match tls {
@@ -50,13 +64,7 @@ pub(crate) fn handshake_failure(
         return Failure::new(reason, format!("{host}:{port}: {tls}"));
     }
     if causes.contains("password missing") {
-        return Failure::new(
-            Reason::WrongPassword,
-            format!(
-                "{host}:{port}: the server asks {} for a password, and there is none",
-                attempt.user
-            ),
-        );
+        return no_password(attempt);
     }
     if NO_POSTGRESQL.iter().any(|words| causes.contains(words)) {
         let message = format!("{host}:{port}: what is there does not answer as PostgreSQL does");
@@ -65,6 +73,21 @@ pub(crate) fn handshake_failure(
         );
     }
     Failure::new(Reason::ServerGoneAway, format!("{host}:{port}: {causes}"))
+}
+
+/// The server cannot do what the mode wants.
+pub(crate) fn no_tls(attempt: &Attempt<'_>) -> Failure {
+    let Attempt { host, port, mode, .. } = attempt;
+    let message = format!("{host}:{port}: the server does not speak TLS, and the mode is {mode:?}");
+    Failure::new(Reason::TlsRefused, message)
+}
+
+/// The server asks for a password.
+pub(crate) fn no_password(attempt: &Attempt<'_>) -> Failure {
+    let Attempt { host, port, user, .. } = attempt;
+    let message =
+        format!("{host}:{port}: the server asks {user} for a password, and there is none");
+    Failure::new(Reason::WrongPassword, message)
 }
 
 /// The failure of a handshake that the server ends, by its SQLSTATE and its words.

@@ -12,7 +12,9 @@ mod sqlstate;
 mod words;
 
 pub(crate) use client_output::{OlderTarget, failure_of_dump, failure_of_psql, failure_of_restore};
-pub(crate) use connect::{Attempt, connect_failure, handshake_failure, refused_by_server};
+pub(crate) use connect::{
+    Attempt, connect_failure, handshake_failure, no_password, no_tls, refused_by_server,
+};
 pub(crate) use sqlstate::{failure_of_code, is_server_lost, is_session_lost};
 
 use dbbackup_contract::{Failure, Reason};

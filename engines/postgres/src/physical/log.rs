@@ -1,8 +1,6 @@
 //! The log that makes a base consistent: received while its files are, read record by record,
 //! and kept beside them.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use dbbackup_contract::{Failure, Reason};
 use dbbackup_engine::{BackupSink, Shape, StreamWriter};
@@ -12,8 +10,8 @@ use tokio::sync::watch;
 use super::document::LOG;
 use crate::base::whole_pages::WholePages;
 use crate::lsn::Lsn;
-use crate::replication::{Received, ReplicationSession, WalMessage};
-use crate::wal::{Fact, Lineage, WalError, WalReader, facts_of};
+use crate::replication::{REPORT_EVERY, Received, ReplicationSession, WalMessage};
+use crate::wal::{Fact, Lineage, WalReader, facts_of};
 
 /// Which log is received.
 pub(super) struct LogRange<'a> {
@@ -39,10 +37,6 @@ pub(super) struct BaseLog {
     pub(super) clock: Option<Timestamp>,
 }
 
-/// How often the server hears of us while a piece is being written: it ends a connection that is
-/// silent for `wal_sender_timeout`, a minute unless set otherwise.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
-
 /// Receives the log until its end is known and reached.
 ///
 /// # Errors
@@ -53,7 +47,7 @@ pub(super) async fn receive(
     sink: &dyn BackupSink,
 ) -> Result<BaseLog, Failure> {
     let segment_bytes = range.lineage.segment_bytes;
-    let from = Lsn(range.start.0 / segment_bytes * segment_bytes);
+    let from = range.start.floor(segment_bytes);
     let mut stream = session.stream(Some(range.slot), from, range.timeline).await?;
     let mut end = range.end;
     let mut log = Log {
@@ -135,9 +129,9 @@ impl Log<'_> {
             return Err(Failure::new(Reason::DataCorrupted, message));
         }
         self.reader.push(&bytes);
-        while let Some(record) = self.reader.next().map_err(damaged)? {
+        while let Some(record) = self.reader.next()? {
             self.last_record = record.start;
-            for fact in facts_of(&record).map_err(damaged)? {
+            for fact in facts_of(&record)? {
                 if let Fact::Page(page) = fact
                     && page.is_whole
                     && let Some(fork) = page.fork
@@ -171,12 +165,6 @@ impl Log<'_> {
             clock: self.clock,
         })
     }
-}
-
-fn damaged(error: WalError) -> Failure {
-    Failure::new(Reason::DataCorrupted, error.to_string()).with_hint(
-        "The server's disk or memory may be failing: look at its log; do not delete older backups.",
-    )
 }
 
 /// The log in streams, one for each of the server's files.

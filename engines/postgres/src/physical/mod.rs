@@ -99,10 +99,10 @@ pub async fn backup_files(
     let both = async {
         tokio::try_join!(receiver.receive(&mut base), log::receive(log_session, range, sink))
     };
-    let (files, log) = guard.wait(both).await?;
+    let (mut files, log) = guard.wait(both).await?;
     guard.waiting_for("the repository to take the last documents");
     let stands = Stands { server: &server, facts: &facts, start: start.to_string(), timeline };
-    guard.wait(put_rest(&mut session, &stands, &files, &log, sink)).await?;
+    guard.wait(put_rest(&mut session, &stands, &mut files, &log, sink)).await?;
     Ok(result(&stands, files, &log, size_bytes))
 }
 
@@ -118,7 +118,7 @@ struct Stands<'a> {
 async fn put_rest(
     session: &mut ReplicationSession,
     stands: &Stands<'_>,
-    files: &BaseFiles,
+    files: &mut BaseFiles,
     log: &BaseLog,
     sink: &dyn BackupSink,
 ) -> Result<(), Failure> {
@@ -127,7 +127,8 @@ async fn put_rest(
         let name = format!("{LOG}{:08X}.history", stands.timeline);
         put_bytes(sink, &name, history.text.into()).await?;
     }
-    put_bytes(sink, MANIFEST_STREAM, files.manifest.clone().into()).await?;
+    // It has been compared, and may be large.
+    put_bytes(sink, MANIFEST_STREAM, std::mem::take(&mut files.manifest).into()).await?;
     let document = BaseDocument {
         version: BASE_DOCUMENT_VERSION,
         server_version: stands.server.version.clone(),

@@ -111,12 +111,14 @@ impl LogIndex {
     /// Up to where the log can be replayed from a position on.
     pub(crate) fn end_of(&self, lineage: &[Stretch], start: Lsn) -> Lsn {
         let parts = self.parts_from(lineage, start);
-        let ends =
-            |timeline| lineage.iter().find(|it| it.timeline == timeline).and_then(|it| it.end);
-        parts.last().map_or(start, |(_, part)| {
-            ends(part.timeline).map_or(part.end, |end| part.end.min(end))
-        })
+        parts.last().map_or(start, |(_, part)| end_within(lineage, part))
     }
+}
+
+/// Where a part ends within a lineage: at the latest where the next timeline begins.
+pub(crate) fn end_within(lineage: &[Stretch], part: &WalPart) -> Lsn {
+    let own = lineage.iter().find(|stretch| stretch.timeline == part.timeline);
+    own.and_then(|stretch| stretch.end).map_or(part.end, |end| part.end.min(end))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 use bytes::{Bytes, BytesMut};
 use dbbackup_contract::{Failure, Reason};
 
-use super::index::{LogIndex, Stretch};
-use crate::archiver::LogParts;
+use super::index::{LogIndex, Stretch, end_within};
+use crate::archiver::{LogParts, bytes_of};
 use crate::lsn::Lsn;
 
 /// The log of a lineage, in files.
@@ -41,7 +41,7 @@ impl LogFiles<'_> {
         let limit = stretches[own].end.unwrap_or(Lsn(u64::MAX));
         let limit = limit.min(start.plus(self.segment_bytes));
         // Before it there may be no log any more: what lies there is not replayed.
-        let from = start.max(Lsn(self.start.0 / self.segment_bytes * self.segment_bytes));
+        let from = start.max(self.start.floor(self.segment_bytes));
         let parts = self.index.parts_from(stretches, from);
         if parts.is_empty() {
             if from >= self.index.end_of(self.stretches, self.start) {
@@ -55,20 +55,12 @@ impl LogFiles<'_> {
             if part.start >= limit {
                 break;
             }
-            let part_end = stretches
-                .iter()
-                .find(|stretch| stretch.timeline == part.timeline)
-                .and_then(|stretch| stretch.end)
-                .map_or(part.end, |end| part.end.min(end));
+            let part_end = end_within(stretches, part);
             let (first, last) = (part.start.max(start), part_end.min(limit));
             if first >= last {
                 continue;
             }
-            let found = self.archive.part(part_number).await?;
-            let bytes = found.map(|(_, bytes)| bytes).ok_or_else(|| {
-                let message = format!("part {part_number} of the log is gone");
-                Failure::new(Reason::ObjectMissing, message)
-            })?;
+            let bytes = bytes_of(self.archive, part_number).await?;
             // Within a file: less than a gigabyte.
             let within = |at: Lsn, of: Lsn| usize::try_from(at.0 - of.0).unwrap_or(usize::MAX);
             let source = bytes.get(within(first, part.start)..within(last, part.start));

@@ -10,10 +10,10 @@ use std::fmt;
 use dbbackup_contract::{Failure, Reason};
 use jiff::Timestamp;
 
-use super::index::{LogIndex, Stretch};
-use crate::archiver::LogParts;
+use super::index::{LogIndex, Stretch, end_within};
 use crate::archiver::cutter::Cutter;
 use crate::archiver::part::WalPart;
+use crate::archiver::{LogParts, bytes_of};
 use crate::lsn::Lsn;
 use crate::wal::{Fact, Lineage, Record, WalReader, facts_of};
 
@@ -117,17 +117,16 @@ impl Search<'_> {
         let mut position = start;
         let mut before: Option<Record> = None;
         for (number, part) in &parts[first..=at] {
-            let bytes = self.archive.part(*number).await?.map(|(_, bytes)| bytes);
-            let bytes = bytes.ok_or_else(|| gone(*number))?;
+            let bytes = bytes_of(self.archive, *number).await?;
             let skip =
                 usize::try_from(position.0.saturating_sub(part.start.0)).unwrap_or(usize::MAX);
-            let until = self.end_within(part);
+            let until = end_within(self.stretches, part);
             let end =
                 usize::try_from(until.0 - part.start.0).unwrap_or(usize::MAX).min(bytes.len());
             reader.push(bytes.get(skip..end).unwrap_or_default());
             position = position.max(until);
-            while let Some(record) = reader.next().map_err(crate::archiver::damaged)? {
-                let facts = facts_of(&record).map_err(crate::archiver::damaged)?;
+            while let Some(record) = reader.next()? {
+                let facts = facts_of(&record)?;
                 let last = match target.verdict(&record, &facts) {
                     Verdict::Before => None,
                     Verdict::Last => Some(record.clone()),
@@ -142,12 +141,6 @@ impl Search<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// Where the next timeline begins, if that is within a part.
-    fn end_within(&self, part: &WalPart) -> Lsn {
-        let own = self.stretches.iter().find(|stretch| stretch.timeline == part.timeline);
-        own.and_then(|stretch| stretch.end).map_or(part.end, |end| part.end.min(end))
     }
 
     fn timeline_at(&self, at: Lsn) -> u32 {
@@ -244,8 +237,4 @@ impl fmt::Display for Target {
 fn too_early(target: &Target) -> Failure {
     let message = format!("{target} is before the moment at which the base is consistent");
     Failure::new(Reason::TargetUnreachable, message).with_hint("Take an older base.")
-}
-
-fn gone(number: u32) -> Failure {
-    Failure::new(Reason::ObjectMissing, format!("part {number} of the log is gone"))
 }

@@ -26,9 +26,9 @@ use x509_cert::der::oid::db::rfc5912;
 use super::session::ReplicationSession;
 use super::wire::{ServerError, Wire, WireError, long, text};
 use crate::ServerConnection;
-use crate::connection::{APPLICATION_NAME, addresses, connect_tcp};
+use crate::connection::{APPLICATION_NAME, connect_tcp, in_time, plain_may_help, reach};
 use crate::credentials::Credentials;
-use crate::errors::{Attempt, handshake_failure, refused_by_server};
+use crate::errors::{Attempt, handshake_failure, no_password, no_tls, refused_by_server};
 use crate::tls::{TlsMaterial, client_config};
 use crate::versions::known_server;
 
@@ -38,14 +38,7 @@ impl ReplicationSession {
     /// # Errors
     /// As for any connection; `NoPgHbaEntry` with the line that lets replication in.
     pub(crate) async fn open(server: &ServerConnection) -> Result<Self, Failure> {
-        let (host, port) = (&server.access.host, server.access.port);
-        match tokio::time::timeout(server.connect_timeout * 2, open(server)).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let message = format!("{host}:{port} accepts connections and then does not answer");
-                Err(Failure::new(Reason::ServerUnreachable, message))
-            }
-        }
+        in_time(server, open(server)).await
     }
 }
 
@@ -54,48 +47,20 @@ async fn open(server: &ServerConnection) -> Result<ReplicationSession, Failure> 
     let credentials = Credentials::read(&access.credentials)?;
     let material = TlsMaterial::read(&access.tls)?;
     let tls = TlsConnector::from(Arc::new(client_config(&access.tls, &material)?));
-    let mut last = None;
-    for address in addresses(&access.host, access.port).await? {
-        let connect = || connect_tcp(address, server.connect_timeout);
-        let stream = match connect().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                let message = format!("{}:{} ({address}): {error}", access.host, access.port);
-                last = Some(Failure::new(Reason::ServerUnreachable, message));
-                continue;
-            }
-        };
-        let attempt = Attempt {
-            host: &access.host,
-            port: access.port,
-            user: &credentials.user,
-            database: None,
-            mode: access.tls.mode,
-            own_address: stream.local_addr().ok().map(|own| own.ip()),
-        };
-        let encrypted = (access.tls.mode != TlsMode::Disable).then_some(&tls);
-        let failure = match start(stream, encrypted, &credentials, &attempt).await {
-            Ok(session) => return Ok(session),
-            Err(failure) => failure,
-        };
-        // As for other connections: where TLS is only preferred, a server that refuses it is
-        // asked again without.
-        let plain_may_help = access.tls.mode == TlsMode::Prefer
-            && matches!(
-                failure.reason,
-                Reason::NoPgHbaEntry | Reason::TlsRefused | Reason::TlsVerificationFailed
-            );
-        if plain_may_help
-            && let Ok(stream) = connect().await
-            && let Ok(session) = start(stream, None, &credentials, &attempt).await
-        {
-            return Ok(session);
-        }
-        return Err(failure);
+    let (stream, address) = reach(server).await?;
+    let attempt = Attempt::of(access, &credentials.user, None, &stream);
+    let encrypted = (access.tls.mode != TlsMode::Disable).then_some(&tls);
+    let failure = match start(stream, encrypted, &credentials, &attempt).await {
+        Ok(session) => return Ok(session),
+        Err(failure) => failure,
+    };
+    if plain_may_help(access.tls.mode, &failure)
+        && let Ok(stream) = connect_tcp(address, server.connect_timeout).await
+        && let Ok(session) = start(stream, None, &credentials, &attempt).await
+    {
+        return Ok(session);
     }
-    Err(last.unwrap_or_else(|| {
-        Failure::new(Reason::HostNotFound, format!("host {} has no address", access.host))
-    }))
+    Err(failure)
 }
 
 async fn start(
@@ -153,13 +118,7 @@ async fn encrypt(
             Ok(Encrypted::Yes(Box::new(tls.connect(name, stream).await.map_err(io)?)))
         }
         b'N' if attempt.mode == TlsMode::Prefer => Ok(Encrypted::No(stream)),
-        b'N' => Err(Failure::new(
-            Reason::TlsRefused,
-            format!(
-                "{}:{}: the server does not speak TLS, and the mode is {:?}",
-                attempt.host, attempt.port, attempt.mode
-            ),
-        )),
+        b'N' => Err(no_tls(attempt)),
         _ => Err(handshake_failure(&WireError::Malformed("it knows nothing of TLS"), attempt)),
     }
 }
@@ -245,12 +204,7 @@ fn password<'a>(
     credentials: &'a Credentials,
     attempt: &Attempt<'_>,
 ) -> Result<&'a SecretString, Failure> {
-    credentials.password.as_ref().ok_or_else(|| {
-        let Attempt { host, port, user, .. } = attempt;
-        let message =
-            format!("{host}:{port}: the server asks {user} for a password, and there is none");
-        Failure::new(Reason::WrongPassword, message)
-    })
+    credentials.password.as_ref().ok_or_else(|| no_password(attempt))
 }
 
 async fn scram(

@@ -10,4 +10,4 @@ mod wire;
 
 pub(crate) use self::base_backup::{BaseBackup, BaseBackupOptions, BaseBackupPart};
 pub(crate) use self::session::{ReplicationSession, SystemIdentity};
-pub(crate) use self::wal_stream::{Received, WalMessage, WalStream};
+pub(crate) use self::wal_stream::{REPORT_EVERY, Received, WalMessage, WalStream};

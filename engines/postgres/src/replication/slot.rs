@@ -3,6 +3,7 @@
 use dbbackup_contract::Failure;
 
 use super::session::ReplicationSession;
+use crate::sql::ident;
 
 impl ReplicationSession {
     /// Makes a slot that keeps the log from the last checkpoint's redo position on.
@@ -26,18 +27,13 @@ impl ReplicationSession {
     /// # Errors
     /// What the server says: that it is used, or not there.
     pub(crate) async fn drop_slot(&mut self, name: &str) -> Result<(), Failure> {
-        let command = format!("DROP_REPLICATION_SLOT {}", quoted(name));
+        let command = format!("DROP_REPLICATION_SLOT {}", ident(name));
         self.rows(&command, "dropping the replication slot").await.map(drop)
     }
 
     async fn create(&mut self, name: &str, how: &str) -> Result<(), Failure> {
         // The parentheses came with 15; the words without them are taken by all.
-        let command = format!("CREATE_REPLICATION_SLOT {} {how}PHYSICAL RESERVE_WAL", quoted(name));
+        let command = format!("CREATE_REPLICATION_SLOT {} {how}PHYSICAL RESERVE_WAL", ident(name));
         self.rows(&command, "making a replication slot").await.map(drop)
     }
-}
-
-/// A name as commands of replication take it.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,20 +1,23 @@
 //! `START_REPLICATION`: a server's log, as it is written.
 
+use std::time::Duration;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use dbbackup_contract::{Failure, Reason};
 use jiff::Timestamp;
 use postgres_protocol::message::frontend::{self, CopyData};
 
 use super::session::{ReplicationSession, broken, odd};
-use super::slot::quoted;
 use super::wire::{ServerError, WireError, row, wide};
 use crate::errors::failure_of_code;
 use crate::lsn::Lsn;
-use crate::wal::time_of;
+use crate::sql::ident;
+use crate::wal::{microseconds_of, time_of};
 
 const DOING: &str = "receiving the server's log";
-/// 2000-01-01 in microseconds since 1970.
-const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+/// How often the server hears of us at least: it ends a connection that is silent for
+/// `wal_sender_timeout`, a minute unless set otherwise.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// A log on its way.
 pub(crate) struct WalStream {
@@ -68,7 +71,7 @@ impl ReplicationSession {
         start: Lsn,
         timeline: u32,
     ) -> Result<WalStream, Failure> {
-        let slot = slot.map(|name| format!("SLOT {} ", quoted(name))).unwrap_or_default();
+        let slot = slot.map(|name| format!("SLOT {} ", ident(name))).unwrap_or_default();
         let command = format!("START_REPLICATION {slot}PHYSICAL {start} TIMELINE {timeline}");
         self.command(&command, DOING).await?;
         Ok(WalStream { session: self, has_begun: false })
@@ -123,7 +126,7 @@ impl WalStream {
         status.put_u64(own.flushed.0);
         // Applied: what waits for that waits for us no longer than for being durable.
         status.put_u64(own.flushed.0);
-        status.put_i64(now.as_microsecond().saturating_sub(EPOCH_MICROSECONDS));
+        status.put_i64(microseconds_of(now));
         status.put_u8(0);
         let sent = self.session.wire.send(|out| {
             CopyData::new(status.freeze())?.write(out);

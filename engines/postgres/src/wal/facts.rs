@@ -5,13 +5,9 @@ use bytes::{Buf, Bytes};
 use jiff::{SignedDuration, Timestamp};
 
 use super::block::{BlockChange, Headers};
-use super::reader::{Record, WalError};
+use super::reader::{RMGR_SMGR, RMGR_XACT, RMGR_XLOG, Record, WalError};
 use crate::base::relation_file::RelationId;
 use crate::lsn::Lsn;
-
-const RMGR_XLOG: u8 = 0;
-const RMGR_XACT: u8 = 1;
-const RMGR_SMGR: u8 = 2;
 
 /// Kinds of records of `xlog`.
 const CHECKPOINT_SHUTDOWN: u8 = 0x00;
@@ -202,4 +198,9 @@ fn time(data: &mut Bytes) -> Option<Timestamp> {
 pub(crate) fn time_of(microseconds: i64) -> Option<Timestamp> {
     let since_2000 = SignedDuration::from_micros(microseconds);
     Timestamp::from_second(EPOCH_SECONDS).ok()?.checked_add(since_2000).ok()
+}
+
+/// A time as microseconds since 2000.
+pub(crate) fn microseconds_of(time: Timestamp) -> i64 {
+    time.as_microsecond().saturating_sub(EPOCH_SECONDS * 1_000_000)
 }

@@ -9,5 +9,5 @@ mod facts;
 mod reader;
 mod version;
 
-pub(crate) use self::facts::{Fact, facts_of, time_of};
+pub(crate) use self::facts::{Fact, facts_of, microseconds_of, time_of};
 pub(crate) use self::reader::{Lineage, Record, WalError, WalReader};

@@ -5,6 +5,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
+use dbbackup_contract::{Failure, Reason};
 
 use super::version::WalVersion;
 use crate::lsn::Lsn;
@@ -28,9 +29,9 @@ const IS_LONG: u16 = 2;
 const IS_OVERWRITTEN: u16 = 8;
 
 /// Resource managers of which whole records are read.
-const RMGR_XLOG: u8 = 0;
-const RMGR_XACT: u8 = 1;
-const RMGR_SMGR: u8 = 2;
+pub(super) const RMGR_XLOG: u8 = 0;
+pub(super) const RMGR_XACT: u8 = 1;
+pub(super) const RMGR_SMGR: u8 = 2;
 /// `XLOG_SWITCH`: the rest of its segment is empty.
 const SWITCH: u8 = 0x40;
 
@@ -55,7 +56,7 @@ pub(crate) struct Record {
     pub(crate) version: WalVersion,
 }
 
-/// Why the log cannot be read further.
+/// Why the log cannot be read further. As a failure: what the server sends is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WalError {
     /// Of an unknown version, or no log at all.
@@ -70,6 +71,14 @@ pub(crate) enum WalError {
     /// It belongs to another server.
     #[error("the log at {0} is of the server {1}")]
     Server(Lsn, u64),
+}
+
+impl From<WalError> for Failure {
+    fn from(error: WalError) -> Self {
+        Self::new(Reason::DataCorrupted, error.to_string()).with_hint(
+            "The server's disk or memory may be failing: look at its log; do not delete older backups.",
+        )
+    }
 }
 
 /// Which log it has to be.

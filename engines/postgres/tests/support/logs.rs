@@ -8,16 +8,24 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dbbackup_contract::{Failure, Reason};
 use dbbackup_postgres::{
-    ArchiveOptions, ArchiveState, ArchiveWatcher, LogArchive, LogParts, ServerConnection,
-    archive_log,
+    ArchiveOptions, ArchiveState, ArchiveWatcher, FilesOptions, LogArchive, LogParts,
+    ServerConnection, archive_log, backup_files,
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::TestServer;
+use super::{MemoryBackup, Silent, TestServer};
 
 pub type Parts = BTreeMap<u32, (Value, Bytes)>;
+
+/// A physical backup of a server.
+pub async fn base_of(server: ServerConnection) -> MemoryBackup {
+    let options = FilesOptions { server, run: "a1".to_owned() };
+    let base = MemoryBackup::default();
+    backup_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
+    base
+}
 
 /// An archive in memory.
 #[derive(Clone, Default)]
