@@ -25,6 +25,14 @@ RUN --mount=type=cache,id=dbbackup-registry,target=/usr/local/cargo/registry \
  && mkdir /programs \
  && folder=$(echo "${PROFILE}" | sed 's/^dev$/debug/') \
  && cp "target/${folder}/dbbackup-operator" "target/${folder}/dbbackup-runner" /programs/
+# It runs in servers' images, of which nothing is known: linked statically, as small as can be.
+# With a target named, what runs while it is built (macros) is linked as usual.
+RUN --mount=type=cache,id=dbbackup-registry,target=/usr/local/cargo/registry \
+    --mount=type=cache,id=dbbackup-target-${TARGETARCH},target=/src/target \
+    target=$(rustc --print host-tuple) \
+ && RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo build --locked --profile shim --target "${target}" --package dbbackup-shim --bin dbbackup-shim \
+ && cp "target/${target}/shim/dbbackup-shim" /programs/
 
 # A stage of its own, so that a folder with the programs can stand in its place.
 FROM scratch AS programs
@@ -54,5 +62,6 @@ RUN sh /tmp/postgresql-clients ${CLIENTS} \
  && echo "dbbackup:x:65532:" >>/etc/group
 COPY LICENSE /usr/share/doc/dbbackup/copyright
 COPY --from=programs /dbbackup-runner /usr/local/bin/dbbackup-runner
+COPY --from=programs /dbbackup-shim /usr/local/bin/dbbackup-shim
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/dbbackup-runner"]

@@ -22,13 +22,17 @@ buildah_build() {
     buildah build --layers --pull-never --timestamp 0 --tag "$1" "${@:3}" "$2"
 }
 
-# The final stages of the Dockerfile. Our own programs stand alone in a folder: the one
-# where cargo leaves them holds gigabytes of other things.
+# The final stages of the Dockerfile, that of the state of the project which is built. Our own
+# programs stand alone in a folder: the one where cargo leaves them holds gigabytes of other
+# things.
 own_image_by_buildah() {
-  local program=dbbackup-$1
+  local source=${DBBACKUP_SOURCE:-$project}
   draft=$(mktemp -d "$cache/.draft-context-XXXXXX")
-  ln "$binaries_folder/$program" "$draft/$program"
-  buildah_build "$2" "$project" --file "$project/Dockerfile" --target "$1" \
+  ln "$binaries_folder/dbbackup-$1" "$draft/"
+  if [[ $1 == runner && -d $source/shim ]]; then
+    ln "$shim_binary" "$draft/"
+  fi
+  buildah_build "$2" "$source" --file "$source/Dockerfile" --target "$1" \
     --build-context "programs=$draft" --build-arg "CLIENTS=debian ${debian_clients[*]}" \
     --build-arg "OPERATOR_BASE=$minimal_image" --build-arg "RUNNER_BASE=$debian_image"
   rm -r "$draft"

@@ -14,3 +14,8 @@ target_folder=$own_target_folder${DBBACKUP_SOURCE:+-other}
 # Cargo's one exception: the profile `dev` is built into `debug`.
 # shellcheck disable=SC2034 # read by build and build-binaries
 binaries_folder=$target_folder/$target/${profile/#dev/debug}
+# The program for servers' images is linked statically, by this system's own linker: other
+# flags, hence another folder again, and a profile of its own (Cargo.toml).
+shim_target_folder=$cache/target-shim${DBBACKUP_SOURCE:+-other}
+# shellcheck disable=SC2034 # read by build and build-binaries
+shim_binary=$shim_target_folder/$target/shim/dbbackup-shim

@@ -46,7 +46,7 @@ impl BackupReport {
             text(&mut server.identity, WORD_BYTES);
             number(&mut server.size_bytes);
         }
-        if let Some(position) = &mut self.position {
+        for position in [&mut self.position, &mut self.log_start].into_iter().flatten() {
             text(&mut position.lsn, 32);
             position.timeline = position.timeline.min(MAX_INT32);
         }
@@ -137,6 +137,7 @@ pub(crate) mod tests {
             method: Some(MethodChoice { used: Method::Logical, reason: long() }),
             server: Some(ServerReport { version: long(), identity: long(), size_bytes: u64::MAX }),
             position: Some(LogPosition { lsn: long(), timeline: u32::MAX }),
+            log_start: Some(LogPosition { lsn: long(), timeline: u32::MAX }),
             bytes: ByteCounts { read: u64::MAX, new: u64::MAX, stored: u64::MAX },
             database_count: DatabaseCount { total: u32::MAX, succeeded: u32::MAX, failed: 1 },
             databases: vec![DatabaseReport {
@@ -185,7 +186,7 @@ pub(crate) mod tests {
             assert!(("1970".."9999-12-31").contains(&text), "{text}");
         }
         let int32 = |at: &str| json.pointer(at).unwrap().as_u64().unwrap() <= u64::from(MAX_INT32);
-        for at in ["/attempt", "/position/timeline", "/databaseCount/total"] {
+        for at in ["/attempt", "/position/timeline", "/logStart/timeline", "/databaseCount/total"] {
             assert!(int32(&format!("/report{at}")), "{at}");
         }
     }

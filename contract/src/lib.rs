@@ -5,6 +5,7 @@
 //! data path, name what went wrong by the same table: [`Reason`]. The crate
 //! holds types and pure functions only, so that anything may depend on it.
 
+mod archive;
 mod bounded;
 mod clouds;
 mod connection;
@@ -22,6 +23,7 @@ mod notify;
 mod preflight;
 mod progress;
 mod reason;
+mod recover;
 mod reference;
 mod report;
 mod restore;
@@ -31,6 +33,10 @@ mod s3;
 mod secret;
 mod task;
 
+pub use archive::{
+    ArchiveAction, ArchiveReport, ArchiverState, LogGap, LogStatus, MAX_LISTED_GAPS, RetireAction,
+    RetireReport,
+};
 pub use clouds::{AzureAccess, AzureCredentialFiles, GcsAccess};
 pub use connection::{
     CredentialFiles, DatabaseSelection, PostgresqlAccess, SecretFile, TlsAccess, TlsMode, UserName,
@@ -65,6 +71,10 @@ pub use notify::{
 pub use preflight::{PreflightAction, PreflightReport};
 pub use progress::{Progress, ProgressPhase};
 pub use reason::{Reason, ReasonEntry};
+pub use recover::{
+    ReachedPoint, RecoverAction, RecoverReport, RecoveryBase, RecoveryDurations, RecoveryPoint,
+    RecoveryTimeline, RecoveryWindow, ResolvedPoint,
+};
 pub use reference::failures_page;
 pub use report::{
     BackupReport, ByteCounts, FindReport, InitReport, InspectReport, KeySlotReport, LogPosition,

@@ -121,6 +121,9 @@ pub struct MaintainReport {
     /// What was deleted, and what waits for that; absent where that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collected: Option<CollectedReport>,
+    /// Parts of archived logs that were deleted: no base that is kept needs them.
+    #[serde(default)]
+    pub deleted_log_parts: u64,
     /// Key slots that nobody's key can open, which were removed.
     #[serde(default)]
     pub removed_foreign_slots: u64,
@@ -218,6 +221,7 @@ impl MaintainReport {
             missing: Vec::new(),
             waiting_plan: None,
             collected: None,
+            deleted_log_parts: 0,
             removed_foreign_slots: 0,
             check: None,
             usage: None,
@@ -229,7 +233,7 @@ impl MaintainReport {
     #[must_use]
     pub fn has_changed_anything(&self) -> bool {
         let deleted = self.collected.as_ref().map_or(0, |collected| collected.deleted_objects);
-        self.let_go_count + deleted + self.removed_foreign_slots > 0
+        self.let_go_count + deleted + self.deleted_log_parts + self.removed_foreign_slots > 0
             || !self.pinned.is_empty()
             || !self.unpinned.is_empty()
     }

@@ -28,3 +28,13 @@ pub const TERMINATION_FILE: &str = "/dev/termination-log";
 pub const MAX_TERMINATION_BYTES: usize = 2048;
 /// Path of the report channel on the operator's Service.
 pub const REPORT_PATH: &str = "/v1/report";
+/// Where the claim of a recovered server is mounted, in the runner and beside it.
+pub const RECOVERED_DIR: &str = "/recovered";
+/// The data folder of a recovered server on its claim.
+pub const RECOVERED_DATA_FOLDER: &str = "pgdata";
+/// A folder that the runner and the server beside it share.
+pub const SERVER_DIR: &str = "/run/dbbackup/server";
+/// The program that starts the server, in that folder.
+pub const SHIM_FILE: &str = "/run/dbbackup/server/dbbackup-shim";
+/// The socket by which that program asks the runner what to do.
+pub const SHIM_SOCKET: &str = "/run/dbbackup/server/shim.sock";

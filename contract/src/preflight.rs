@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DatabaseCount, DatabaseReport, Failure, HookReport, Hooks, Outcome, ServerReport, Source,
+    DatabaseCount, DatabaseReport, Failure, HookReport, Hooks, Method, Outcome, ServerReport,
+    Source,
 };
 
 /// Look whether a backup of this would work: open the repository, and ask the server for all
@@ -15,6 +16,12 @@ use crate::{
 pub struct PreflightAction {
     /// What would be backed up.
     pub source: Source,
+    /// How it would be read.
+    #[serde(default)]
+    pub method: Method,
+    /// Whether the server's log would be archived, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archives_log: bool,
     /// What the server would carry out before and after.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,

@@ -11,6 +11,8 @@ pub enum ProgressPhase {
     Preparing,
     /// Reading from the server or from the repository, and writing to the other.
     Transferring,
+    /// The recovered server replays its log.
+    Recovering,
     /// Making sure that what was written is whole.
     Verifying,
     /// Committing the snapshot, or putting the restored databases in place.
@@ -28,6 +30,10 @@ pub struct Progress {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(max = 256)))]
     pub current: Option<String>,
+    /// The position in its log that a server has replayed up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 32)))]
+    pub position: Option<String>,
     /// Bytes moved so far, as the server gives or takes them.
     #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
     pub bytes_done: u64,

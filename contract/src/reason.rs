@@ -26,15 +26,21 @@ const BACKUPS: &[&str] = &["Backup"];
 /// What has snapshots.
 const KEEPERS: &[&str] = &["BackupRepository", "Backup"];
 const RESTORES: &[&str] = &["RestoreRequest"];
+const RECOVERIES: &[&str] = &["PitrRestore"];
+/// What may be too late.
+const REQUESTS: &[&str] = &["RestoreRequest", "PitrRestore"];
 /// What reads or writes a server, or a snapshot.
 const RUNS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest"];
+/// What reads a snapshot, a server or both, a recovery included.
+const READERS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest", "PitrRestore"];
 /// What has a Job.
 const JOBS: &[&str] = ALL;
 /// What refers to another object.
-const REFERRERS: &[&str] = &["BackupSchedule", "Backup", "RestoreRequest"];
+const REFERRERS: &[&str] = READERS;
 const SCHEDULES: &[&str] = &["BackupSchedule"];
 const SLOTS: &[&str] = &["BackupSchedule", "Backup"];
-const ALL: &[&str] = &["BackupRepository", "BackupSchedule", "Backup", "RestoreRequest"];
+const ALL: &[&str] =
+    &["BackupRepository", "BackupSchedule", "Backup", "RestoreRequest", "PitrRestore"];
 const COMMANDS: &[&str] = &[];
 
 /// The exit code of a line; `outside` where no runner ever says it.
@@ -154,15 +160,15 @@ reasons! {
     /// an object that a snapshot needs is gone
     ObjectMissing: Fatal, Damaged, JOBS, "Run check to see which snapshots are touched; take those from a copy.";
     /// no such snapshot
-    SnapshotNotFound: Fatal, NotFound, RUNS, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
+    SnapshotNotFound: Fatal, NotFound, READERS, "List what there is with: dbbackup-runner snapshots REPOSITORY.";
     /// the prefix of a snapshot's id fits several snapshots
     SnapshotAmbiguous: Fatal, Usage, RESTORES, "Give more characters of the id.";
     /// the snapshot was written off: data of it is lost
-    SnapshotWrittenOff: Fatal, Damaged, RUNS, "Take another snapshot. What is left of this one can be had on the command line with --even-if-written-off.";
+    SnapshotWrittenOff: Fatal, Damaged, READERS, "Take another snapshot. What is left of this one can be had on the command line with --even-if-written-off.";
     /// the run was given up by a later attempt or by maintenance before it could commit
-    Fenced: Fatal, Conflict, BACKUPS, "Nothing to do if a later attempt has succeeded; else run the backup again.";
+    Fenced: Fatal, Conflict, SLOTS, "Nothing to do if a later attempt has succeeded; else run the backup again.";
     /// the snapshot was let go: its time was over, or somebody erased it
-    SnapshotForgotten: Fatal, NotFound, RUNS, "Take another snapshot; what was let go does not come back.";
+    SnapshotForgotten: Fatal, NotFound, READERS, "Take another snapshot; what was let go does not come back.";
     /// the snapshot is pinned, so it may not be let go
     SnapshotPinned: Fatal, Conflict, REPOSITORIES, "Unpin it first.";
     /// snapshots are gone that were there before, and nobody has let them go
@@ -188,7 +194,7 @@ reasons! {
     /// nothing answers at this address
     ServerUnreachable: Retryable, Retryable, RUNS, "Check host and port, that the server runs, and that a NetworkPolicy lets the Job through.";
     /// the server is starting, stopping or recovering
-    ServerNotReady: Retryable, Retryable, RUNS, "Look at the server's log if it stays so.";
+    ServerNotReady: Retryable, Retryable, READERS, "Look at the server's log if it stays so.";
     /// the server has no connection left
     TooManyConnections: Retryable, Retryable, RUNS, "Raise max_connections, or let the backup role use reserved connections.";
     /// the server went away in the middle
@@ -222,17 +228,27 @@ reasons! {
     /// encoding or locale does not exist on the target
     LocaleNotAvailable: Fatal, Incompatible, RESTORES, "Install the locale on the target server, or restore to a server that has it.";
     /// the archive does not reach the point that was asked for
-    TargetUnreachable: Fatal, NotFound, RESTORES, "Choose a point within the window that the message names, or another base.";
+    TargetUnreachable: Fatal, NotFound, RECOVERIES, "Create another PitrRestore with a point within the window that the message names. For a point newer than its end wait five minutes, or take latest: {}; one before its beginning cannot be reached.";
+    /// the claim of a recovered server holds other things
+    VolumeNotEmpty: Fatal, Conflict, RECOVERIES, "Nothing was written to it. Name an empty claim that no pod mounts, or let one be made: to.volumeClaim.template. A claim of an earlier PitrRestore of that name is one, too: take another name then.";
+    /// the volume of a recovered server has too little room
+    VolumeTooSmall: Fatal, NoSpace, RECOVERIES, "status.neededBytes has what is needed: take a fifth more, since the file system and the replay need room, too. Create another PitrRestore, of another name; delete the claim of this one if it has made one (status.volumeClaimName).";
+    /// the server's image cannot run what is recovered
+    ServerImageUnsuitable: Fatal, Incompatible, RECOVERIES, "Name in image the server's own image: of the same major version, with all libraries that it loads.";
+    /// the recovered server has ended while it replayed its log
+    RecoveryFailed: Fatal, Rejected, RECOVERIES, "The message has the server's last words; for an hour all of them are in the Job's log (status.jobName). Most often the image lacks a library or a setting, or the volume fails: correct that, and create another PitrRestore. The archive is untouched.";
+    /// the recovered server has stopped at another point than the one that was asked for
+    TargetMissed: Fatal, Damaged, RECOVERIES, "Do not use the volume, and please report it with the Job's log. Meanwhile try another PitrRestore, to a slightly earlier time.";
     /// the server has no longer a part of its log that was not archived
-    LogMissing: Retryable, Retryable, RUNS, "The next base backup begins behind it; what lies between cannot be recovered to. Give the archiver's slot more room: max_slot_wal_keep_size.";
+    LogMissing: Retryable, Retryable, READERS, "What comes is archived again. Make a base now (a Backup with scheduleRef): until then no moment behind the gap can be recovered to, and none within it ever. Then give the archiver's replication slot more room: max_slot_wal_keep_size on the server.";
     /// the server's timeline does not come from the archived one: it was restored, or is another one
-    TimelineForeign: Fatal, Conflict, RUNS, "Where the server was restored on purpose begin a new series for it; else give the address of the right one.";
+    TimelineForeign: Fatal, Conflict, RUNS, "If host leads to the wrong server, correct it. If the server was put back by another tool, create a BackupSchedule of another name for it (on the command line another series), and make a base: what was archived stays, and a PitrRestore reaches it by from.repositoryRef and from.series.";
     /// the server writes too little into its log for a physical backup
     WalLevelTooLow: Fatal, Incompatible, RUNS, "Set wal_level = replica, which is the default, and restart the server; or take the method Logical.";
     /// the server was built with other sizes of pages or files than all others
     LayoutUnsupported: Fatal, Incompatible, RUNS, "Take the method Logical.";
     /// client, server or archive are of versions that do not fit
-    VersionUnsupported: Fatal, Incompatible, RUNS, "Use an image of the runner that has a client of the server's major version.";
+    VersionUnsupported: Fatal, Incompatible, READERS, "Use an image of the runner that has a client of the server's major version.";
     /// a client program is not in the image
     ClientMissing: Fatal, Incompatible, RUNS, "Use the runner's own image, or install the client programs of the server's version.";
     /// a lock was not granted in time
@@ -258,7 +274,7 @@ reasons! {
     /// the server's lock table or shared memory is exhausted
     OutOfSharedMemory: Fatal, Rejected, RUNS, "Raise max_locks_per_transaction on the server.";
     /// the server found damaged data
-    DataCorrupted: Fatal, Damaged, RUNS, "Check the server with pg_amcheck; do not delete older backups.";
+    DataCorrupted: Fatal, Damaged, READERS, "Check the server with pg_amcheck; do not delete older backups.";
     /// a hook failed
     HookFailed: Fatal, Rejected, SLOTS, "Correct the hook's SQL, or give its role what it needs. A backup goes on without a hook before it that has onError: Continue.";
     /// the server refused a statement
@@ -270,7 +286,7 @@ reasons! {
     /// the dump's format is unknown or not what it should be
     ArchiveUnsupported: Fatal, Incompatible, RUNS, "Use an image of the runner for this PostgreSQL version.";
     /// the dump was cut short or is damaged
-    ArchiveDamaged: Fatal, Damaged, RUNS, "Look at the server's log for why the dump ended.";
+    ArchiveDamaged: Fatal, Damaged, READERS, "Look at the server's log for why the dump ended.";
     /// some databases failed, the others are done
     DatabaseFailed: Fatal, Partial, RUNS, "See the list of databases for each one's reason.";
 
@@ -282,11 +298,11 @@ reasons! {
 
     // How the work itself went.
     /// no byte moved for stallTimeout
-    Stalled: Retryable, Retryable, RUNS, "Look for locks on the server and for a slow volume or network.";
+    Stalled: Retryable, Retryable, READERS, "Look for locks on the server and for a slow volume or network.";
     /// the runner was told to stop
     Interrupted: Retryable, Retryable, JOBS, "Find out who ended the pod: see its namespace's events.";
     /// a child process was killed
-    ChildKilled: Retryable, Retryable, RUNS, "If memory was short, raise job.resources.limits.memory.";
+    ChildKilled: Retryable, Retryable, READERS, "If memory was short, raise job.resources.limits.memory.";
     /// there was not enough memory
     OutOfMemory: Retryable, Retryable, JOBS, "Raise job.resources.limits.memory.";
     /// a fault of this program
@@ -300,7 +316,7 @@ reasons! {
     /// the plan is in the status, and waits for somebody who approves of it
     AwaitingApproval: Retryable, outside, RESTORES, "Look at status.plan. To carry it out, set approvedPlan to status.plan.digest.";
     /// its validUntil had passed before it began
-    RequestExpired: Fatal, outside, RESTORES, "If it is still wanted, create another RestoreRequest with a later validUntil.";
+    RequestExpired: Fatal, outside, REQUESTS, "If it is still wanted, create another one with a later validUntil.";
     /// as many backups run as the repository or the operator allows at once, in the namespace or in all
     Queued: Retryable, outside, BACKUPS, "It begins when its turn comes. To let more run at once, raise the limit that it waits for: maxConcurrentJobs of the BackupRepository; of the chart maxConcurrentJobsPerNamespace or maxConcurrentJobs.";
     /// the volume claim does not exist or is not bound

@@ -18,7 +18,7 @@ same one. A *retryable* failure is tried again by itself; a *fatal* one waits fo
 
 | kind | while it goes on or waits | once it has ended | tried again |
 |---|---|---|---|
-| `Backup`, `RestoreRequest` | phase `Pending` or `Running`; `Ready=False`, `Reconciling=True` | phase `Failed` or `PartiallyFailed`; `Ready=False`, `Stalled=True`, `Failed=True` | by its Job, three times, with pauses of 10, 20 and 40 seconds; never once it has ended |
+| `Backup`, `RestoreRequest`, `PitrRestore` | phase `Pending`, `Validating` or `Running`; `Ready=False`, `Reconciling=True` | phase `Failed` or `PartiallyFailed`; `Ready=False`, `Stalled=True`, `Failed=True` | by its Job, three times, with pauses of 10, 20 and 40 seconds; never once it has ended |
 | `BackupRepository` | retryable: `Ready=False`, `Reconciling=True` | fatal: `Ready=False`, `Stalled=True` | both within a minute for the first hour, then every five minutes |
 | `BackupSchedule` | `Ready=False`, `Reconciling=True` while its repository is not ready | a spec that cannot be carried out: `Ready=False`, `Stalled=True`; a last backup that failed or left out databases: `Ready=False` with its reason, `Reconciling=True` where that was retryable, else `Stalled=True` | at each slot, ready or not; a changed spec at once |
 
@@ -31,7 +31,7 @@ What a `BackupSchedule` tells somebody of a `Backup` (`status.notifications`) is
 about 40 minutes and then given up. The condition `Notified` tells of it.
 
 The conditions have the reason as their `reason`; their message says what happened, then what to do.
-`status.error` of a `Backup` and a `RestoreRequest` has class, reason, message and hint apart, and
+`status.error` of a `Backup`, a `RestoreRequest` and a `PitrRestore` has class, reason, message and hint apart, and
 each database in `status.databases` has its own. An event of type `Warning` with the reason as its
 own is written when a run has ended, at each attempt to open a repository that failed, for a slot
 that was left out, and for hooks that failed beside a backup that did not. What keeps a pod from starting (image, node, claim, quota) is told while it waits,

@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CopyReport, DatabaseCount, DatabaseReport, Failure, HookReport, ImportReport, MaintainReport,
-    NotifyReport, PreflightReport, Progress, RestoreReport,
+    ArchiveReport, CopyReport, DatabaseCount, DatabaseReport, Failure, HookReport, ImportReport,
+    LogStatus, MaintainReport, NotifyReport, PreflightReport, Progress, RecoverReport,
+    RestoreReport, RetireReport,
 };
 
 /// One message on the report channel.
@@ -26,6 +27,8 @@ pub struct Message {
 pub enum ReportBody {
     /// The run goes on.
     Progress(Progress),
+    /// An archiver goes on.
+    Log(Box<LogStatus>),
     /// The run has ended.
     Report(Box<Report>),
 }
@@ -54,6 +57,12 @@ pub enum Report {
     Preflight(Box<PreflightReport>),
     /// Of `Action::Notify`.
     Notify(NotifyReport),
+    /// Of `Action::Archive`.
+    Archive(ArchiveReport),
+    /// Of `Action::Retire`.
+    Retire(RetireReport),
+    /// Of `Action::Recover`.
+    Recover(Box<RecoverReport>),
 }
 
 /// How something ended.
@@ -246,6 +255,9 @@ pub struct BackupReport {
     /// Position in the server's log at the time of consistency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<LogPosition>,
+    /// From where on the server's log is needed to bring a physical backup forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_start: Option<LogPosition>,
     /// Bytes.
     #[serde(default)]
     pub bytes: ByteCounts,
@@ -323,6 +335,9 @@ impl Report {
             Self::Import(_) => Outcome::Failed,
             Self::Preflight(report) => report.outcome,
             Self::Notify(report) => report.outcome,
+            Self::Archive(report) => report.outcome,
+            Self::Retire(report) => report.outcome,
+            Self::Recover(report) => report.outcome,
         }
     }
 
@@ -340,6 +355,9 @@ impl Report {
             Self::Import(report) => report.error.as_ref(),
             Self::Preflight(report) => report.error.as_ref(),
             Self::Notify(report) => report.error.as_ref(),
+            Self::Archive(report) => report.error.as_ref(),
+            Self::Retire(report) => report.error.as_ref(),
+            Self::Recover(report) => report.error.as_ref(),
         }
     }
 

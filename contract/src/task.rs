@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, Hooks, ImportAction,
-    MaintainAction, Method, NotifyAction, PostgresqlAccess, PreflightAction, Reason, RestoreAction,
-    S3Access, SecretFile,
+    ArchiveAction, AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, Hooks,
+    ImportAction, MaintainAction, Method, NotifyAction, PostgresqlAccess, PreflightAction, Reason,
+    RecoverAction, RestoreAction, RetireAction, S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -94,12 +94,14 @@ impl From<TaskError> for Failure {
 pub enum SubjectKind {
     /// Initialising a repository, maintaining it, or importing what it holds.
     BackupRepository,
-    /// A look whether its backups would work.
+    /// A look whether its backups would work, or the archiving of its server's log.
     BackupSchedule,
     /// A backup, the inspection of its outcome, its copies, or the news of its end.
     Backup,
     /// A restore.
     RestoreRequest,
+    /// A recovery to a point in time.
+    PitrRestore,
 }
 
 /// The object that a task is carried out for.
@@ -284,6 +286,12 @@ pub enum Action {
     Preflight(PreflightAction),
     /// Tell somebody how a backup ended. No repository is needed.
     Notify(Box<NotifyAction>),
+    /// Archive a server's log.
+    Archive(ArchiveAction),
+    /// Drop the slot of an archive. No repository is needed.
+    Retire(RetireAction),
+    /// Recover a server to a point in time.
+    Recover(Box<RecoverAction>),
 }
 
 /// Whether a repository may be created.

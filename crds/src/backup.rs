@@ -1,8 +1,8 @@
 //! `Backup`: one run.
 
 use dbbackup_contract::{
-    ByteCounts, DatabaseCount, DatabaseReport, Failure, HookReport, LogPosition, MethodChoice,
-    Progress, ServerReport, VerificationReport,
+    ByteCounts, DatabaseCount, DatabaseReport, Failure, HookReport, LogPosition, Method,
+    MethodChoice, Progress, ServerReport, VerificationReport,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Condition, CopyStatus, DurationText, HooksSpec, ImportedSpec, JobSpec, LocalRef,
-    NotificationStatus, RawReport, SourceSpec, TemplateCopy, copies,
+    NotificationStatus, RawReport, SourceSpec, TemplateCopy, archiving, copies,
 };
 
 /// One run: what is backed up.
@@ -85,7 +85,8 @@ pub struct EraseSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(copies::ELSEWHERE).message(copies::ELSEWHERE_MESSAGE),
-    validation = Rule::new(copies::APART).message(copies::APART_MESSAGE)
+    validation = Rule::new(copies::APART).message(copies::APART_MESSAGE),
+    validation = Rule::new(archiving::WHOLE_SERVER).message(archiving::WHOLE_SERVER_MESSAGE)
 )]
 pub struct BackupTemplate {
     /// The BackupRepository that the backup goes to.
@@ -96,6 +97,9 @@ pub struct BackupTemplate {
     pub copies: Vec<TemplateCopy>,
     /// The server that is backed up.
     pub source: SourceSpec,
+    /// How the server is read. Logical: as SQL, database by database. Physical: all of its files, by the replication protocol; the role needs REPLICATION.
+    #[serde(default)]
+    pub method: Method,
     /// SQL that the server carries out before the backup and after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksSpec>,
@@ -200,6 +204,9 @@ pub struct BackupStatus {
     /// Where in the server's log the backup stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<LogPosition>,
+    /// From where on the server's log is needed to bring a physical backup forward.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_start: Option<Box<LogPosition>>,
     /// Bytes read, new and stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<ByteCounts>,
@@ -272,6 +279,9 @@ pub struct ResolvedBackup {
     pub repository_ref: LocalRef,
     /// The server.
     pub source: SourceSpec,
+    /// How the server is read.
+    #[serde(default)]
+    pub method: Method,
     /// What the server carries out before and after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksSpec>,

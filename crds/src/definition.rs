@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use crate::{Backup, BackupRepository, BackupSchedule, RestoreRequest};
+use crate::{Backup, BackupRepository, BackupSchedule, PitrRestore, RestoreRequest};
 
 /// All definitions as JSON, with the file name of each.
 #[must_use]
@@ -24,6 +24,7 @@ pub(crate) fn plain_definitions() -> Vec<(&'static str, Value)> {
         ("backupschedules", BackupSchedule::crd()),
         ("backups", Backup::crd()),
         ("restorerequests", RestoreRequest::crd()),
+        ("pitrrestores", PitrRestore::crd()),
     ]
     .into_iter()
     .map(|(plural, crd)| (plural, finished(&crd)))

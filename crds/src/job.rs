@@ -69,7 +69,7 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = never_root(), validation = no_unconfined(), validation = no_privileges())]
     pub security_context: Option<Box<SecurityContext>>,
-    /// Secrets with which the runner's image is pulled.
+    /// Secrets with which the runner's image is pulled, and the server's image of a PitrRestore.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalRef>,

@@ -9,6 +9,7 @@
 // Two printer columns of one type are no mistake.
 #![allow(clippy::duplicated_attributes)]
 
+mod archiving;
 mod backup;
 mod copies;
 mod definition;
@@ -16,6 +17,7 @@ mod hooks;
 mod import;
 mod job;
 mod notifications;
+mod pitr;
 mod quantity;
 mod reference_page;
 mod references;
@@ -26,6 +28,7 @@ mod source;
 mod status;
 mod storage;
 
+pub use archiving::{ArchiverStatus, ArchiverTask, PointInTimeRecoverySpec};
 pub use backup::{
     Backup, BackupPhase, BackupSpec, BackupStatus, BackupTemplate, EraseSpec, RepositoryStatusRef,
     ResolvedBackup,
@@ -42,6 +45,11 @@ pub use job::{AnnotationText, EnvSpec, JobSpec, LabelText, Resources};
 pub use notifications::{
     EmailSpec, MAX_NOTIFICATIONS, NotificationPhase, NotificationSpec, NotificationStatus,
     WebhookSpec,
+};
+pub use pitr::{
+    ClaimAccessMode, NothingMore, PitrPhase, PitrRestore, PitrRestoreSpec, PitrRestoreStatus,
+    PitrSource, ReclaimPolicy, RecoveryClaim, RecoveryClaimTemplate, RecoveryDestination,
+    RecoveryServerSpec, RecoveryTargetSpec, ResolvedPitr,
 };
 pub use quantity::{Quantity, QuantityError};
 pub use reference_page::reference_page;

@@ -1,8 +1,8 @@
 //! `BackupSchedule`: what is backed up, and when.
 
 use dbbackup_contract::{
-    DatabaseCount, DatabaseReport, DurationText, Failure, HookReport, Outcome, RetentionSpec,
-    ServerReport,
+    DatabaseCount, DatabaseReport, DurationText, Failure, HookReport, LogStatus, Method, Outcome,
+    RecoveryWindow, RetentionSpec, ServerReport,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupPhase, Condition, CopySpec, HooksSpec, JobSpec, LocalRef, NotificationSpec, RawReport,
-    ScheduleCopyStatus, SourceSpec, copies,
+    ArchiverStatus, BackupPhase, Condition, CopySpec, HooksSpec, JobSpec, LocalRef,
+    NotificationSpec, PointInTimeRecoverySpec, RawReport, ScheduleCopyStatus, SourceSpec,
+    archiving, copies,
 };
 
 /// Rules of a retention, wherever one is said.
@@ -48,7 +49,9 @@ pub(crate) const MINIMUM_MESSAGE: &str =
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(copies::ELSEWHERE).message(copies::ELSEWHERE_MESSAGE),
-    validation = Rule::new(copies::APART).message(copies::APART_MESSAGE)
+    validation = Rule::new(copies::APART).message(copies::APART_MESSAGE),
+    validation = Rule::new(archiving::WHOLE_SERVER).message(archiving::WHOLE_SERVER_MESSAGE),
+    validation = Rule::new(archiving::ON_BASES).message(archiving::ON_BASES_MESSAGE)
 )]
 pub struct BackupScheduleSpec {
     /// The BackupRepository that the backups go to.
@@ -59,6 +62,12 @@ pub struct BackupScheduleSpec {
     pub copies: Vec<CopySpec>,
     /// The server that is backed up.
     pub source: SourceSpec,
+    /// How the server is read. Logical: as SQL, database by database, for any server of that version or a newer one. Physical: all of its files, by the replication protocol, for a server of that major version; the role needs REPLICATION.
+    #[serde(default)]
+    pub method: Method,
+    /// Recovery to any moment: the server's log is archived as well. Needs method: Physical.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point_in_time_recovery: Option<PointInTimeRecoverySpec>,
     /// When: five fields (minute, hour, day of month, month, day of week) or @hourly, @daily, @weekly, @monthly, @yearly. A fixed time runs once a day, over clock changes too; of missed slots only the newest runs.
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(
@@ -70,7 +79,7 @@ pub struct BackupScheduleSpec {
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
     pub time_zone: String,
-    /// No backup is started while this is true. Slots that pass meanwhile are not made up for.
+    /// No backup is started while this is true. Slots that pass meanwhile are not made up for. The log of the server is archived all the same (pointInTimeRecovery).
     #[serde(default)]
     pub suspend: bool,
     /// Forbid: a slot waits while an earlier backup of this schedule runs. Allow: it does not.
@@ -126,7 +135,7 @@ pub struct BackupScheduleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub display: Option<String>,
-    /// Ready, Reconciling and Stalled; Copied where there are copies, Notified where somebody was told.
+    /// Ready, Reconciling and Stalled; Copied where there are copies, Notified where somebody was told, LogArchived where the log is to be archived.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
     pub conditions: Vec<Condition>,
@@ -165,6 +174,15 @@ pub struct BackupScheduleStatus {
     /// Since when the slots of this schedule and zone count: earlier ones are never made up for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots_since: Option<SlotBaseline>,
+    /// The Jobs that archive the server's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archiver: Option<Box<ArchiverStatus>>,
+    /// How the log is archived, as the archiver said it last: at most every half minute, but for what changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Box<LogStatus>>,
+    /// Between which moments the server can be recovered to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery_window: Option<Box<RecoveryWindow>>,
 }
 
 /// The newest backup of a schedule.

@@ -36,7 +36,7 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],
             "properties": {
-                "type": {"type": "string", "maxLength": 316, "description": "Ready, Reconciling or Stalled; one-shot kinds also have Complete and Failed, repositories Maintained and Intact, schedules Copied and Notified."},
+                "type": {"type": "string", "maxLength": 316, "description": "Ready, Reconciling or Stalled; one-shot kinds also have Complete and Failed, repositories Maintained and Intact, schedules Copied, Notified and LogArchived."},
                 "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "True, False or Unknown."},
                 "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "description": "Generation of the spec that the condition speaks of."},
                 "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When the status changed last."},

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// How often a condition is looked at that `kubectl wait` cannot express.
 const LOOK: Duration = Duration::from_millis(700);
 /// The kinds of the product.
-const KINDS: &str = "backuprepositories,backupschedules,backups,restorerequests";
+const KINDS: &str = "backuprepositories,backupschedules,backups,restorerequests,pitrrestores";
 
 /// A namespace of its own; it is removed at the end, and shown if the test failed.
 #[derive(Debug)]

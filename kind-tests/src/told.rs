@@ -67,6 +67,7 @@ impl Scenario {
             "backuprepository" => "BackupRepository",
             "backupschedule" => "BackupSchedule",
             "restorerequest" => "RestoreRequest",
+            "pitrrestore" => "PitrRestore",
             _ => "Backup",
         };
         let fields = format!(

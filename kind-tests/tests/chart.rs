@@ -215,7 +215,7 @@ fn a_budget_for_disruptions_comes_with_the_second_replica() {
 fn definitions_and_roles_can_be_left_out_and_definitions_are_kept() {
     let all = objects(&rendered("{}").unwrap());
     let without = objects(&rendered("{crds: {install: false}, rbac: {aggregate: false}}").unwrap());
-    assert_eq!(names(&all, "CustomResourceDefinition").len(), 4);
+    assert_eq!(names(&all, "CustomResourceDefinition").len(), 5);
     assert!(names(&without, "CustomResourceDefinition").is_empty());
     assert!(names(&all, "ClusterRole").contains("dbbackup-edit"));
     assert_eq!(names(&without, "ClusterRole"), ["dbbackup-operator".to_owned()].into());
@@ -250,7 +250,7 @@ fn monitoring_and_network_policy_come_where_they_are_wanted_and_reach_the_operat
     assert!(ports.iter().any(|port| port["name"] == endpoint["port"]));
 
     let rules = object(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
-    assert_eq!(rules.as_array().unwrap().len(), 6);
+    assert_eq!(rules.as_array().unwrap().len(), 8);
     let recent = rules[0]["expr"].as_str().unwrap();
     assert!(recent.contains("> 170 * 3600") && !recent.contains("26 *"), "{recent}");
     // What Prometheus fills in, Helm leaves alone.

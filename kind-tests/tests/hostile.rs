@@ -66,15 +66,26 @@ fn bases() -> Vec<(&'static str, Value)> {
             "restorerequests",
             object("RestoreRequest", json!({"from": {"backupRef": {"name": "none"}}})),
         ),
+        (
+            "pitrrestores",
+            object(
+                "PitrRestore",
+                json!({"from": {"repositoryRef": {"name": "none"}, "series": "a/b/c"},
+                    "recoveryTarget": {"latest": {}}, "image": "postgres:17",
+                    "to": {"volumeClaim": {"name": "none"}}}),
+            ),
+        ),
     ]
 }
 
 /// Of these a spec has one: where they stand, and their names.
-const CHOICES: [(&str, &[&str]); 4] = [
+const CHOICES: [(&str, &[&str]); 6] = [
     ("spec", &["scheduleRef", "template", "imported"]),
     ("spec.storage", &["volume", "s3", "azureBlob", "gcs"]),
     ("spec.encryption.keys.0", &["passphraseSecretRef", "keySecretRef"]),
     ("spec.from", &["backupRef", "latest", "snapshot"]),
+    ("spec.recoveryTarget", &["time", "lsn", "xid", "name", "immediate", "latest"]),
+    ("spec.to.volumeClaim", &["name", "template"]),
 ];
 
 /// The choice that a path goes through: what it stands in, all there are, and the chosen one.
@@ -228,7 +239,7 @@ fn no_text_of_any_kind_is_more_than_a_text() {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": created}).to_string();
     scenario.kubectl_with_input(&["create", "--filename=-"], &list).unwrap();
 
-    let kinds = "backuprepositories,backupschedules,backups,restorerequests";
+    let kinds = "backuprepositories,backupschedules,backups,restorerequests,pitrrestores";
     let objects = scenario.wait_patiently("the operator has looked at each", || {
         let objects = scenario.objects(kinds, "");
         let is_seen = |object: &Value| object["status"]["conditions"].is_array();

@@ -32,6 +32,16 @@ kind: RestoreRequest
 metadata: {name: back}
 spec: {from: {backupRef: {name: now}}}
 ";
+const PITR: &str = "
+apiVersion: dbbackup.dev/v1alpha1
+kind: PitrRestore
+metadata: {name: then}
+spec:
+  from: {scheduleRef: {name: nightly}}
+  recoveryTarget: {time: '2026-11-20T14:37:00.250+01:00'}
+  image: postgres:17
+  to: {volumeClaim: {template: {size: 1Gi}}}
+";
 
 #[test]
 fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
@@ -168,6 +178,25 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
         (RESTORE, "{from:", "{strategy: Replace, from:", "CreateNew"),
         (RESTORE, "{from:", "{strategy: Swap, from:", "need validUntil"),
         (RESTORE, "{from:", "{approvedPlan: yes-please, from:", "approvedPlan"),
+        (PITR, "{scheduleRef: {name: nightly}}", "{}", "exactly one of from.scheduleRef"),
+        (PITR, "{scheduleRef:", "{series: a/b/c, scheduleRef:", "belongs to from.repositoryRef"),
+        (PITR, "{scheduleRef: {name: nightly}}", "{repositoryRef: {name: main}}", "CLUSTER/"),
+        (PITR, "{time: '2026-11-20T14:37:00.250+01:00'}", "{}", "exactly one of recoveryTarget"),
+        (PITR, "{time:", "{latest: {}, time:", "exactly one of recoveryTarget"),
+        (PITR, "14:37:00.250+01:00'", "14:37:00'", "date-time"),
+        (PITR, "time: '2026-11-20T14:37:00.250+01:00'", "xid: '48112'", "inclusive: true"),
+        (
+            PITR,
+            "time: '2026-11-20T14:37:00.250+01:00'",
+            "latest: {}, inclusive: true",
+            "leave it out",
+        ),
+        (PITR, "{time:", "{timeline: newest, time:", "timeline is Latest, Current or a number"),
+        (PITR, "image: postgres:17", "image: 'postgres:17 --help'", "image"),
+        (PITR, "{template: {size: 1Gi}}", "{}", "exactly one of to.volumeClaim.name"),
+        (PITR, "{template: {size: 1Gi}}", "{name: c, reclaimPolicy: Delete}", "never deleted"),
+        (PITR, "size: 1Gi", "size: 0", "more than nothing"),
+        (PITR, "size: 1Gi", "size: 1Gi, accessModes: [ReadOnlyMany]", "ReadWriteMany"),
     ];
     for (valid, from, to, expected) in wrong {
         assert!(valid.contains(from), "{from}");
@@ -175,7 +204,7 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
         let Err(refusal) = scenario.try_apply(&broken) else { panic!("accepted:\n{broken}") };
         assert!(refusal.message.contains(expected), "{expected:?} is not in: {}", refusal.message);
     }
-    for valid in [REPOSITORY, SCHEDULE, BACKUP, RESTORE] {
+    for valid in [REPOSITORY, SCHEDULE, BACKUP, RESTORE, PITR] {
         scenario.apply(valid);
     }
     for host in ["db.shop.svc", "10.0.0.7", "fd00::7", "::1", "::ffff:10.0.0.7", "fe80::1%eth0"] {
@@ -186,13 +215,16 @@ fn what_is_wrong_is_refused_with_words_that_say_what_to_write() {
 #[test]
 fn one_shot_kinds_and_the_repositorys_place_cannot_be_changed() {
     let scenario = Scenario::begin("immutable");
-    for valid in [REPOSITORY, BACKUP, RESTORE] {
+    for valid in [REPOSITORY, BACKUP, RESTORE, PITR] {
         scenario.apply(valid);
     }
     for (valid, from, to) in [
         (REPOSITORY, "claimName: backups", "claimName: others"),
         (BACKUP, "name: nightly", "name: weekly"),
         (RESTORE, "{name: now}", "{name: then}"),
+        (PITR, "size: 1Gi", "size: 2Gi"),
+        (PITR, "postgres:17", "postgres:18"),
+        (PITR, "  image:", "  validUntil: '2099-01-01T00:00:00Z'\n  image:"),
     ] {
         let refusal = scenario.try_apply(&valid.replace(from, to)).unwrap_err();
         assert!(refusal.message.contains("cannot be changed"), "{}", refusal.message);
@@ -202,7 +234,9 @@ fn one_shot_kinds_and_the_repositorys_place_cannot_be_changed() {
 #[test]
 fn every_field_is_explained() {
     let scenario = Scenario::begin("explain");
-    for kind in ["backuprepositories", "backupschedules", "backups", "restorerequests"] {
+    for kind in
+        ["backuprepositories", "backupschedules", "backups", "restorerequests", "pitrrestores"]
+    {
         let explained =
             scenario.kubectl(&["explain", &format!("{kind}.dbbackup.dev.spec"), "--recursive"]);
         assert!(explained.contains("FIELDS"), "{explained}");

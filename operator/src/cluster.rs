@@ -164,8 +164,40 @@ pub async fn delete_job(
     namespace: &str,
     name: &str,
 ) -> Result<(), ReconcileError> {
+    delete(context, namespace, name, &DeleteParams::background()).await
+}
+
+/// Ends a Job and its pods. It is there until they are gone, so that the next one of its kind can
+/// wait for that.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn end_job(context: &Context, namespace: &str, name: &str) -> Result<(), ReconcileError> {
+    delete(context, namespace, name, &DeleteParams::foreground()).await
+}
+
+/// Whether a Job is there, or is going and its pods are.
+///
+/// # Errors
+/// The API server cannot be read.
+pub async fn is_there(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<bool, ReconcileError> {
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
-    match jobs.delete(name, &DeleteParams::background()).await {
+    let job = jobs.get_opt(name).await;
+    job.map(|job| job.is_some()).map_err(|error| ReconcileError::Read("the Job", Box::new(error)))
+}
+
+async fn delete(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    how: &DeleteParams,
+) -> Result<(), ReconcileError> {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    match jobs.delete(name, how).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(ReconcileError::Change(format!("the Job {name}"), Box::new(error))),

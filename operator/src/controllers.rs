@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbbackup_contract::ReportEndpoint;
-use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, RestoreRequest};
+use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, PitrRestore, RestoreRequest};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
@@ -65,6 +65,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
     let mut schedules = Watch::<Guarded<BackupSchedule>>::default();
     let mut backups = Watch::<Guarded<Backup>>::default();
     let mut requests = Watch::<Guarded<RestoreRequest>>::default();
+    let mut recoveries = Watch::<Guarded<PitrRestore>>::default();
     let stores = Stores {
         repositories: repositories.store(),
         schedules: schedules.store(),
@@ -99,17 +100,20 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
 
     let of_repositories = scope.with_children(controller(&mut repositories));
     let of_schedules = of_schedules(&mut schedules, &mut repositories, &mut backups);
+    let of_schedules = scope.with_children(of_schedules);
     let of_backups = scope.with_children(controller(&mut backups));
     let of_backups = with_repositories(of_backups, &backups, &mut repositories);
     let of_backups = with_copies(of_backups, &mut backups, &mut schedules, backups_of);
     let of_backups = with_turns(of_backups, &mut backups, settings.queue);
     let of_requests = scope.with_children(controller(&mut requests));
+    let of_recoveries = scope.with_children(controller(&mut recoveries));
     let watched = async {
         tokio::join!(
             repositories.run(scope.api(), stop.clone()),
             schedules.run(scope.api(), stop.clone()),
             backups.run(scope.api(), stop.clone()),
             requests.run(scope.api(), stop.clone()),
+            recoveries.run(scope.api(), stop.clone()),
         )
     };
 
@@ -136,6 +140,7 @@ pub async fn run(settings: Settings, namespace: Option<String>, stop: Cancellati
         drive(of_repositories, &context, &stop, "BackupRepository", reconcile_repository),
         judged,
         drive(of_requests, &context, &stop, "RestoreRequest", reconcile_request),
+        drive(of_recoveries, &context, &stop, "PitrRestore", reconcile_recovery),
     );
 }
 
@@ -171,6 +176,13 @@ async fn reconcile_request(
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
     reconcile::restore::reconcile(&object, &context, now()).await
+}
+
+async fn reconcile_recovery(
+    object: Arc<PitrRestore>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    reconcile::pitr::reconcile(&object, &context, now()).await
 }
 
 /// A kind that is watched.
@@ -291,8 +303,8 @@ where
 {
     let begun = Instant::now();
     let key = key(kind, &*object);
-    // An object that is going needs nothing: its Jobs go with it.
-    if object.meta().deletion_timestamp.is_some() {
+    // An object that is going needs nothing: its Jobs go with it. What it has elsewhere does not.
+    if object.meta().deletion_timestamp.is_some() && !labels::has_slot(&*object) {
         context.backoff.succeeded(&key);
         return Ok(Action::await_change());
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, Failure, PlannedAction, Progress, Reason, RestorePlan,
-    RestoreReport, listed,
+    BackupReport, DatabaseCount, Failure, PlannedAction, Progress, ProgressPhase, Reason,
+    RecoverReport, RestorePlan, RestoreReport, listed,
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
@@ -115,6 +115,36 @@ pub fn restore(report: &RestoreReport) -> String {
     format!("{}, {} in {took}", databases(report.database_count), bytes(report.restored_bytes))
 }
 
+/// What a look has found: `found: 0/5A2B1C8 on timeline 1 (2026-11-20 13:36:59 UTC); needs 12 GB`.
+#[must_use]
+pub fn found(report: &RecoverReport) -> String {
+    let Some(point) = &report.resolved_target else { return "found".to_owned() };
+    let at = point.time.map_or_else(String::new, |time| format!(" ({})", moment(time)));
+    let needed = bytes(report.needed_bytes);
+    format!("found: {} on timeline {}{at}; needs {needed}", point.lsn, point.timeline)
+}
+
+/// A recovery that has ended, to the time that was `asked` for or to what the server says:
+/// `recovered to 2026-11-20 13:37:00 UTC on the claim shop-1437 in 3m10s`.
+#[must_use]
+pub fn recovery(report: &RecoverReport, asked: Option<Timestamp>, claim: &str) -> String {
+    let took = duration(report.completion_time.duration_since(report.start_time));
+    let to = match (asked, &report.reached) {
+        (Some(time), _) => moment(time),
+        (None, Some(point)) => {
+            let last = point.last_transaction_time.map(moment);
+            last.map_or_else(|| point.lsn.clone(), |last| format!("{} ({last})", point.lsn))
+        }
+        (None, None) => "nowhere".to_owned(),
+    };
+    format!("recovered to {to} on the claim {claim} in {took}")
+}
+
+/// `2026-11-20 13:37:00.25 UTC`.
+fn moment(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.f UTC").to_string()
+}
+
 /// What a restore is going to do: `replaces shop; creates crm, erp`, and what stands in its way
 /// now and may pass: `refused as it is now: DatabaseInUse (shop)`.
 #[must_use]
@@ -151,15 +181,22 @@ fn refused_now(plan: &RestorePlan) -> Option<String> {
     (!told.is_empty()).then(|| format!("refused as it is now: {}", told.join(", ")))
 }
 
-/// A run that goes on: `42%, 1.2 GB of 2.9 GB, 2m05s left`.
+/// A run that goes on: `42%, 1.2 GB of 2.9 GB, 2m05s left`; a server that replays its log:
+/// `replayed to 0/5901F30, 83%, 2m00s left`.
 #[must_use]
 pub fn progress(progress: Option<&Progress>) -> String {
     let Some(progress) = progress else { return "running".to_owned() };
     let mut parts = Vec::new();
+    let replays = progress.phase == ProgressPhase::Recovering;
+    if replays && let Some(position) = &progress.position {
+        parts.push(format!("replayed to {position}"));
+    }
     if let Some(percent) = progress.percent {
         parts.push(format!("{percent}%"));
     }
     match progress.bytes_total {
+        // How much log that is says little: the position says where it is.
+        _ if replays => {}
         Some(total) => {
             parts.push(format!("{} of {}", bytes(progress.bytes_done), bytes(total)));
         }
@@ -294,6 +331,22 @@ mod tests {
             let waiting = Waiting { attempt, last_failure, cause, until, limit: "" };
             assert_eq!(start(&waiting), text);
         }
+    }
+
+    #[test]
+    fn a_server_that_replays_its_log_says_where_it_is() {
+        let at = |phase| Progress {
+            phase,
+            position: Some("0/5901F30".into()),
+            percent: Some(83),
+            bytes_done: 1_300_000_000,
+            remaining_seconds: Some(120),
+            ..Progress::default()
+        };
+        let words = progress(Some(&at(ProgressPhase::Recovering)));
+        assert_eq!(words, "replayed to 0/5901F30, 83%, 2m00s left");
+        let words = progress(Some(&at(ProgressPhase::Transferring)));
+        assert_eq!(words, "83%, 1.3 GB, 2m00s left");
     }
 
     #[test]

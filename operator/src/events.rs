@@ -88,6 +88,15 @@ where
     publish_now(&context.events.recorder, &object.object_ref(&()), &event).await;
 }
 
+/// Publishes a warning that is no failure of a run, at once.
+pub async fn warn_as<K>(context: &Context, object: &K, reason: &str, action: &str, note: String)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let event = event(EventType::Warning, reason, action, note);
+    publish_now(&context.events.recorder, &object.object_ref(&()), &event).await;
+}
+
 fn event(type_: EventType, reason: &str, action: &str, mut note: String) -> Event {
     // The API server takes 1 kB.
     note.truncate(note.floor_char_boundary(1000));

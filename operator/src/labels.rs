@@ -3,7 +3,7 @@
 
 use dbbackup_crds::Backup;
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 /// Who manages an object; the value is [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -25,10 +25,15 @@ pub const IMPORTED: &str = "dbbackup.dev/imported";
 pub const SUBJECT: &str = "dbbackup.dev/subject";
 /// Annotation: the slot of a `Backup` that a schedule made (RFC 3339).
 pub const SLOT: &str = "dbbackup.dev/slot";
+/// Annotation of a claim that was made for a recovery: the UID of its `PitrRestore`.
+pub const RECOVERY: &str = "dbbackup.dev/pitr-restore-uid";
 /// Beginning of the label of pods that have a claim of one node; its UID follows.
 pub const CLAIM_PREFIX: &str = "claim.dbbackup.dev/";
 /// Label of pods that are given the workload identity of Azure.
 pub const AZURE_IDENTITY: &str = "azure.workload.identity/use";
+
+/// Finalizer of a schedule whose server has a replication slot of ours (ADR 63).
+pub const SLOT_FINALIZER: &str = "dbbackup.dev/replication-slot";
 
 /// How far the API server's clock may be behind ours.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
@@ -40,6 +45,12 @@ pub fn slot_of(backup: &Backup) -> Option<Timestamp> {
     let slot: Timestamp = backup.annotations().get(SLOT)?.parse().ok()?;
     let created = backup.creation_timestamp()?.0;
     (slot.duration_since(created) <= CLOCKS_DIFFER).then_some(slot)
+}
+
+/// Whether an object is held until the replication slot on its server is gone.
+#[must_use]
+pub fn has_slot<K: Resource>(object: &K) -> bool {
+    object.meta().finalizers.iter().flatten().any(|it| it == SLOT_FINALIZER)
 }
 
 #[cfg(test)]

@@ -16,10 +16,12 @@ pub enum Purpose {
     Inspect,
     /// It finds the newest snapshot of a series.
     Find,
-    /// It plans a restore.
+    /// It plans a restore, or looks for the point of a recovery.
     Plan,
     /// It restores databases.
     Restore,
+    /// It recovers a server.
+    Recover,
     /// It maintains a repository.
     Maintain,
     /// It copies a snapshot to another repository.
@@ -30,6 +32,10 @@ pub enum Purpose {
     Preflight,
     /// It tells somebody how a backup ended.
     Notify,
+    /// It archives a server's log.
+    Archive,
+    /// It drops the slot of an archive.
+    Retire,
 }
 
 impl Purpose {
@@ -43,11 +49,14 @@ impl Purpose {
             Self::Find => "find",
             Self::Plan => "plan",
             Self::Restore => "restore",
+            Self::Recover => "recover",
             Self::Maintain => "maintain",
             Self::Copy => "copy",
             Self::Import => "import",
             Self::Preflight => "preflight",
             Self::Notify => "notify",
+            Self::Archive => "archive",
+            Self::Retire => "retire",
         }
     }
 }
@@ -143,6 +152,7 @@ pub const fn kind_name(kind: SubjectKind) -> &'static str {
         SubjectKind::BackupSchedule => "BackupSchedule",
         SubjectKind::Backup => "Backup",
         SubjectKind::RestoreRequest => "RestoreRequest",
+        SubjectKind::PitrRestore => "PitrRestore",
     }
 }
 

@@ -23,6 +23,9 @@ pub const COPIED_TYPE: &str = "Copied";
 /// What was told last about a schedule's backups has arrived.
 pub const NOTIFIED_TYPE: &str = "Notified";
 
+/// The log of a schedule's server is archived.
+pub const LOG_ARCHIVED_TYPE: &str = "LogArchived";
+
 /// A repository was opened.
 pub const OPENED: &str = "Opened";
 /// A repository is being opened.
@@ -43,6 +46,10 @@ pub const PREFLIGHT_PASSED: &str = "PreflightPassed";
 pub const PREFLIGHT: &str = "Preflight";
 /// The plan of a restore was made.
 pub const PLANNED: &str = "Planned";
+/// The moment of a recovery was found in the server's log.
+pub const TARGET_FOUND: &str = "TargetFound";
+/// The claim of a recovered server was made.
+pub const CLAIM_CREATED: &str = "ClaimCreated";
 /// A repository was maintained.
 pub const MAINTAINED: &str = "Maintained";
 /// A check found no damage.
@@ -60,6 +67,23 @@ pub const NOTIFIED: &str = "Notified";
 /// An attempt failed and is tried again.
 pub const RETRYING: &str = "Retrying";
 
+/// A log is archived as it comes.
+pub const STREAMING: &str = "Streaming";
+/// An archiver opens the repository, or connects to the server.
+pub const CONNECTING: &str = "Connecting";
+/// What is archived of a log is older than it should be.
+pub const LOG_BEHIND: &str = "LogBehind";
+/// An archiver that should speak says nothing.
+pub const ARCHIVER_SILENT: &str = "ArchiverSilent";
+/// The archiving of a log was switched off, and its slot is being dropped.
+pub const DROPPING_SLOT: &str = "DroppingSlot";
+
+/// Event: a log is archived from now on, or again.
+pub const EVENT_ARCHIVING_STARTED: &str = "ArchivingStarted";
+/// Event: the replication slot of an archive was dropped.
+pub const EVENT_SLOT_DROPPED: &str = "SlotDropped";
+/// Event: the replication slot of an archive could not be dropped, and stays.
+pub const EVENT_SLOT_LEFT: &str = "SlotLeft";
 /// Event: a slot became a `Backup`.
 pub const EVENT_BACKUP_CREATED: &str = "BackupCreated";
 /// Event: a slot was left out.

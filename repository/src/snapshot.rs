@@ -154,8 +154,12 @@ impl Repository {
     }
 
     /// The snapshot of this id, whatever was decided about it; `None` where a tombstone
-    /// or nothing stands in its place.
-    pub(crate) async fn head_at(&self, id: &SnapshotId) -> Result<Option<Snapshot>> {
+    /// or nothing stands in its place. The head of one that was let go stays while somebody
+    /// reads it.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub async fn head_at(&self, id: &SnapshotId) -> Result<Option<Snapshot>> {
         Ok(match self.inner.head_object(id).await? {
             Some((HeadObject::Head(head), digest)) => {
                 Some(Snapshot::new(self, id.clone(), *head, digest))

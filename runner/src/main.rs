@@ -12,6 +12,7 @@ mod patience;
 mod program;
 mod progress;
 mod report_channel;
+mod shim_link;
 mod speed;
 mod stop;
 mod stored_folder;

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dbbackup_contract::{Progress, ProgressPhase};
+use dbbackup_contract::{LogStatus, Progress, ProgressPhase};
 use dbbackup_engine::ProgressSink;
 use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::AbortHandle;
@@ -66,6 +66,13 @@ impl<'a> ProgressBoard<'a> {
     /// What the work is doing, where nothing else is known of it.
     pub(crate) fn phase(&self, phase: ProgressPhase) {
         self.update(Progress { phase, ..Progress::default() });
+    }
+
+    /// How a log is archived: work without an end, of which nobody sees a bar.
+    pub(crate) fn log(&self, status: LogStatus) {
+        if let Some(channel) = self.channel {
+            channel.log(status);
+        }
     }
 
     /// Takes the bar off the terminal, so that what is printed next stands alone.

@@ -1,8 +1,8 @@
-//! The way back to the operator: progress while the run goes on, the report
-//! when it has ended, over HTTPS with the pod's own token.
+//! The way back to the operator: progress or the state of a log while the run goes
+//! on, the report when it has ended, over HTTPS with the pod's own token.
 //!
-//! A thread of its own sends; the data path never waits for it. Progress is
-//! the newest value only. A report that cannot be delivered is no failure of
+//! A thread of its own sends; the data path never waits for it. Of the news only
+//! the newest is sent. A report that cannot be delivered is no failure of
 //! the run: it stands in the repository and in the pod's termination message,
 //! and the operator looks there.
 
@@ -12,12 +12,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dbbackup_contract::{
-    Failure, Message, Progress, REPORT_TOKEN_FILE, Reason, Report, ReportBody, ReportEndpoint,
+    Failure, LogStatus, Message, Progress, REPORT_TOKEN_FILE, Reason, Report, ReportBody,
+    ReportEndpoint,
 };
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 
-/// Progress is sent no more often than this.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// News are sent no more often than this.
+const NEWS_INTERVAL: Duration = Duration::from_secs(2);
 /// One request may take so long in all.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The report is tried again for so long: an operator that restarts is back by then.
@@ -29,7 +30,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// What the sending thread has to do next.
 #[derive(Default)]
 struct Pending {
-    progress: Option<Progress>,
+    /// That the run goes on, as it says it.
+    news: Option<ReportBody>,
     report: Option<Report>,
     /// The run is over; whether or not a report follows.
     closed: bool,
@@ -87,7 +89,16 @@ impl ReportChannel {
 
     /// Sends `progress` soon; a newer one takes its place.
     pub(crate) fn progress(&self, progress: Progress) {
-        self.shared.lock().progress = Some(progress);
+        self.tell(ReportBody::Progress(progress));
+    }
+
+    /// Sends how a log is archived soon; a newer state takes its place.
+    pub(crate) fn log(&self, status: LogStatus) {
+        self.tell(ReportBody::Log(Box::new(status)));
+    }
+
+    fn tell(&self, news: ReportBody) {
+        self.shared.lock().news = Some(news);
         self.shared.changed.notify_one();
     }
 
@@ -152,11 +163,11 @@ fn serve(sender: &Sender, shared: &Shared) -> bool {
     let mut last_sent: Option<Instant> = None;
     loop {
         let mut pending = shared.lock();
-        while pending.progress.is_none() && !pending.closed {
+        while pending.news.is_none() && !pending.closed {
             pending = shared.changed.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
-        let wait = last_sent
-            .map_or(Duration::ZERO, |last| PROGRESS_INTERVAL.saturating_sub(last.elapsed()));
+        let wait =
+            last_sent.map_or(Duration::ZERO, |last| NEWS_INTERVAL.saturating_sub(last.elapsed()));
         while !pending.closed && !wait.is_zero() {
             let (woken, timeout) = shared
                 .changed
@@ -172,14 +183,14 @@ fn serve(sender: &Sender, shared: &Shared) -> bool {
             drop(pending);
             return report.is_some_and(|report| sender.deliver(report));
         }
-        let progress = pending.progress.take();
+        let news = pending.news.take();
         drop(pending);
-        if let Some(progress) = progress {
-            if let Err(error) = sender.send(ReportBody::Progress(progress.clone())) {
-                tracing::debug!(%error, "progress did not arrive");
+        if let Some(news) = news {
+            if let Err(error) = sender.send(news.clone()) {
+                tracing::debug!(%error, "news did not arrive");
                 if matches!(error, SendError::Other(_)) {
                     // It may be the last news for a long while: a run that waits has no other.
-                    shared.lock().progress.get_or_insert(progress);
+                    shared.lock().news.get_or_insert(news);
                 }
             }
             last_sent = Some(Instant::now());

@@ -130,6 +130,21 @@ fn the_newest_progress_is_tried_again_until_it_arrives() {
 }
 
 #[test]
+fn the_newest_state_of_a_log_arrives_and_the_report_after_it() {
+    let (server, token) = (serve_with(vec![503, 200, 200]), token());
+    let channel = ReportChannel::open_with_token(&server.endpoint, "uid-1", token.path()).unwrap();
+    let status = |bytes| LogStatus { behind_bytes: bytes, ..LogStatus::default() };
+    channel.log(status(1));
+    server.requests.recv().unwrap();
+    channel.log(status(2));
+    channel.log(status(3));
+    let heard = server.requests.recv().unwrap().message.body;
+    assert_eq!(heard, ReportBody::Log(Box::new(status(3))));
+    assert!(channel.finish(&report()));
+    assert!(matches!(server.requests.recv().unwrap().message.body, ReportBody::Report(_)));
+}
+
+#[test]
 fn a_report_is_tried_again_until_it_arrives() {
     let (server, token) = (serve_with(vec![0, 503, 404, 200]), token());
     let channel = ReportChannel::open_with_token(&server.endpoint, "uid-1", token.path()).unwrap();

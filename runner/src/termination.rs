@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dbbackup_contract::{
     DatabaseReport, Failure, HookOutcome, HookReport, HookStage, ImportReport,
-    MAX_TERMINATION_BYTES, MaintainReport, Report, RestorePlan,
+    MAX_TERMINATION_BYTES, MaintainReport, RecoverReport, Report, RestorePlan,
 };
 
 /// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
@@ -63,6 +63,12 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
             shorten_import(report, databases);
             (None, report.error.as_mut())
         }
+        Report::Archive(report) => (None, report.error.as_mut()),
+        Report::Retire(report) => (None, report.error.as_mut()),
+        Report::Recover(report) => {
+            shorten_recovery(report, databases, text);
+            (None, report.error.as_mut())
+        }
     };
     for warning in globals.into_iter().flat_map(|globals| &mut globals.warnings) {
         warning.truncate(warning.floor_char_boundary(text));
@@ -116,6 +122,17 @@ fn shorten_import(report: &mut ImportReport, databases: usize) {
     }
 }
 
+/// Base, point and where it ended stay: whoever reads it needs no more to use the volume.
+fn shorten_recovery(report: &mut RecoverReport, items: usize, text: usize) {
+    if let Some(window) = &mut report.recovery_window {
+        window.gaps.truncate(items / 4);
+    }
+    report.warnings.truncate(items / 2);
+    for warning in &mut report.warnings {
+        warning.truncate(warning.floor_char_boundary(text));
+    }
+}
+
 /// What was let go stands in the next report again.
 fn shorten_maintenance(report: &mut MaintainReport, names: usize, text: usize) {
     for list in [&mut report.let_go, &mut report.pinned, &mut report.unpinned, &mut report.missing]
@@ -134,7 +151,8 @@ fn shorten_maintenance(report: &mut MaintainReport, names: usize, text: usize) {
 mod tests {
     use super::*;
     use dbbackup_contract::{
-        BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, Failure, Outcome, Reason,
+        BackupReport, ByteCounts, DatabaseCount, DatabaseOutcome, Failure, LogGap, Outcome,
+        ReachedPoint, Reason, RecoveryBase, RecoveryWindow,
     };
     use jiff::Timestamp;
 
@@ -159,6 +177,7 @@ mod tests {
             method: None,
             server: None,
             position: None,
+            log_start: None,
             bytes: ByteCounts::default(),
             database_count: DatabaseCount::of(&databases),
             databases,
@@ -180,6 +199,39 @@ mod tests {
         assert_eq!(read.error.unwrap().reason, Reason::PermissionDenied);
         assert_eq!(read.hooks.len(), 1, "one of those after says that they are known");
     }
+
+    #[test]
+    fn of_a_recovery_base_and_points_stay() {
+        let gap = LogGap {
+            start: "0/3000000".into(),
+            end: "0/4000000".into(),
+            timeline: 1,
+            after: Some(Timestamp::UNIX_EPOCH),
+            time: Timestamp::UNIX_EPOCH,
+        };
+        let mut report = RecoverReport::begun(Timestamp::UNIX_EPOCH);
+        report.outcome = Outcome::Succeeded;
+        report.base = Some(RecoveryBase { snapshot_id: "s".repeat(128), time: None });
+        let lsn = "FFFFFFFF/FFFFFFFF".to_owned();
+        let reached = ReachedPoint { lsn, timeline: 2, last_transaction_time: None };
+        report.reached = Some(reached.clone());
+        report.recovery_window = Some(RecoveryWindow {
+            gaps: vec![gap; 10],
+            gap_count: 99,
+            ..RecoveryWindow::default()
+        });
+        for _ in 0..8 {
+            report.warn("w".repeat(256));
+        }
+        report.error = Some(Failure::new(Reason::RecoveryFailed, "é\"\n".repeat(500)));
+        let json = summary(&Report::Recover(Box::new(report)));
+        assert!(json.len() <= MAX_TERMINATION_BYTES);
+        let Report::Recover(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
+        assert_eq!((read.outcome, read.reached), (Outcome::Succeeded, Some(reached)));
+        assert_eq!(read.base.unwrap().snapshot_id.len(), 128);
+        assert_eq!(read.recovery_window.unwrap().gap_count, 99);
+    }
+
     #[test]
     fn of_an_import_what_is_left_out_is_counted() {
         let database = DatabaseReport::new("shop", DatabaseOutcome::Succeeded);

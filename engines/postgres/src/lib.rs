@@ -12,6 +12,7 @@ mod base;
 mod client_files;
 mod clients;
 mod connection;
+mod control_file;
 mod credentials;
 mod database;
 mod errors;
@@ -34,19 +35,23 @@ mod watch;
 
 pub use archive::database_of_stream;
 pub use archiver::{
-    ArchiveOptions, ArchiveState, ArchiveWatcher, LogArchive, LogParts, archive as archive_log,
-    slot_name,
+    ArchiveOptions, ArchiveState, ArchiveWatcher, LogArchive, LogParts, QUIET_AFTER,
+    archive as archive_log, drop_slot, slot_name,
 };
 pub use backup::{backup, preflight};
 pub use clients::ClientFolders;
+pub use control_file::{ControlFile, ControlState, read_control};
 pub use execute::{execute, open_database};
 pub use options::{
     BackupOptions, BackupResult, LeftBehind, Leftover, Permission, Permitted, PlacedDatabase,
     PreflightResult, Replace, RestoreOptions, RestoreResult, ServerConnection, Strategy,
 };
-pub use physical::{FilesOptions, RestoreFilesOptions, RestoredFiles, backup_files, restore_files};
+pub use physical::{
+    FilesOptions, RestoreFilesOptions, RestoredFiles, backup_files, preflight_files, restore_files,
+};
 pub use recovery::{
-    RecoveryAction, RecoveryRequest, RecoveryTarget, TimelineChoice, recover_files,
+    ArchivedLog, LogPartHead, PlanError, RecoveryAction, RecoveryPlan, RecoveryRequest,
+    RecoveryTarget, TimelineChoice, forget_recovery_settings, plan_recovery, recover_files,
 };
 pub use restore::{holds_databases, placed, restore, settle};
 pub use server::identify;

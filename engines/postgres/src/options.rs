@@ -49,7 +49,9 @@ pub struct BackupResult {
     pub server: ServerReport,
     /// Position in its log when the first database was consistent.
     pub position: Option<LogPosition>,
-    /// When that was, by the server's clock.
+    /// From where on its log is needed to bring the files forward; `None` of what is no files.
+    pub log_start: Option<LogPosition>,
+    /// When it was consistent, by the server's clock.
     pub consistent_time: Option<Timestamp>,
     /// How it was read, and why so.
     pub method: MethodChoice,

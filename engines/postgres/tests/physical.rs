@@ -11,7 +11,7 @@ use std::path::Path;
 use dbbackup_contract::{DatabaseOutcome, Failure, Method, Reason};
 use dbbackup_postgres::{
     BackupResult, FilesOptions, RestoreFilesOptions, RestoredFiles, ServerConnection, backup_files,
-    restore_files,
+    preflight_files, restore_files,
 };
 use support::{MemoryBackup, Silent, TestServer, connection, connection_as};
 use tokio_util::sync::CancellationToken;
@@ -231,4 +231,44 @@ async fn what_cannot_be_backed_up_so_is_refused_with_what_to_do() {
     assert_eq!(failure.reason, Reason::TooManyConnections, "{failure}");
     assert!(failure.hint.starts_with("Raise max_wal_senders to 2 "), "{failure}");
     assert!(backup.names().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_beforehand_finds_what_a_backup_and_an_archiver_would_and_makes_nothing() {
+    let server = TestServer::start(17, &["max_wal_senders = 3", "max_replication_slots = 2"]);
+    server.sql("postgres", "CREATE DATABASE shop");
+    server.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'p' REPLICATION");
+    let dir = tempfile::tempdir().unwrap();
+    let way = || connection_as(&server, dir.path(), "reader", "p");
+    let look =
+        async |archives_log| preflight_files(&way(), archives_log, &CancellationToken::new()).await;
+    let result = look(true).await.unwrap();
+    assert!(result.server.version.starts_with("17") && result.server.size_bytes > 1 << 20);
+    let names: Vec<_> = result.databases.iter().map(|report| report.name.as_str()).collect();
+    assert!(names.contains(&"shop") && names.contains(&"template0"), "{names:?}");
+    assert!(result.databases.iter().all(|report| report.outcome == DatabaseOutcome::Succeeded));
+    let slots = "SELECT count(*) FROM pg_replication_slots";
+    assert_eq!(server.sql("postgres", slots), "0");
+
+    // One slot is left: enough for a backup, and for an archiver that has its own already.
+    let make = |name: &str| {
+        server.sql("postgres", &format!("SELECT pg_create_physical_replication_slot('{name}')"))
+    };
+    make("other");
+    assert!(look(false).await.is_ok());
+    let failure = look(true).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::TooManyConnections, "{failure}");
+    assert!(failure.hint.starts_with("Raise max_replication_slots to 3 "), "{failure}");
+    server.sql("postgres", "SELECT pg_drop_replication_slot('other')");
+    make("dbbackup_0123456789abcdef");
+    assert!(look(true).await.is_ok());
+
+    server.sql("postgres", "ALTER ROLE reader NOREPLICATION");
+    assert_eq!(look(false).await.unwrap_err().reason, Reason::PermissionDenied);
+    // `all` does not let replication in.
+    server.sql("postgres", "ALTER ROLE reader REPLICATION");
+    server.write("pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+    server.reload();
+    let failure = look(false).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::NoPgHbaEntry, "{failure}");
 }

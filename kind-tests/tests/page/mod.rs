@@ -108,6 +108,13 @@ fn lasting(page: &str) -> Vec<String> {
 }
 
 fn lasting_line(line: &str) -> String {
+    // `(x2 over 3s)` of an event: how often it came.
+    let line = match (line.find(" (x"), line.find("s) ")) {
+        (Some(from), Some(to)) if from < to && line[from..to].contains(" over ") => {
+            format!("{}{}", &line[..from], &line[to + 2..])
+        }
+        _ => line.to_owned(),
+    };
     line.split_whitespace().map(lasting_word).collect::<Vec<_>>().join(" ")
 }
 

@@ -8,6 +8,7 @@ mod hooks;
 mod mounts;
 mod resources;
 mod security;
+mod server;
 mod storage;
 
 pub use access::{Place, destination_access, postgresql_access, repository_access, source_access};
@@ -16,3 +17,4 @@ pub(crate) use channel::notification_channel;
 pub(crate) use errand::Errand;
 pub use hooks::hooks_access;
 pub use mounts::Mounts;
+pub(crate) use server::{RECOVERED, SERVER, ServerBeside, add_server};

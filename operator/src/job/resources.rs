@@ -1,4 +1,4 @@
-//! Requests and limits of a runner: what the spec says, and the formula for the rest.
+//! Requests and limits of a container: what the spec says, and a formula for the rest.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,22 @@ pub(super) fn runner_resources(
     spec: Option<&Resources>,
     formula: u64,
 ) -> Result<ResourceRequirements, QuantityError> {
+    container_resources(spec, formula, formula)
+}
+
+/// The same of a container for which so much memory is reserved, and that may take so much.
+pub(super) fn container_resources(
+    spec: Option<&Resources>,
+    reserved: u64,
+    most: u64,
+) -> Result<ResourceRequirements, QuantityError> {
     let spec = spec.cloned().unwrap_or_default();
     let (mut requests, mut limits) = (spec.requests, spec.limits);
     let said = |map: &BTreeMap<String, Quantity>| map.get(MEMORY).map(Quantity::units).transpose();
     let (request, limit) = match (said(&requests)?, said(&limits)?) {
-        (None, None) => (formula, formula),
-        (Some(request), None) => (request, request.max(formula)),
-        (None, Some(limit)) => (limit.min(formula), limit),
+        (None, None) => (reserved, most),
+        (Some(request), None) => (request, request.max(most)),
+        (None, Some(limit)) => (limit.min(reserved), limit),
         (Some(request), Some(limit)) => (request, limit),
     };
     requests.entry(MEMORY.to_owned()).or_insert_with(|| Quantity(request.to_string()));

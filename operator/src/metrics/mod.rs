@@ -3,6 +3,7 @@
 //! so that a deleted schedule leaves nothing behind.
 
 mod api;
+mod log;
 mod objects;
 
 use std::sync::Mutex;
@@ -14,6 +15,7 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use self::log::log_metrics;
 use self::objects::{repository_metrics, schedule_metrics};
 use crate::context::Guarded;
 
@@ -117,6 +119,7 @@ impl Metrics {
         let mut families = self.registry.gather();
         families.extend(schedule_metrics(&stores)?.gather());
         families.extend(repository_metrics(&stores)?.gather());
+        families.extend(log_metrics(&stores)?.gather());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
@@ -199,7 +202,8 @@ mod tests {
     /// What defines the metrics.
     fn code() -> String {
         let own = include_str!("mod.rs").split("#[cfg(test)]").next().unwrap();
-        format!("{own}{}", include_str!("objects.rs"))
+        let log = include_str!("log.rs").split("#[cfg(test)]").next().unwrap();
+        format!("{own}{}{log}", include_str!("objects.rs"))
     }
 
     /// What alerts and the dashboard ask for is there to be asked for.

@@ -75,16 +75,16 @@ pub(super) fn repository_metrics(stores: &[Stores]) -> Result<Registry, promethe
     Ok(registry)
 }
 
-fn flag(value: bool) -> f64 {
+pub(super) fn flag(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn seconds_of(time: jiff::Timestamp) -> f64 {
+pub(super) fn seconds_of(time: jiff::Timestamp) -> f64 {
     float(u64::try_from(time.as_second()).unwrap_or(0))
 }
 

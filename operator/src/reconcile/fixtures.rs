@@ -1,7 +1,9 @@
 //! Objects for the tests of all reconcilers.
 
 use dbbackup_contract::ReportEndpoint;
-use dbbackup_crds::{Backup, BackupRepository, ResolvedBackup, RestoreRequest, TargetSpec};
+use dbbackup_crds::{
+    Backup, BackupRepository, PitrRestore, ResolvedBackup, RestoreRequest, TargetSpec,
+};
 use serde_json::{Value, json};
 
 use crate::context::{Identity, Surroundings};
@@ -122,6 +124,17 @@ pub(crate) fn request() -> RestoreRequest {
         "globals": "Merge",
     });
     serde_json::from_value(object("RestoreRequest", "shop-look", spec)).unwrap()
+}
+
+/// A recovery onto a claim that is made.
+pub(crate) fn recovery() -> PitrRestore {
+    let spec = json!({
+        "from": {"scheduleRef": {"name": "shop"}},
+        "recoveryTarget": {"time": "2026-11-20T14:37:00.250+01:00", "inclusive": false},
+        "image": "postgres:17",
+        "to": {"volumeClaim": {"template": {"storageClassName": "fast", "size": "50Gi"}}},
+    });
+    serde_json::from_value(object("PitrRestore", "shop-1437", spec)).unwrap()
 }
 
 /// A Job, and its task as a tree instead of a text, for a snapshot.

@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use dbbackup_contract::{
-    BackupReport, Failure, InitReport, MaintainReport, Outcome, Reason, RestorePlan, RestoreReport,
+    BackupReport, Failure, InitReport, MaintainReport, Outcome, Reason, RecoverReport, RestorePlan,
+    RestoreReport,
 };
 use dbbackup_crds::{
     Backup, BackupPhase, BackupRepositoryStatus, BackupSchedule, BackupStatus, MaintenanceRun,
-    RestoreRequestStatus,
+    PitrRestoreStatus, RestoreRequestStatus,
 };
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::one_shot::{finished, running, seen_by, waiting};
 use super::schedule::{Children, Ended, Outlook, stalled, standing};
-use super::{fixtures, maintenance, repository, restore};
+use super::{fixtures, maintenance, pitr, repository, restore};
 use crate::conditions::Verdict;
 use crate::reasons::INTACT;
 
@@ -149,7 +150,8 @@ fn a_schedule_is_waited_for_until_its_backups_would_work() {
     let (object, suspended) = (schedule(false), schedule(true));
     let stands = |object: &BackupSchedule, children: &Children, trouble: Option<Failure>| {
         let zone = TimeZone::UTC;
-        let outlook = Outlook { next: None, zone: &zone, held: None, trouble, ahead: None };
+        let outlook =
+            Outlook { next: None, zone: &zone, held: None, trouble, ahead: None, log: None };
         with(object, standing(Default::default(), object, children, &outlook, now()))
     };
     let (none, good) = (Children::default(), ended(None));
@@ -163,7 +165,8 @@ fn a_schedule_is_waited_for_until_its_backups_would_work() {
             },
         }));
         let (zone, none) = (TimeZone::UTC, Children::default());
-        let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None };
+        let outlook =
+            Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None, log: None };
         with(&object, standing(status.unwrap(), &object, &none, &outlook, now()))
     };
     let invalid = Failure::new(Reason::InvalidSpec, "spec.schedule: six fields");
@@ -279,5 +282,34 @@ fn a_restore_is_waited_for_until_it_has_ended_or_somebody_is_to_approve_of_its_p
         ("in part before", with(&object, failed(Reason::CarriedOutInPart)), "Failed", "Degraded"),
         ("changed afterwards", changed(with(&object, done.clone())), "InProgress", "Progressing"),
         ("changed, and seen", with(&seen, seen_by(done, Some(2))), "Current", "Healthy"),
+    ]);
+}
+
+#[test]
+fn a_recovery_is_waited_for_until_it_has_ended() {
+    let object = fixtures::recovery();
+    let status = PitrRestoreStatus::default;
+    let report = |more| serde_json::from_value::<RecoverReport>(times(more)).unwrap();
+    let end = |end| with(&object, finished(status(), &end, 1, Some(1), now()).0);
+    let failed = |reason| end(Err(Failure::new(reason, "no")));
+    let runs = Verdict::of_attempt("the recovery", 1, None);
+    let runs = running(status(), &runs, "runs".into(), Some(1), now());
+    let reached = report(json!({"reached": {"lsn": "0/5A2B1C8", "timeline": 2}}));
+    let recovered = pitr::Recovered { report: reached, asked: None, claim: "shop-1437".into() };
+    let found = json!({"resolvedTarget": {"lsn": "0/5A2B1C8", "timeline": 1}});
+    let found = pitr::noted(status(), &report(found), Some(1), now());
+    assert_read_as(&[
+        ("new", new(&object), "InProgress", "Progressing"),
+        (
+            "waiting",
+            with(&object, waiting(status(), &gone(), Some(1), now())),
+            "InProgress",
+            "Progressing",
+        ),
+        ("found", with(&object, found), "InProgress", "Progressing"),
+        ("running", with(&object, runs), "InProgress", "Progressing"),
+        ("done", end(Ok(recovered)), "Current", "Healthy"),
+        ("unreachable", failed(Reason::TargetUnreachable), "Failed", "Degraded"),
+        ("too late", failed(Reason::RequestExpired), "Failed", "Degraded"),
     ]);
 }

@@ -6,6 +6,7 @@ pub mod import;
 pub mod maintenance;
 pub mod notifications;
 mod one_shot;
+pub mod pitr;
 pub mod repository;
 pub mod restore;
 pub mod schedule;

@@ -1,7 +1,9 @@
 //! Writes what a runner said into the status of its object.
 
 use dbbackup_contract::{Message, Outcome, Report, ReportBody};
-use dbbackup_crds::{Backup, BackupRepository, BackupSchedule, RawReport, RestoreRequest};
+use dbbackup_crds::{
+    Backup, BackupRepository, BackupSchedule, PitrRestore, RawReport, RestoreRequest,
+};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
@@ -9,6 +11,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::archiver;
 use super::authorize::Caller;
 use crate::cluster::is_not_found;
 
@@ -36,6 +39,7 @@ pub async fn store(
     match caller.kind.as_str() {
         "Backup" => put::<Backup>(client, caller, message, now).await,
         "RestoreRequest" => put::<RestoreRequest>(client, caller, message, now).await,
+        "PitrRestore" => put::<PitrRestore>(client, caller, message, now).await,
         "BackupRepository" => put::<BackupRepository>(client, caller, message, now).await,
         "BackupSchedule" => put::<BackupSchedule>(client, caller, message, now).await,
         _ => Ok(Stored::Gone),
@@ -84,6 +88,10 @@ fn operations(
     message: &Message,
     now: Timestamp,
 ) -> Option<Value> {
+    if archiver::is_its(&message.body) {
+        let is_schedule = kind == "BackupSchedule";
+        return is_schedule.then(|| archiver::operations(status, caller, &message.body, now))?;
+    }
     if let ReportBody::Report(report) = &message.body {
         match report.as_ref() {
             Report::Copy(_) => return entry_operations("copies", status, caller, report, now),
@@ -111,6 +119,7 @@ fn operations(
         ReportBody::Progress(_) if ["BackupRepository", "BackupSchedule"].contains(&kind) => {
             return None;
         }
+        ReportBody::Log(_) => return None,
         ReportBody::Progress(progress) => ("progress", serde_json::to_value(progress).ok()?),
         ReportBody::Report(report) => {
             // The repository may be opened while it is maintained: each has its own place.
@@ -160,7 +169,7 @@ fn entry_operations(
     ]))
 }
 
-fn raw(caller: &Caller, report: &Report, now: Timestamp) -> Option<Value> {
+pub(super) fn raw(caller: &Caller, report: &Report, now: Timestamp) -> Option<Value> {
     let raw = RawReport {
         job_name: caller.job_name.clone(),
         pod_name: caller.pod_name.clone(),
@@ -173,7 +182,7 @@ fn raw(caller: &Caller, report: &Report, now: Timestamp) -> Option<Value> {
 
 /// Whether a report of this Job stands in the status that tells of something
 /// done: what a later pod of the Job says does not undo it.
-fn is_done(stored: Option<&Value>, job_name: &str) -> bool {
+pub(super) fn is_done(stored: Option<&Value>, job_name: &str) -> bool {
     stored
         .and_then(|stored| serde_json::from_value::<RawReport>(stored.clone()).ok())
         .filter(|stored| stored.job_name == job_name)

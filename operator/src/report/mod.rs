@@ -1,6 +1,7 @@
 //! The report channel: runners push progress and reports over TLS; any replica
 //! takes them and writes them into the status, the leader derives the rest.
 
+mod archiver;
 pub mod authorize;
 mod certificate;
 mod message;

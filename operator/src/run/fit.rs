@@ -1,10 +1,10 @@
 //! A report comes from a server's answers: what is too long for the status would be refused for ever.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseReport, Failure, HookReport, ImportReport, LeftOut, MAX_FOUND_SNAPSHOTS,
-    MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES, MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS,
-    MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport, Report, RestorePlan,
-    ServerReport,
+    BackupReport, DatabaseReport, Failure, HookReport, ImportReport, LeftOut, LogStatus,
+    MAX_FOUND_SNAPSHOTS, MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES, MAX_LISTED_GAPS, MAX_NAMED_OWNERS,
+    MAX_NAMED_SNAPSHOTS, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport,
+    RecoverReport, Report, RestorePlan, ServerReport,
 };
 
 use crate::names::slot_of_snapshot;
@@ -39,6 +39,9 @@ pub(super) fn fitted(mut report: Report) -> Report {
         }
         Report::Import(report) => fit_import(report),
         Report::Notify(report) => fit_failure(&mut report.error),
+        Report::Archive(report) => fit_failure(&mut report.error),
+        Report::Retire(report) => fit_failure(&mut report.error),
+        Report::Recover(report) => fit_recovery(report),
         Report::Preflight(report) => {
             fit_server(&mut report.server);
             fit_databases(&mut report.databases);
@@ -80,12 +83,72 @@ fn fit_backup(report: &mut BackupReport) {
         cut(&mut method.reason, 512);
     }
     fit_server(&mut report.server);
-    if let Some(position) = &mut report.position {
+    for position in report.position.iter_mut().chain(&mut report.log_start) {
         cut(&mut position.lsn, 32);
     }
     fit_databases(&mut report.databases);
     fit_hooks(&mut report.hooks);
     fit_failure(&mut report.error);
+}
+
+fn fit_recovery(report: &mut RecoverReport) {
+    for id in report.base.iter_mut().map(|base| &mut base.snapshot_id) {
+        cut(id, 128);
+    }
+    if let Some(point) = &mut report.resolved_target {
+        fit_position(&mut point.lsn, &mut point.timeline);
+    }
+    if let Some(point) = &mut report.reached {
+        fit_position(&mut point.lsn, &mut point.timeline);
+    }
+    if let Some(window) = &mut report.recovery_window {
+        window.gap_count = window.gap_count.min(i32::MAX.unsigned_abs());
+        window.gaps.truncate(MAX_LISTED_GAPS);
+        for gap in &mut window.gaps {
+            cut(&mut gap.end, 32);
+            fit_position(&mut gap.start, &mut gap.timeline);
+        }
+    }
+    let times = &mut report.durations;
+    for count in [
+        &mut report.needed_bytes,
+        &mut report.restored_bytes,
+        &mut times.planning_milliseconds,
+        &mut times.restoring_milliseconds,
+        &mut times.recovering_milliseconds,
+    ] {
+        *count = (*count).min(i64::MAX.unsigned_abs());
+    }
+    fit_server(&mut report.server);
+    fit_warnings(&mut report.warnings);
+    fit_failure(&mut report.error);
+}
+
+fn fit_position(lsn: &mut String, timeline: &mut u32) {
+    cut(lsn, 32);
+    *timeline = (*timeline).min(i32::MAX.unsigned_abs());
+}
+
+/// What an archiver says, cut to the lengths that the CRD allows.
+pub(crate) fn fitted_log(mut log: LogStatus) -> LogStatus {
+    for (text, limit) in [(&mut log.server, 64), (&mut log.slot, 64), (&mut log.position, 32)] {
+        text.iter_mut().for_each(|text| cut(text, limit));
+    }
+    log.behind_bytes = log.behind_bytes.min(i64::MAX.unsigned_abs());
+    for number in log.timeline.iter_mut().chain([&mut log.gap_count]) {
+        *number = (*number).min(i32::MAX.unsigned_abs());
+    }
+    // The newest are told.
+    log.gaps.sort_by_key(|gap| gap.time);
+    let older = log.gaps.len().saturating_sub(MAX_LISTED_GAPS);
+    log.gaps.drain(..older);
+    for gap in &mut log.gaps {
+        cut(&mut gap.start, 32);
+        cut(&mut gap.end, 32);
+        gap.timeline = gap.timeline.min(i32::MAX.unsigned_abs());
+    }
+    fit_failure(&mut log.error);
+    log
 }
 
 /// Most hooks of a backup: those before and those after.
@@ -234,6 +297,25 @@ mod tests {
         assert_eq!((fit.found.len(), &*fit.found[0].id), (1, ids[0]));
         assert_eq!((fit.found[0].series.len(), fit.more), (512, i64::MAX.unsigned_abs()));
         assert_eq!(fit.found[0].report.bytes.read, i64::MAX.unsigned_abs());
+        let huge = u64::MAX;
+        let point = json!({"lsn": &long, "timeline": u32::MAX});
+        let gap = json!({"start": &long, "end": &long, "timeline": u32::MAX, "time": time});
+        let recovery = json!({"recover": {
+            "outcome": "Failed", "startTime": time, "completionTime": time, "error": failure,
+            "base": {"snapshotId": &long}, "resolvedTarget": point, "reached": point,
+            "recoveryWindow": {"gaps": vec![gap; 20], "gapCount": u32::MAX},
+            "neededBytes": huge, "restoredBytes": huge, "warnings": vec![&long; 20],
+            "durations": {"recoveringMilliseconds": huge},
+        }});
+        let recovery = serde_json::from_value(recovery).unwrap();
+        let Report::Recover(fit) = fitted(recovery) else { panic!() };
+        let (reached, window) = (fit.reached.unwrap(), fit.recovery_window.unwrap());
+        assert_eq!((reached.lsn.chars().count(), reached.timeline), (32, i32::MAX.unsigned_abs()));
+        assert_eq!((window.gaps.len(), window.gap_count), (10, i32::MAX.unsigned_abs()));
+        assert_eq!(window.gaps[0].start.chars().count(), 32);
+        assert_eq!(fit.base.unwrap().snapshot_id.chars().count(), 128);
+        assert_eq!((fit.needed_bytes, fit.warnings.len()), (i64::MAX.unsigned_abs(), MAX_WARNINGS));
+        assert_eq!(fit.durations.recovering_milliseconds, i64::MAX.unsigned_abs());
         let mut short = "17.11".to_owned();
         cut(&mut short, 64);
         assert_eq!(short, "17.11");

@@ -3,7 +3,12 @@
 use dbbackup_contract::{ExitCode, Failure, Reason, out_of_memory};
 use dbbackup_crds::Quantity;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+};
+
+use super::beside;
+use crate::job::{RECOVERED, SERVER};
 
 /// The pod that was created last.
 #[must_use]
@@ -52,7 +57,8 @@ pub fn was_started(pod: &Pod) -> bool {
 /// Why a pod has not started yet, as far as its status tells.
 #[must_use]
 pub fn explain_wait(pod: &Pod) -> Option<Failure> {
-    unschedulable(pod).or_else(|| containers(pod).iter().find_map(waiting))
+    let all = init_containers(pod).iter().chain(containers(pod));
+    unschedulable(pod).or_else(|| all.filter_map(|container| waiting(pod, container)).next())
 }
 
 /// How a pod that tells nothing ended.
@@ -78,15 +84,15 @@ pub fn explain_end(pod: &Pod) -> Failure {
             format!("the pod {name} ended ({why}): {detail}"),
         );
     }
-    let terminated =
-        containers(pod).iter().find_map(|container| container.state.as_ref()?.terminated.as_ref());
-    let Some(ended) = terminated else {
-        return Failure::new(
-            Reason::PodFailed,
-            format!("the pod {name} ended and tells nothing about its container"),
-        );
+    let Some(ended) = containers(pod).iter().find_map(terminated) else {
+        return beside::explain_end(pod).unwrap_or_else(|| {
+            Failure::new(
+                Reason::PodFailed,
+                format!("the pod {name} ended and tells nothing about its container"),
+            )
+        });
     };
-    if ended.reason.as_deref() == Some("OOMKilled") {
+    if ended.reason.as_deref() == Some(beside::OOM_KILLED) {
         return out_of_memory(&format!("the runner in the pod {name}"), memory_limit(pod));
     }
     let how = match ended.exit_code {
@@ -103,12 +109,28 @@ pub fn explain_end(pod: &Pod) -> Failure {
 
 /// The runner's limit of memory in bytes: also one that a LimitRange has set.
 fn memory_limit(pod: &Pod) -> Option<u64> {
-    let limits = pod.spec.as_ref()?.containers.first()?.resources.as_ref()?.limits.as_ref()?;
+    limit_of(pod.spec.as_ref()?.containers.first()?)
+}
+
+/// A container's limit of memory in bytes.
+pub(super) fn limit_of(container: &Container) -> Option<u64> {
+    let limits = container.resources.as_ref()?.limits.as_ref()?;
     Quantity(limits.get("memory")?.0.clone()).units().ok()
 }
 
 fn containers(pod: &Pod) -> &[ContainerStatus] {
     pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
+}
+
+/// Those that come before the runner, or run beside it.
+pub(super) fn init_containers(pod: &Pod) -> &[ContainerStatus] {
+    let status = pod.status.as_ref();
+    status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default()
+}
+
+/// How a container ended that does not run.
+pub(super) fn terminated(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    container.state.as_ref()?.terminated.as_ref()
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
@@ -130,9 +152,9 @@ fn unschedulable(pod: &Pod) -> Option<Failure> {
     let is_bound = ["PersistentVolume's node affinity", "volume node affinity conflict"]
         .iter()
         .any(|words| detail.contains(words));
-    let claim = claim_of(pod).filter(|_| is_bound);
+    let claim = claim_of(pod, detail).filter(|_| is_bound);
     Some(match claim {
-        Some(claim) => failure.with_hint(format!(
+        Some(Claim { name: claim, .. }) => failure.with_hint(format!(
             "The volume of the claim {claim} can be had on its own nodes alone. See whether one of \
              them is there and lets pods in: kubectl describe pvc {claim}, kubectl get nodes."
         )),
@@ -140,18 +162,38 @@ fn unschedulable(pod: &Pod) -> Option<Failure> {
     })
 }
 
-/// The claim of the repository that a pod mounts.
-fn claim_of(pod: &Pod) -> Option<&str> {
-    let mut volumes = pod.spec.as_ref()?.volumes.iter().flatten();
-    volumes.find_map(|volume| Some(&*volume.persistent_volume_claim.as_ref()?.claim_name))
+/// A claim that a pod mounts.
+struct Claim<'a> {
+    name: &'a str,
+    /// Whether a server is recovered onto it; else a repository is on it.
+    is_recovered: bool,
 }
 
-/// What is wrong with the claim of the repository, in words that name it.
+/// The claim that the scheduler speaks of. It names the one that it does not find, and no other;
+/// the repository was opened before, so that of a recovered server is the one that is new.
+fn claim_of<'a>(pod: &'a Pod, detail: &str) -> Option<Claim<'a>> {
+    let volumes = pod.spec.as_ref()?.volumes.iter().flatten();
+    let claims = volumes.filter_map(|volume| {
+        let name = volume.persistent_volume_claim.as_ref()?.claim_name.as_str();
+        Some(Claim { name, is_recovered: volume.name == RECOVERED })
+    });
+    let is_named = |claim: &Claim<'_>| detail.contains(&format!("\"{}\"", claim.name));
+    claims.min_by_key(|claim| (!is_named(claim), !claim.is_recovered))
+}
+
+/// What is wrong with a claim, in words that name it.
 fn claim_trouble(pod: &Pod, detail: &str) -> Failure {
-    let claim = claim_of(pod).unwrap_or_default();
+    let found = claim_of(pod, detail);
+    let claim = found.as_ref().map(|claim| claim.name).unwrap_or_default();
+    let (user, field) = match &found {
+        Some(Claim { is_recovered: true, .. }) => {
+            ("the server is recovered onto", "to.volumeClaim.name")
+        }
+        _ => ("the BackupRepository names", "storage.volume.claimName"),
+    };
     let (trouble, hint) = if detail.contains("not found") {
         let hint = format!(
-            "Create the claim, or correct storage.volume.claimName: see kubectl get pvc. \
+            "Create the claim, or correct {field}: see kubectl get pvc. \
              The pod starts by itself once {claim} is there."
         );
         ("does not exist".to_owned(), hint)
@@ -162,12 +204,12 @@ fn claim_trouble(pod: &Pod, detail: &str) -> Failure {
         let hint = format!("See: kubectl describe pvc {claim}.");
         (format!("cannot be used: {detail}"), hint)
     };
-    let message =
-        format!("the PersistentVolumeClaim {claim}, which the BackupRepository names, {trouble}");
+    let message = format!("the PersistentVolumeClaim {claim}, which {user}, {trouble}");
     Failure::new(Reason::ClaimNotFound, message).with_hint(hint)
 }
 
-fn waiting(container: &ContainerStatus) -> Option<Failure> {
+fn waiting(pod: &Pod, container: &ContainerStatus) -> Option<Failure> {
+    let is_server = container.name == SERVER;
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let detail = waiting.message.as_deref().unwrap_or_default();
     let image = &container.image;
@@ -181,16 +223,24 @@ fn waiting(container: &ContainerStatus) -> Option<Failure> {
             // The kubelet goes to and fro between the error and the wait for the next
             // try, which quotes the error: the same words for both, or the status flaps.
             let cause = detail.split_once("ErrImagePull: ").map_or(detail, |(_, cause)| cause);
-            Some(Failure::new(
-                Reason::ImagePullFailed,
-                format!("the image {image} cannot be pulled: {cause}"),
-            ))
+            Some(if is_server {
+                beside::no_image(image, cause)
+            } else {
+                Failure::new(
+                    Reason::ImagePullFailed,
+                    format!("the image {image} cannot be pulled: {cause}"),
+                )
+            })
         }
         why @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+            let container = if is_server { "server's container" } else { "container" };
             Some(Failure::new(
                 Reason::PodRejected,
-                format!("the container cannot be created ({why}): {detail}"),
+                format!("the {container} cannot be created ({why}): {detail}"),
             ))
+        }
+        "CrashLoopBackOff" if is_server && !was_started(pod) => {
+            beside::explain_restart(pod, container)
         }
         _ => None,
     }

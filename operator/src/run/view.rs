@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::beside::completed;
 use super::fit::fitted;
 use super::pods::{ended_at, explain_end, explain_wait, newest, newest_ended, was_started};
 
@@ -88,10 +89,11 @@ pub struct Waiting {
 pub fn view(seen: &Observation<'_>) -> RunView {
     let attempts = attempts(seen);
     let channel = report_of_channel(seen);
-    if let Some((report, _)) = &channel
+    if let Some((report, uid)) = &channel
         && is_final(report)
     {
-        return RunView::Reported(Box::new(report.clone()), attempts);
+        let own = seen.pods.iter().find(|pod| pod.metadata.uid.as_ref() == Some(uid));
+        return RunView::Reported(Box::new(completed(report.clone(), own)), attempts);
     }
     let Some(job) = seen.job else {
         let gone = format!("the Job {} is gone", seen.job_name);
@@ -137,12 +139,10 @@ fn last_failure(pods: &[Pod], channel: Option<&(Report, String)>) -> Option<Fail
         // attempt before.
         return channel.filter(|own| !pods.iter().any(|pod| is_of(pod, own))).and_then(said);
     };
-    match channel.filter(|own| is_of(pod, own)) {
-        Some(own) => said(own),
-        None => match termination_report(pod) {
-            Some(report) => report.error().cloned(),
-            None => Some(explain_end(pod)),
-        },
+    let own = channel.filter(|own| is_of(pod, own)).map(|(report, _)| report.clone());
+    match own.or_else(|| termination_report(pod)) {
+        Some(report) => completed(report, Some(pod)).error().cloned(),
+        None => Some(explain_end(pod)),
     }
 }
 
@@ -166,10 +166,10 @@ fn ended(seen: &Observation<'_>, channel: Option<(Report, String)>, attempts: u3
     if let Some((report, pod_uid)) = channel
         && is_of_last(&pod_uid)
     {
-        return RunView::Reported(Box::new(report), attempts);
+        return RunView::Reported(Box::new(completed(report, last)), attempts);
     }
     if let Some(report) = last.and_then(termination_report) {
-        return RunView::Reported(Box::new(report), attempts);
+        return RunView::Reported(Box::new(completed(report, last)), attempts);
     }
     let cause = last.map_or_else(
         || {

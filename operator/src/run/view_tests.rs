@@ -65,6 +65,7 @@ fn report(outcome: Outcome, error: Option<Failure>) -> Report {
         method: None,
         server: None,
         position: None,
+        log_start: None,
         bytes: ByteCounts::default(),
         database_count: DatabaseCount::default(),
         databases: Vec::new(),

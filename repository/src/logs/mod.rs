@@ -5,6 +5,7 @@
 
 mod part;
 mod reader;
+mod tidy;
 mod writer;
 
 pub use self::part::{LogPart, MAX_PART_BYTES, PartNumbers};

@@ -34,6 +34,17 @@ impl PartNumbers {
     pub const fn contains(self, number: u32) -> bool {
         self.first <= number && number <= self.last
     }
+
+    /// Whether all of them are among others.
+    pub(super) const fn is_within(self, others: Self) -> bool {
+        others.first <= self.first && self.last <= others.last
+    }
+
+    /// Whether a part of this number may have their bytes again: all of them came before it. Else
+    /// one could be deleted while something that it replaces is missing.
+    const fn are_before(self, number: u32) -> bool {
+        self.first <= self.last && self.last < number
+    }
 }
 
 /// What a part of a log is, without its bytes.
@@ -83,6 +94,10 @@ impl Draft<'_> {
     pub(super) fn seal(self, inner: &Inner, log: &LogId) -> Result<(LogPart, Bytes)> {
         if self.content.len() > MAX_PART_BYTES {
             let message = format!("{} bytes are more than a part of a log has", self.content.len());
+            return Err(Error::Misuse(message));
+        }
+        if self.replaces.is_some_and(|replaced| !replaced.are_before(self.number)) {
+            let message = "a part of a log replaces earlier ones alone".to_owned();
             return Err(Error::Misuse(message));
         }
         let about = About {
@@ -166,6 +181,9 @@ pub(super) fn open_about(inner: &Inner, log: &LogId, number: u32, start: &[u8]) 
         serde_json::from_slice(&frame).map_err(|error| Error::damaged(&name, error.to_string()))?;
     if about.bytes > MAX_PART_BYTES as u64 {
         return Err(Error::damaged(name, "it has more bytes than a part of a log"));
+    }
+    if about.replaces.is_some_and(|replaced| !replaced.are_before(number)) {
+        return Err(Error::damaged(name, "it replaces parts that did not come before it"));
     }
     Ok(Opened::Part(Box::new(about.part(number, tag, content_at))))
 }

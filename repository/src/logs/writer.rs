@@ -28,7 +28,7 @@ impl Repository {
         self.inner.may_write()?;
         let inner = Arc::clone(&self.inner);
         let listed = collect_listing(inner.store.list(&log.folder())).await?;
-        let highest = numbers_in(log, &listed).keys().next_back().copied();
+        let highest = numbers_in(log, listed).keys().next_back().copied();
         let mut writer = LogWriter { inner, log: log.clone(), last: None };
         // A listing may lag behind what was appended.
         let mut number = highest.unwrap_or(0);

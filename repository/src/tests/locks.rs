@@ -26,6 +26,9 @@ async fn a_collection_extends_the_locks_of_all_that_snapshots_need_and_of_nothin
     let gone = back_up(&repository, 1, &rows(1)).await.unwrap();
     let kept = back_up(&repository, 2, &rows(2)).await.unwrap();
     repository.forget(gone.id(), ForgetReason::Retention, "no rule keeps it").await.unwrap();
+    let log = repository.log_id("3f6c/shop/nightly", "7");
+    let mut archive = repository.append_to_log(&log).await.unwrap();
+    archive.append(serde_json::json!({}), b"log", None).await.unwrap();
     let collect = CollectOptions::default();
 
     // Somebody else's, which no request of ours can name.
@@ -40,7 +43,7 @@ async fn a_collection_extends_the_locks_of_all_that_snapshots_need_and_of_nothin
     assert_eq!(repository.collect(&dry).await.unwrap().extended_locks, 0);
     let extended = repository.collect(&collect).await.unwrap().extended_locks;
     let locked = locked(&store);
-    let folders = ["config/", "keys/", "meta/", "packs/", "snapshots/"];
+    let folders = ["config/", "keys/", "logs/", "meta/", "packs/", "snapshots/"];
     let of_ours = |name: &&String| folders.iter().any(|folder| name.starts_with(folder));
     let now = locked.iter().filter(of_ours).collect::<Vec<_>>();
     assert_eq!(extended, now.len() as u64, "{now:?}");

@@ -20,6 +20,7 @@ mod keys_at_once;
 mod large;
 mod ledger;
 mod locks;
+mod log_tidying;
 mod logs;
 mod opening;
 mod overlaps;

@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 impl Cli {
     /// Whether a Job runs this: its log is then the only thing to look at.
     pub(crate) fn is_for_a_job(&self) -> bool {
-        matches!(self.command, Command::Run(_))
+        matches!(self.command, Command::Run(_) | Command::PlaceShim(_))
     }
 }
 
@@ -83,6 +83,9 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Carry out the task of a Kubernetes Job.
     Run(RunArgs),
+    /// Put the program that starts a recovered server where the server's container runs it.
+    #[command(hide = true)]
+    PlaceShim(PlaceShimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -257,4 +260,14 @@ pub(crate) struct RunArgs {
     /// The task, as JSON.
     #[arg(long, value_name = "FILE", default_value = dbbackup_contract::TASK_FILE)]
     pub(crate) task: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlaceShimArgs {
+    /// The program, as it lies in this image.
+    #[arg(long, value_name = "FILE", default_value = "/usr/local/bin/dbbackup-shim")]
+    pub(crate) from: PathBuf,
+    /// Where it is put, in the place of an older one.
+    #[arg(long, value_name = "FILE", default_value = dbbackup_contract::SHIM_FILE)]
+    pub(crate) to: PathBuf,
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ArchiveArgs;
 use crate::commands::{print, repository_access, server_access};
 use crate::progress::ProgressBoard;
-use crate::work::{self, Archiving};
+use crate::work::{self, Archiving, LogWatcher};
 
 /// How often a line says how it stands.
 const SAY_EVERY: Duration = Duration::from_secs(60);
@@ -67,7 +67,16 @@ impl ArchiveWatcher for Lines {
             print::bytes(state.behind_bytes)
         ));
     }
+
+    fn gap(&self, start: &str, end: &str, timeline: u32) {
+        print::line(&format!(
+            "the server has no longer its log from {start} to {end} of timeline {timeline}: what is \
+             archived goes on behind it, and a new base is needed"
+        ));
+    }
 }
+
+impl LogWatcher for Lines {}
 
 #[cfg(test)]
 mod tests {

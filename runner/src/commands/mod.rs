@@ -12,6 +12,7 @@ mod init;
 mod inspect;
 mod key;
 mod pin;
+mod place_shim;
 pub(crate) mod print;
 mod prune;
 mod recover;
@@ -77,6 +78,7 @@ pub(crate) async fn run(cli: Cli, cancel: &CancellationToken) -> Result<ExitCode
         }
         Command::Inspect(args) => inspect::inspect(args, cancel).await,
         Command::Run(args) => run::run(args, cancel).await,
+        Command::PlaceShim(args) => place_shim::place_shim(&args),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `prune`: deletes what no snapshot uses.
+//! `prune`: deletes what no snapshot uses, and what no base needs of archived logs.
 
 use dbbackup_contract::{DurationText, ExitCode, Failure, Reason, SHORTEST_GRACE};
 use dbbackup_repository::{CollectOptions, CollectReport, RepackOptions};
@@ -9,6 +9,7 @@ use crate::cli::PruneArgs;
 use crate::commands::{open, print};
 use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
+use crate::work;
 
 pub(super) async fn prune(
     args: PruneArgs,
@@ -32,15 +33,26 @@ pub(super) async fn prune(
     let repository = open(&args.repository, cancel).await?;
     let mut report = CollectReport::default();
     let done = unless_stopped(cancel, repository.collect_into(&options, &mut report)).await;
+    let mut log_parts = 0;
+    let done = match done {
+        // What stops a collection leaves open which bases there are.
+        Ok(()) if !args.dry_run => {
+            work::tidy_logs(&repository, grace, &mut log_parts, cancel).await
+        }
+        done => done,
+    };
     board.clear();
     // What was freed although something is wrong is told, and then the error.
-    if report.deleted_objects == 0 && report.extended_locks == 0 {
+    if report.deleted_objects == 0 && report.extended_locks == 0 && log_parts == 0 {
         done.clone()?;
     }
     if args.json {
-        print::json(&described(&report))?;
+        print::json(&described(&report, log_parts))?;
     } else {
         show(&report, args.dry_run);
+        if log_parts > 0 {
+            print::line(&format!("deleted {} of archived logs", print::count(log_parts, "part")));
+        }
     }
     done.map(|()| ExitCode::Success)
 }
@@ -93,7 +105,7 @@ fn show(report: &CollectReport, dry_run: bool) {
     }
 }
 
-fn described(report: &CollectReport) -> serde_json::Value {
+fn described(report: &CollectReport, log_parts: u64) -> serde_json::Value {
     let blockers = report.blockers.iter().map(|blocker| {
         json!({"session": blocker.session.to_string(), "ageSeconds": blocker.age.as_secs()})
     });
@@ -107,5 +119,6 @@ fn described(report: &CollectReport) -> serde_json::Value {
         "removedSessions": report.removed_sessions,
         "repackedBytes": report.repacked_bytes,
         "extendedLocks": report.extended_locks,
+        "deletedLogParts": log_parts,
     })
 }

@@ -67,10 +67,9 @@ async fn put_back(
         .map_err(|error| Failure::new(Reason::RepositoryDamaged, error.to_string()))?;
     let server = report.server.map(|server| server.identity).unwrap_or_default();
     let log = repository.log_id(&snapshot.about().series, &server);
-    let reader = unless_stopped(cancel, repository.read_log(&log)).await?;
-    let parts = reader.parts().iter().map(|part| (part.number, part.about.clone())).collect();
     let kept = KeptLog { repository, log };
-    recover_files(options, &request, &source, &kept, parts, board, cancel).await
+    let archived = unless_stopped(cancel, kept.archived()).await?;
+    recover_files(options, &request, &source, &kept, &archived, board, cancel).await
 }
 
 /// The point that was asked for; `None` where only the base is wanted.

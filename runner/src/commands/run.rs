@@ -1,10 +1,11 @@
 //! `run`: carries out the task of a Kubernetes Job.
 
 use std::path::Path;
+use std::time::Duration;
 
 use dbbackup_contract::{
-    Action, ExitCode, Failure, MAX_TASK_BYTES, Reason, Report, RepositoryAccess, TERMINATION_FILE,
-    Task,
+    Action, ExitCode, Failure, MAX_TASK_BYTES, Reason, Report, RepositoryAccess, RetireAction,
+    TERMINATION_FILE, Task,
 };
 use dbbackup_repository::Kdf;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ pub(super) async fn run(args: RunArgs, cancel: &CancellationToken) -> Result<Exi
         (None, Action::Notify(action)) => {
             (Report::Notify(work::notify(action, cancel).await), None)
         }
+        (None, Action::Retire(action)) => (retire(&task, action, cancel).await, None),
         (None, _) => {
             return Err(Failure::new(Reason::TaskInvalid, "the task names no repository"));
         }
@@ -56,7 +58,7 @@ async fn carry_out(
     let order = work::Order {
         repository,
         workers: task.workers,
-        stall_timeout: std::time::Duration::from_secs(task.stall_timeout_seconds),
+        stall_timeout: stall_timeout(task),
         scratch: Path::new(dbbackup_contract::SCRATCH_DIR),
         board,
         cancel,
@@ -84,7 +86,21 @@ async fn carry_out(
             (Report::Preflight(Box::new(work::preflight(&order, action).await)), None)
         }
         Action::Notify(action) => (Report::Notify(work::notify(action, cancel).await), None),
+        Action::Archive(action) => (Report::Archive(work::keep_log(&order, action).await), None),
+        Action::Retire(action) => (retire(task, action, cancel).await, None),
+        Action::Recover(action) => {
+            (Report::Recover(Box::new(work::recover(&order, action).await)), None)
+        }
     }
+}
+
+async fn retire(task: &Task, action: &RetireAction, cancel: &CancellationToken) -> Report {
+    let scratch = Path::new(dbbackup_contract::SCRATCH_DIR);
+    Report::Retire(work::retire(action, scratch, stall_timeout(task), cancel).await)
+}
+
+const fn stall_timeout(task: &Task) -> Duration {
+    Duration::from_secs(task.stall_timeout_seconds)
 }
 
 /// Tells the pod's status and the operator. Gives the exit code, and whether

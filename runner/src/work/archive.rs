@@ -5,8 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dbbackup_contract::{Failure, PostgresqlAccess, Reason};
-use dbbackup_postgres::{self as postgres, ArchiveOptions, ArchiveWatcher, LogArchive, LogParts};
-use dbbackup_repository::{LogId, LogWriter, PartNumbers, Repository};
+use dbbackup_postgres::{
+    self as postgres, ArchiveOptions, ArchiveWatcher, ArchivedLog, LogArchive, LogPartHead,
+    LogParts,
+};
+use dbbackup_repository::{LogId, LogReader, LogWriter, PartNumbers, Repository};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -29,6 +32,20 @@ pub(crate) struct Archiving<'a> {
     pub(crate) max_lag: Duration,
 }
 
+/// Hears how archiving goes, also while there is no connection. Must not block.
+pub(crate) trait LogWatcher: ArchiveWatcher {
+    /// It failed in a way that may pass, and is tried again.
+    fn waits(&self, _failure: &Failure) {}
+
+    /// Whether it wants to know what the log has from before.
+    fn wants_log(&self) -> bool {
+        false
+    }
+
+    /// The server, and what its log has; `None` where that cannot be read.
+    fn knows(&self, _server: &str, _log: Option<&ArchivedLog>) {}
+}
+
 /// Archives until the order is cancelled. What may pass is tried again, for as long as it takes:
 /// the slot keeps the log meanwhile.
 ///
@@ -37,13 +54,14 @@ pub(crate) struct Archiving<'a> {
 pub(crate) async fn archive(
     order: &Order<'_>,
     what: &Archiving<'_>,
-    watcher: &dyn ArchiveWatcher,
+    watcher: &dyn LogWatcher,
 ) -> Result<(), Failure> {
     let repository = order.open().await?;
     let options = ArchiveOptions {
         server: server_connection(order, what.server),
         slot: what.slot.to_owned(),
         max_lag: what.max_lag,
+        quiet_after: postgres::QUIET_AFTER,
     };
     let (mut identity, mut pause) = (None, PAUSES[0]);
     while !order.cancel.is_cancelled() {
@@ -59,6 +77,7 @@ pub(crate) async fn archive(
             pause = PAUSES[0];
         }
         tracing::warn!(%failure, pause_seconds = pause.as_secs(), "archiving is tried again");
+        watcher.waits(&failure);
         tokio::select! {
             () = order.cancel.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
@@ -74,7 +93,7 @@ async fn run(
     options: &ArchiveOptions,
     repository: &Repository,
     identity: &mut Option<String>,
-    watcher: &dyn ArchiveWatcher,
+    watcher: &dyn LogWatcher,
 ) -> Result<(), Failure> {
     let own = order.step(postgres::identify(&options.server)).await?;
     let known = identity.get_or_insert_with(|| own.clone());
@@ -84,8 +103,50 @@ async fn run(
     }
     let log = repository.log_id(what.series, &own);
     let writer = order.step(repository.append_to_log(&log)).await?;
+    let kept = KeptLog { repository, log: log.clone() };
     let mut archive = GrowingLog { kept: KeptLog { repository, log }, writer };
-    postgres::archive_log(options, &mut archive, watcher, order.cancel).await
+    let archiving = Box::pin(postgres::archive_log(options, &mut archive, watcher, order.cancel));
+    if !watcher.wants_log() {
+        return archiving.await;
+    }
+    // Beside it: that takes minutes for a log of a tebibyte.
+    tokio::select! {
+        ended = archiving => ended,
+        never = async {
+            watcher.knows(&own, known_log(&kept).await.as_ref());
+            std::future::pending().await
+        } => never,
+    }
+}
+
+/// What a log has, for who only tells it; `None` where it is damaged, which a check finds and
+/// keeps nobody from appending to it.
+async fn known_log(kept: &KeptLog<'_>) -> Option<ArchivedLog> {
+    loop {
+        match kept.archived().await {
+            Ok(log) => return Some(log),
+            Err(failure) if failure.is_retryable() => {
+                tracing::debug!(%failure, "what the log has cannot be read yet");
+                tokio::time::sleep(PAUSES[1]).await;
+            }
+            Err(failure) => {
+                tracing::warn!(%failure, "what the log has cannot be read");
+                return None;
+            }
+        }
+    }
+}
+
+/// Who appends to a log that somebody else appends to, too, needs another hint than a backup.
+fn of_two(failure: Failure) -> Failure {
+    if failure.reason != Reason::Fenced {
+        return failure;
+    }
+    failure.with_hint(
+        "Two archivers write the same log. One that a lost node still runs ends by itself, and nothing \
+         is to be done. If it comes again, look for a dbbackup-runner archive that somebody has started \
+         by hand, or for a second cluster that was restored with this one's id, and stop one of them.",
+    )
 }
 
 /// A log of a repository, for an engine to read.
@@ -98,6 +159,29 @@ pub(crate) struct KeptLog<'a> {
 struct GrowingLog<'a> {
     kept: KeptLog<'a>,
     writer: LogWriter,
+}
+
+impl KeptLog<'_> {
+    /// What it has, without its bytes.
+    ///
+    /// # Errors
+    /// What the repository says; `RepositoryDamaged` for a part that makes no sense.
+    pub(crate) async fn archived(&self) -> Result<ArchivedLog, Failure> {
+        archived(&self.repository.read_log(&self.log).await?)
+    }
+}
+
+/// What a log has, as the engine understands it.
+///
+/// # Errors
+/// `RepositoryDamaged` for a part that makes no sense.
+pub(super) fn archived(reader: &LogReader) -> Result<ArchivedLog, Failure> {
+    let heads = reader.parts().iter().map(|part| LogPartHead {
+        number: part.number,
+        time: part.time,
+        about: part.about.clone(),
+    });
+    ArchivedLog::read(heads.collect())
 }
 
 #[async_trait]
@@ -128,6 +212,7 @@ impl LogArchive for GrowingLog<'_> {
         replaces: Option<(u32, u32)>,
     ) -> Result<u32, Failure> {
         let replaces = replaces.map(|(first, last)| PartNumbers { first, last });
-        Ok(self.writer.append(about, &bytes, replaces).await?.number)
+        let appended = self.writer.append(about, &bytes, replaces).await;
+        Ok(appended.map_err(|error| of_two(error.into()))?.number)
     }
 }

@@ -106,7 +106,7 @@ async fn read_server(
 }
 
 /// Files are those of all databases.
-fn must_be_whole(options: &BackupOptions) -> Result<(), Failure> {
+pub(super) fn must_be_whole(options: &BackupOptions) -> Result<(), Failure> {
     if options.databases == DatabaseSelection::default() {
         return Ok(());
     }
@@ -250,6 +250,7 @@ fn report_of(
         method: Some(result.method),
         server: Some(result.server),
         position: result.position,
+        log_start: result.log_start,
         bytes: ByteCounts { read: result.bytes_read, new: totals.new, stored: totals.stored },
         database_count,
         error: why_incomplete(&result.databases, database_count),
@@ -270,6 +271,7 @@ fn empty_report(start_time: Timestamp) -> BackupReport {
         method: None,
         server: None,
         position: None,
+        log_start: None,
         bytes: ByteCounts::default(),
         database_count: DatabaseCount::default(),
         databases: Vec::new(),

@@ -5,17 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbbackup_contract::{
-    AccessMode, Bandwidth, EncryptionAccess, Initialize, RepositoryAccess, StorageAccess,
+    AccessMode, Bandwidth, CheckShare, EncryptionAccess, Initialize, MaintainAction,
+    RepositoryAccess, RetentionSpec, SeriesRetention, StorageAccess,
 };
 use dbbackup_repository::{Begun, Encryption, Repository, SessionOptions, SnapshotWriter};
 use dbbackup_storage::{VolumeOptions, VolumeStore};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::days::a_day_later;
 use super::Order;
 use crate::progress::ProgressBoard;
 
+#[path = "../../tests/program/days.rs"]
+mod days;
+
 /// A series of a schedule.
 pub(crate) const SERIES: &str = "3f6c/shop/nightly";
+
+/// A maintenance that keeps the newest snapshot of the series, and reads everything back.
+pub(crate) fn keep_newest() -> MaintainAction {
+    let retention = RetentionSpec { keep_last: Some(1), ..RetentionSpec::default() };
+    let (series, time_zone) = (SERIES.to_owned(), "UTC".to_owned());
+    MaintainAction {
+        series: vec![SeriesRetention { series, retention: Some(retention), time_zone }],
+        grace_seconds: 600,
+        max_delete_percent: 100,
+        check: CheckShare { read_percent: 100, number: 1, new_since: None },
+        ..MaintainAction::default()
+    }
+}
 
 /// An unencrypted repository, and its folder.
 pub(crate) struct Place {

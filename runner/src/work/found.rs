@@ -186,6 +186,7 @@ fn report_in(report: &Value, start: Timestamp, end: Timestamp) -> Option<BackupR
         method: part(report, "method"),
         server: part(report, "server"),
         position: part(report, "position"),
+        log_start: part(report, "logStart"),
         bytes: part(report, "bytes").unwrap_or_default(),
         database_count: part(report, "databaseCount").unwrap_or_default(),
         databases,

@@ -5,6 +5,7 @@
 //! check hold of packs and heads, one after the other (`repository`: about 60 and 300
 //! bytes a pack). So for a tebibyte of packs and 10,000 snapshots it is about 30 MB.
 
+mod logs;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use dbbackup_retention::RetentionPolicy;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub(crate) use self::logs::tidy_logs;
 use self::summary::{checked_summary, collected, damage, gravest};
 use super::open::named;
 use super::plan::{Plan, Policy, RetainChanges, plan_forgetting};
@@ -67,7 +69,12 @@ impl Maintenance<'_> {
         if let Err(failure) = self.let_go(repository).await {
             self.failures.push(failure);
         }
-        if let Err(failure) = self.collect(repository).await {
+        // What stops a collection leaves open which bases there are.
+        let collected = match self.collect(repository).await {
+            Ok(()) => self.tidy_logs(repository).await,
+            failed => failed,
+        };
+        if let Err(failure) = collected {
             self.failures.push(failure);
         }
         if let Err(failure) = self.remove_foreign_slots(repository).await {

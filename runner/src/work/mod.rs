@@ -12,6 +12,7 @@ mod found;
 mod hooks;
 mod init;
 mod inspect;
+mod keep_log;
 mod maintain;
 mod notify;
 mod once;
@@ -21,7 +22,9 @@ mod plan;
 #[cfg(test)]
 mod postgres_server;
 mod preflight;
+mod recover;
 mod restore;
+mod retire;
 mod storage;
 
 use std::path::Path;
@@ -38,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::patience::unless_stopped;
 use crate::progress::ProgressBoard;
 
-pub(crate) use archive::{Archiving, KeptLog, archive};
+pub(crate) use archive::{Archiving, KeptLog, LogWatcher, archive};
 pub(crate) use backup::{BASE_KIND, back_up, committed};
 pub(crate) use check::checked;
 pub(crate) use copy::copy;
@@ -46,12 +49,15 @@ pub(crate) use find::find;
 pub(crate) use found::look;
 pub(crate) use init::init;
 pub(crate) use inspect::inspect;
-pub(crate) use maintain::maintain;
+pub(crate) use keep_log::keep_log;
+pub(crate) use maintain::{maintain, tidy_logs};
 pub(crate) use notify::notify;
 pub(crate) use open::{end, named, open, open_with_keys, read_key};
 pub(crate) use plan::{Plan, Policy, RetainChanges, plan_forgetting};
 pub(crate) use preflight::preflight;
+pub(crate) use recover::recover;
 pub(crate) use restore::{Settlement, restore};
+pub(crate) use retire::retire;
 
 /// What all work needs beside its action.
 pub(crate) struct Order<'a> {
@@ -109,12 +115,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How an engine reaches the server of an action.
 fn server_connection(order: &Order<'_>, access: &PostgresqlAccess) -> ServerConnection {
+    connection_to(access, order.scratch, order.stall_timeout)
+}
+
+/// The same where no repository is needed.
+fn connection_to(
+    access: &PostgresqlAccess,
+    scratch: &Path,
+    stall_timeout: Duration,
+) -> ServerConnection {
     ServerConnection {
         access: access.clone(),
-        scratch_dir: order.scratch.to_owned(),
+        scratch_dir: scratch.to_owned(),
         clients: ClientFolders::default(),
         connect_timeout: CONNECT_TIMEOUT,
-        stall_timeout: order.stall_timeout,
+        stall_timeout,
     }
 }
 

@@ -1,13 +1,13 @@
 //! One look whether a backup would work: open the repository, ask the server.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseCount, DatabaseOutcome, Failure, HookReport, Outcome, PreflightAction,
-    PreflightReport,
+    BackupReport, DatabaseCount, DatabaseOutcome, Failure, HookReport, Method, Outcome,
+    PreflightAction, PreflightReport,
 };
 use dbbackup_postgres as postgres;
 use jiff::Timestamp;
 
-use super::backup::options_of;
+use super::backup::{must_be_whole, options_of};
 use super::open::named;
 use super::{Order, hooks, why_incomplete};
 
@@ -54,7 +54,15 @@ async fn look(
     action: &PreflightAction,
 ) -> Result<(postgres::PreflightResult, Vec<HookReport>, Option<Failure>), Failure> {
     // The server first: of what is wrong there the owner of the schedule knows most.
-    let result = postgres::preflight(&options_of(order, &action.source), order.cancel).await?;
+    let options = options_of(order, &action.source);
+    let result = match action.method {
+        Method::Logical => postgres::preflight(&options, order.cancel).await?,
+        Method::Physical => {
+            must_be_whole(&options)?;
+            let archives = action.archives_log;
+            postgres::preflight_files(&options.server, archives, order.cancel).await?
+        }
+    };
     let (hooks, of_hook) = hooks::look(order, &action.source, &action.hooks).await?;
     order.open().await?;
     Ok((result, hooks, of_hook))

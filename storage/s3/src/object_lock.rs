@@ -15,9 +15,9 @@ use dbbackup_storage::{ErrorKind, Operation, Result};
 use crate::bucket::Bucket;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// What a snapshot cannot be restored without. Sessions, decisions and the collector's
-/// notes come and go.
-const LOCKED: [&str; 5] = ["config/", "keys/", "meta/", "packs/", "snapshots/"];
+/// What a snapshot cannot be restored without, and the logs that lead on from it. Sessions, decisions
+/// and the collector's notes come and go.
+const LOCKED: [&str; 6] = ["config/", "keys/", "logs/", "meta/", "packs/", "snapshots/"];
 
 /// How long a lock lasts.
 pub(crate) fn duration(lock: ObjectLock) -> Duration {

@@ -26,6 +26,16 @@ impl Ancestry {
         let next = self.0.get(index + 1).map_or(own, |(next, _)| *next);
         Some((next, self.0[index].1))
     }
+
+    /// Where `timeline` was left for the next one; `None` where it is none of them.
+    pub(crate) fn end_of(&self, timeline: u32) -> Option<Lsn> {
+        self.0.iter().find(|(parent, _)| *parent == timeline).map(|(_, end)| *end)
+    }
+
+    /// The first of all.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        self.0.first().map(|(oldest, _)| *oldest)
+    }
 }
 
 #[cfg(test)]
@@ -41,5 +51,10 @@ mod tests {
         assert_eq!(ancestry.after(3, 4), Some((4, lsn("0/5000000"))));
         assert_eq!(ancestry.after(2, 4), None);
         assert_eq!(Ancestry::read("").after(1, 2), None);
+        assert_eq!(
+            [1, 2, 3].map(|timeline| ancestry.end_of(timeline)),
+            [Some(lsn("0/3000060")), None, Some(lsn("0/5000000")),]
+        );
+        assert_eq!([&ancestry, &Ancestry::read("")].map(Ancestry::oldest), [Some(1), None]);
     }
 }

@@ -10,12 +10,9 @@
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
-use super::part::{PartFacts, WalPart};
+use super::part::{PartFacts, RANGE_BYTES, WalPart};
 use crate::lsn::Lsn;
 use crate::wal::{Lineage, WalError, WalReader, facts_of};
-
-/// Most bytes of a range.
-const RANGE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A part to be kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,14 +99,14 @@ impl Cutter {
                 full.push(self.full());
             }
         }
-        // The server's log went on while the earlier bytes of this were on their way.
-        self.clock = clock;
+        // Not of the ranges before: the server's log went on while their bytes were on their way.
+        self.clock = self.clock.max(clock);
         Ok(full)
     }
 
     /// The server says that its log ends where we are, at this time.
     pub(crate) fn nothing_until(&mut self, clock: Option<Timestamp>) {
-        self.clock = clock.or(self.clock);
+        self.clock = self.clock.max(clock);
     }
 
     /// What has come since the last part; `None` where nothing has.
@@ -136,7 +133,8 @@ impl Cutter {
 
     fn part(&self, start: Lsn, end: Lsn, facts: PartFacts) -> WalPart {
         let segment_bytes = self.lineage.segment_bytes;
-        WalPart { timeline: self.timeline, start, end, segment_bytes, clock: self.clock, facts }
+        let (timeline, clock) = (self.timeline, self.clock);
+        WalPart { timeline, start, end, segment_bytes, clock, replaces: None, facts }
     }
 
     fn read(&mut self) -> Result<(), WalError> {

@@ -4,22 +4,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dbbackup_contract::{Failure, Reason};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ancestry::Ancestry;
 use super::cutter::{Cut, Cutter};
 use super::part::ArchivedPart;
 use super::slot;
+use super::source::{Fork, Source, kept_from};
 use super::tail::Tail;
 use super::{ArchiveOptions, ArchiveState, ArchiveWatcher, LogArchive};
 use crate::lsn::Lsn;
-use crate::replication::{
-    REPORT_EVERY, Received, ReplicationSession, SystemIdentity, WalMessage, WalStream,
-};
-use crate::server::Server;
-use crate::wal::Lineage;
+use crate::replication::{REPORT_EVERY, Received, ReplicationSession, WalMessage, WalStream};
+
+/// The server is asked how it stands no more often than this.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Follows the server until it is told to stop, or the connection ends.
 pub(super) async fn follow(
@@ -36,7 +35,7 @@ pub(super) async fn follow(
         };
         let Some((stream, keeper)) = opened else { continue };
         let timeline = keeper.timeline;
-        let mut follower = Follower { stream, keeper, archive, watcher, max_lag: options.max_lag };
+        let mut follower = Follower { stream, keeper, archive, watcher, options };
         let ended = follower.run(cancel).await;
         // What has come is kept, however it ended.
         let kept = follower.keep().await;
@@ -46,11 +45,12 @@ pub(super) async fn follow(
             Ok(Ended::NextTimeline(next, at)) => {
                 kept?;
                 let mut session = follower.stream.into_session().await?;
-                note_timeline(&mut session, archive, (timeline, next), at).await?;
+                let fork = Fork { before: timeline, next, at };
+                note_timeline(&mut session, archive, fork).await?;
             }
             Err(failure) if failure.reason == Reason::LogMissing => {
                 kept?;
-                note_gap(options, archive, timeline, durable).await?;
+                note_gap(options, archive, watcher, timeline, durable).await?;
             }
             Err(failure) => return Err(failure),
         }
@@ -66,12 +66,25 @@ enum Ended {
 /// What is kept, and how far.
 struct Keeper {
     cutter: Cutter,
-    /// Numbers of the pieces of the range that is being filled.
+    /// Numbers of the pieces of the range that is being filled, and of what lies between them.
     pieces: Option<(u32, u32)>,
+    /// Numbers of the first and the last of the quiet parts that the archive ends with.
+    quiet: Option<(u32, u32)>,
+    /// Up to which time it says so.
+    quiet_until: Option<Timestamp>,
     timeline: u32,
     durable: Lsn,
+    /// Up to here all is durable, by the server's clock.
+    kept_time: Option<Timestamp>,
     server_end: Lsn,
     clock: Option<Timestamp>,
+}
+
+impl Keeper {
+    /// Whether all is kept that the server has written, as far as is known.
+    fn is_level(&self) -> bool {
+        self.cutter.position() == self.durable && self.server_end <= self.durable
+    }
 }
 
 /// Connects, and goes on where the archive ends. `None` where it had to be noted first that a
@@ -80,91 +93,48 @@ async fn begin(
     options: &ArchiveOptions,
     archive: &mut dyn LogArchive,
 ) -> Result<Option<(WalStream, Keeper)>, Failure> {
-    let Source { server, mut session, identity, lineage } = Source::open(options).await?;
-    if slot::look(&server.session, &options.slot).await?.is_none() {
-        session.create_slot(&options.slot).await?;
+    let mut source = Source::open(options).await?;
+    let found = Tail::read(archive, source.lineage).await?;
+    let fork = match &found {
+        Some(tail) => source.fork_from(tail, archive).await?,
+        None => None,
+    };
+    // Not before it is clear that this server is followed: one that nobody reads fills its disk.
+    if slot::look(&source.server.session, &options.slot).await?.is_none() {
+        source.session.create_slot(&options.slot).await?;
     }
-    let tail = match Tail::read(archive, lineage).await? {
+    if let Some(fork) = fork {
+        note_timeline(&mut source.session, archive, fork).await?;
+        return Ok(None);
+    }
+    let tail = match found {
         Some(tail) => tail,
         None => {
-            // The beginning of a new archive: where the slot keeps the log from.
-            let start = kept_from(&server, options, &identity).await?.floor(lineage.segment_bytes);
-            let timeline = identity.timeline;
-            let cutter = Cutter::new(timeline, start, start, lineage);
-            Tail { timeline, start, cutter, pieces: None }
+            let start = kept_from(&source.server, &options.slot, &source.identity).await?;
+            Tail::of_new(source.identity.timeline, start, source.lineage)
         }
     };
-    if tail.timeline > identity.timeline {
-        let message = format!(
-            "the server is on timeline {}, and the archive has timeline {} already",
-            identity.timeline, tail.timeline
-        );
-        return Err(Failure::new(Reason::ServerGoneAway, message)
-            .with_hint("Is this an old primary? Its Service should lead to the new one."));
-    }
-    if tail.timeline < identity.timeline {
-        let history = session.history(identity.timeline).await?;
-        let lineage = Ancestry::read(&history.text);
-        let Some((next, at)) = lineage.after(tail.timeline, identity.timeline) else {
-            let message = format!(
-                "the server's timeline {} does not come from timeline {}, which the archive has",
-                identity.timeline, tail.timeline
-            );
-            return Err(Failure::new(Reason::TimelineForeign, message));
-        };
-        // What was archived behind that is of no server any more, and stays where it is.
-        if at < tail.start {
-            note_timeline(&mut session, archive, (tail.timeline, next), at).await?;
-            return Ok(None);
-        }
-    }
+    let Source { session, identity, .. } = source;
     let stream = session.stream(Some(&options.slot), tail.start, tail.timeline).await?;
     let keeper = Keeper {
         cutter: tail.cutter,
         pieces: tail.pieces,
+        quiet: tail.quiet,
+        quiet_until: tail.quiet.and(tail.kept_time),
         timeline: tail.timeline,
         durable: tail.start,
+        kept_time: tail.kept_time,
         server_end: identity.position,
         clock: None,
     };
     Ok(Some((stream, keeper)))
 }
 
-/// A server, over both protocols.
-struct Source {
-    server: Server,
-    session: ReplicationSession,
-    identity: SystemIdentity,
-    lineage: Lineage,
-}
-
-impl Source {
-    async fn open(options: &ArchiveOptions) -> Result<Self, Failure> {
-        let server = Server::open(&options.server).await?;
-        let mut session = ReplicationSession::open(&options.server).await?;
-        let identity = session.identify().await?;
-        let segment_bytes = segment_bytes(&server).await?;
-        let lineage = Lineage { system_identifier: identity.system_identifier, segment_bytes };
-        Ok(Self { server, session, identity, lineage })
-    }
-}
-
-/// From where on the slot keeps the log.
-async fn kept_from(
-    server: &Server,
-    options: &ArchiveOptions,
-    identity: &SystemIdentity,
-) -> Result<Lsn, Failure> {
-    let slot = slot::look(&server.session, &options.slot).await?;
-    Ok(slot.and_then(|slot| slot.restart).unwrap_or(identity.position))
-}
-
 /// Keeps the history of a timeline that begins.
 async fn note_timeline(
     session: &mut ReplicationSession,
     archive: &mut dyn LogArchive,
-    (before, next): (u32, u32),
-    at: Lsn,
+    Fork { before, next, at }: Fork,
 ) -> Result<(), Failure> {
     let history = session.history(next).await?;
     let part = ArchivedPart::History { timeline: next, before, at };
@@ -175,6 +145,7 @@ async fn note_timeline(
 async fn note_gap(
     options: &ArchiveOptions,
     archive: &mut dyn LogArchive,
+    watcher: &dyn ArchiveWatcher,
     timeline: u32,
     start: Lsn,
 ) -> Result<(), Failure> {
@@ -183,25 +154,19 @@ async fn note_gap(
     // Some versions take a slot that was lost as if nothing had happened.
     session.drop_slot(&options.slot).await?;
     session.create_slot(&options.slot).await?;
-    let restart = kept_from(&server, options, &identity).await?;
+    let restart = kept_from(&server, &options.slot, &identity).await?;
     // A file is there from its beginning on, or not at all.
     let end = restart.floor(segment).max(Lsn(start.0.div_ceil(segment) * segment));
     let timeline = timeline.max(identity.timeline);
     let part = ArchivedPart::Gap { timeline, start, end };
     tracing::warn!(%start, %end, timeline, "the server has no longer this part of its log");
-    archive.append(json_of(&part)?, Bytes::new(), None).await.map(drop)
+    archive.append(json_of(&part)?, Bytes::new(), None).await?;
+    watcher.gap(&start.to_string(), &end.to_string(), timeline);
+    Ok(())
 }
 
 fn json_of(part: &ArchivedPart) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(part).map_err(|error| Failure::new(Reason::Internal, error.to_string()))
-}
-
-async fn segment_bytes(server: &Server) -> Result<u64, Failure> {
-    let doing = "asking for the size of the log's files";
-    let sql = "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'";
-    let row = server.session.query_one(sql, &[]).await;
-    let row = row.map_err(|error| crate::errors::query_failure(&error, doing))?;
-    u64::try_from(row.get::<_, i64>(0)).map_err(|_| Failure::new(Reason::Internal, doing))
 }
 
 struct Follower<'a> {
@@ -209,26 +174,33 @@ struct Follower<'a> {
     keeper: Keeper,
     archive: &'a mut dyn LogArchive,
     watcher: &'a dyn ArchiveWatcher,
-    max_lag: Duration,
+    options: &'a ArchiveOptions,
 }
 
 impl Follower<'_> {
     async fn run(&mut self, cancel: &CancellationToken) -> Result<Ended, Failure> {
+        let (max_lag, quiet_after) = (self.options.max_lag, self.options.quiet_after);
+        let report_every = REPORT_EVERY.min(quiet_after / 2).max(SHORTEST_PAUSE);
         // When the oldest byte came that is not kept.
         let mut waits_since: Option<Instant> = None;
-        let mut report = Instant::now() + REPORT_EVERY;
+        // When the last byte came, or it was said that none had come.
+        let mut still_since = Instant::now();
+        let mut report = Instant::now() + report_every;
         loop {
-            let due = waits_since.map_or(report, |since| report.min(since + self.max_lag));
+            let due = waits_since.map_or(report, |since| report.min(since + max_lag));
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(Ended::Stopped),
                 () = tokio::time::sleep_until(due) => {
-                    if waits_since.is_some_and(|since| since + self.max_lag <= Instant::now()) {
+                    if waits_since.is_some_and(|since| since + max_lag <= Instant::now()) {
                         self.keep().await?;
                         waits_since = None;
                     }
+                    if still_since + quiet_after <= Instant::now() && self.keep_quiet().await? {
+                        still_since = Instant::now();
+                    }
                     self.report().await?;
-                    report = Instant::now() + REPORT_EVERY;
+                    report = Instant::now() + report_every;
                 }
                 message = self.stream.next() => match message? {
                     WalMessage::Data { start, server_end, clock, bytes } => {
@@ -238,13 +210,10 @@ impl Follower<'_> {
                         }
                         let is_behind = self.keeper.cutter.position() > self.keeper.durable;
                         waits_since = is_behind.then(|| waits_since.unwrap_or(came));
+                        still_since = came;
                     }
                     WalMessage::KeepAlive { server_end, clock, wants_reply } => {
-                        self.keeper.server_end = server_end;
-                        self.keeper.clock = clock;
-                        if server_end <= self.keeper.cutter.position() {
-                            self.keeper.cutter.nothing_until(clock);
-                        }
+                        self.hear(server_end, clock);
                         if wants_reply {
                             self.report().await?;
                         }
@@ -273,12 +242,24 @@ impl Follower<'_> {
         }
         let is_end = server_end <= start.plus(bytes.len() as u64);
         (self.keeper.server_end, self.keeper.clock) = (server_end, clock);
-        let full = self.keeper.cutter.push(bytes, clock.filter(|_| is_end))?;
+        let full = self.keeper.cutter.push(bytes, settled(clock).filter(|_| is_end))?;
         let is_any = !full.is_empty();
         for cut in full {
             self.append(cut).await?;
         }
         Ok(is_any)
+    }
+
+    /// Takes what the server says while nothing comes.
+    fn hear(&mut self, server_end: Lsn, clock: Option<Timestamp>) {
+        let keeper = &mut self.keeper;
+        (keeper.server_end, keeper.clock) = (server_end, clock);
+        if server_end <= keeper.cutter.position() {
+            keeper.cutter.nothing_until(settled(clock));
+        }
+        if keeper.is_level() {
+            keeper.kept_time = keeper.kept_time.max(settled(clock));
+        }
     }
 
     /// Keeps what has come.
@@ -290,22 +271,47 @@ impl Follower<'_> {
     }
 
     async fn append(&mut self, cut: Cut) -> Result<(), Failure> {
-        let (end, is_full) = (cut.part.end, cut.is_full);
-        let about = json_of(&ArchivedPart::Wal(cut.part))?;
+        let Cut { mut part, bytes, is_full } = cut;
+        let (end, kept_time) = (part.end, part.kept_time());
         let replaces = if is_full { self.keeper.pieces.take() } else { None };
-        let number = self.archive.append(about, cut.bytes, replaces).await?;
+        part.replaces = replaces.map(|(first, _)| first);
+        let about = json_of(&ArchivedPart::Wal(part))?;
+        let number = self.archive.append(about, bytes, replaces).await?;
+        let keeper = &mut self.keeper;
         if !is_full {
-            let first = self.keeper.pieces.map_or(number, |(first, _)| first);
-            self.keeper.pieces = Some((first, number));
+            let first = keeper.pieces.map_or(number, |(first, _)| first);
+            keeper.pieces = Some((first, number));
         }
-        self.keeper.durable = end;
+        keeper.quiet = None;
+        keeper.durable = end;
+        keeper.kept_time = keeper.kept_time.max(kept_time);
         Ok(())
+    }
+
+    /// Keeps that nothing has come, in the place of what was said of that before. Whether it did.
+    async fn keep_quiet(&mut self) -> Result<bool, Failure> {
+        let keeper = &self.keeper;
+        let clock = keeper.kept_time.filter(|time| Some(*time) > keeper.quiet_until);
+        let (Some(clock), true) = (clock, keeper.is_level()) else { return Ok(false) };
+        let (timeline, at, quiet) = (keeper.timeline, keeper.durable, keeper.quiet);
+        // All of them, so that none is needed to say why those before it are gone.
+        let first = quiet.map(|(first, _)| first);
+        let about = json_of(&ArchivedPart::Quiet { timeline, at, clock, replaces: first })?;
+        let number = self.archive.append(about, Bytes::new(), quiet).await?;
+        let keeper = &mut self.keeper;
+        keeper.quiet = Some((first.unwrap_or(number), number));
+        keeper.quiet_until = Some(clock);
+        // Once the range is full nobody needs it: what comes behind it says the same.
+        if let Some((_, last)) = &mut self.keeper.pieces {
+            *last = number;
+        }
+        Ok(true)
     }
 
     async fn report(&mut self) -> Result<(), Failure> {
         let written = self.keeper.cutter.position();
         let received = Received { written, flushed: self.keeper.durable };
-        self.stream.report(received, Timestamp::now()).await
+        self.stream.report(received, Timestamp::now(), self.keeper.is_level()).await
     }
 
     fn tell(&self) {
@@ -313,7 +319,15 @@ impl Follower<'_> {
             timeline: self.keeper.timeline,
             kept: self.keeper.durable.to_string(),
             behind_bytes: self.keeper.server_end.0.saturating_sub(self.keeper.durable.0),
+            kept_time: self.keeper.kept_time,
             clock: self.keeper.clock,
         });
     }
+}
+
+/// Up to which time nothing is still on its way when the server says that its log ends here: the
+/// record of a transaction's end has its time before it is written, and with `synchronous_commit` off
+/// it is written three rounds of the WAL writer later (`wal_writer_delay`, 200 ms).
+fn settled(clock: Option<Timestamp>) -> Option<Timestamp> {
+    clock?.checked_sub(SignedDuration::from_secs(1)).ok()
 }

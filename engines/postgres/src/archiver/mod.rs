@@ -1,7 +1,7 @@
 //! Archiving: a server's log into parts that are durable, at most `max_lag` behind what it writes
 //! (ADR 61).
 //!
-//! connect → which server, which timeline → the slot → where the archive ends → stream, cut, keep,
+//! connect → which server, which timeline → where the archive ends → the slot → stream, cut, keep,
 //! acknowledge. The server may forget what was kept, and nothing else. What is lost is said: a gap
 //! with its bounds, behind which the next base begins.
 
@@ -9,7 +9,9 @@ mod ancestry;
 pub(crate) mod cutter;
 mod follow;
 pub(crate) mod part;
+mod retire;
 mod slot;
+mod source;
 mod tail;
 
 use std::time::Duration;
@@ -20,6 +22,7 @@ use dbbackup_contract::{Failure, Reason};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+pub use self::retire::drop_slot;
 pub use self::slot::slot_name;
 use crate::ServerConnection;
 
@@ -32,7 +35,14 @@ pub struct ArchiveOptions {
     pub slot: String,
     /// How old what is not kept yet may become.
     pub max_lag: Duration,
+    /// For how long nothing has to happen until that is kept, too: [`QUIET_AFTER`]. It becomes no
+    /// older than twice that.
+    pub quiet_after: Duration,
 }
+
+/// How long a server is idle until the archive says so: the times since its last transaction can
+/// be recovered to then.
+pub const QUIET_AFTER: Duration = Duration::from_secs(300);
 
 /// What an archive has: a sequence of parts with numbers.
 #[async_trait]
@@ -83,6 +93,8 @@ pub struct ArchiveState {
     pub kept: String,
     /// Bytes that the server has written behind that.
     pub behind_bytes: u64,
+    /// Up to this time of the server's clock all is durable; while nothing happens it is the present.
+    pub kept_time: Option<Timestamp>,
     /// The server's clock when it was last heard of.
     pub clock: Option<Timestamp>,
 }
@@ -91,6 +103,10 @@ pub struct ArchiveState {
 pub trait ArchiveWatcher: Send + Sync {
     /// It stands so now.
     fn update(&self, state: ArchiveState);
+
+    /// The server had its log no longer between two positions, and the archive says so: what is
+    /// archived goes on at `end`.
+    fn gap(&self, start: &str, end: &str, timeline: u32);
 }
 
 /// Archives until it is told to stop, or the connection ends: whoever calls it calls it again.

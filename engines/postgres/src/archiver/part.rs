@@ -1,12 +1,14 @@
 //! What a part of an archived log says of itself: where it belongs, and what can be recovered to
 //! within it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::lsn::Lsn;
 use crate::wal::{Fact, Record};
 
+/// Most bytes of a part: a range of the log.
+pub(crate) const RANGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Most restore points that a part names.
 const MAX_RESTORE_POINTS: usize = 100;
 
@@ -32,6 +34,16 @@ pub(crate) enum ArchivedPart {
         #[serde(with = "lsn_text")]
         end: Lsn,
     },
+    /// The log ended here, and until `clock` nothing was written behind it. Of no bytes.
+    Quiet {
+        timeline: u32,
+        #[serde(with = "lsn_text")]
+        at: Lsn,
+        clock: Timestamp,
+        /// As of [`WalPart`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<u32>,
+    },
 }
 
 /// Bytes of the log.
@@ -49,6 +61,10 @@ pub(crate) struct WalPart {
     /// was committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) clock: Option<Timestamp>,
+    /// The number of the first of the parts that it replaces. They may be gone: the part before this
+    /// one is the one before them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<u32>,
     #[serde(flatten)]
     pub(crate) facts: PartFacts,
 }
@@ -99,6 +115,43 @@ pub(crate) struct RestorePoint {
     pub(crate) name: String,
     pub(crate) time: Timestamp,
     pub(crate) record: Span,
+}
+
+impl ArchivedPart {
+    /// Whether positions and sizes are such as can be.
+    pub(crate) fn is_sound(&self) -> bool {
+        match self {
+            Self::Wal(part) => {
+                let has_usual_size = (1 << 20..=1 << 30).contains(&part.segment_bytes);
+                let is_in_order = part.start < part.end && part.end.0 - part.start.0 <= RANGE_BYTES;
+                is_in_order && has_usual_size && part.segment_bytes.is_power_of_two()
+            }
+            Self::History { timeline, before, .. } => before < timeline,
+            Self::Gap { start, end, .. } => start <= end,
+            Self::Quiet { .. } => true,
+        }
+    }
+
+    /// The number of the part before it, if it is the part `number` and there is one.
+    pub(crate) fn number_before(&self, number: u32) -> Option<u32> {
+        let replaces = match self {
+            Self::Wal(part) => part.replaces,
+            Self::Quiet { replaces, .. } => *replaces,
+            Self::History { .. } | Self::Gap { .. } => None,
+        };
+        replaces.unwrap_or(number).min(number).checked_sub(1)
+    }
+}
+
+impl WalPart {
+    /// Up to this time of the server's clock all is there, where nothing is missing before it. It
+    /// can be recovered to.
+    pub(crate) fn kept_time(&self) -> Option<Timestamp> {
+        // What ended at the very time of the last end that is known may be in the next part.
+        let ended = self.facts.highest_time;
+        let ended = ended.and_then(|time| time.checked_sub(SignedDuration::from_micros(1)).ok());
+        self.clock.max(ended)
+    }
 }
 
 impl PartFacts {

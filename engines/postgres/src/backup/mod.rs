@@ -181,6 +181,7 @@ async fn run(
     Ok(BackupResult {
         server: ServerReport { version: server.version, identity: server.identity, size_bytes },
         position,
+        log_start: None,
         consistent_time,
         method: MethodChoice {
             used: Method::Logical,

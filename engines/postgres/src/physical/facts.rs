@@ -30,11 +30,19 @@ pub(super) struct ServerFacts {
     pub(super) databases: BTreeMap<u32, String>,
 }
 
+/// What is wanted of a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Uses {
+    /// Besides a backup: that its log is archived.
+    pub(super) archives_log: bool,
+}
+
 /// Looks, and refuses what cannot be backed up so.
 ///
 /// # Errors
-/// `WalLevelTooLow`, `LayoutUnsupported`, `PermissionDenied` where the role may not replicate.
-pub(super) async fn look(session: &Session) -> Result<ServerFacts, Failure> {
+/// `WalLevelTooLow`, `LayoutUnsupported`, `PermissionDenied` where the role may not replicate,
+/// `TooManyConnections` where it finds no place.
+pub(super) async fn look(session: &Session, uses: Uses) -> Result<ServerFacts, Failure> {
     let doing = "asking for the server's settings";
     let failed = |error: tokio_postgres::Error| query_failure(&error, doing);
     let rows = session.query("SELECT name, setting FROM pg_settings", &[]).await.map_err(failed)?;
@@ -52,7 +60,7 @@ pub(super) async fn look(session: &Session) -> Result<ServerFacts, Failure> {
     }
     has_usual_sizes(&value)?;
     may_replicate(session).await?;
-    has_room(session, &value).await?;
+    has_room(session, &value, uses).await?;
     let doing = "listing the databases";
     let sql = "SELECT oid::bigint, datname::text FROM pg_database";
     let rows = session.query(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;
@@ -92,21 +100,38 @@ fn has_usual_sizes<'a>(value: &impl Fn(&str) -> &'a str) -> Result<(), Failure> 
 
 /// Connections of a backup: one for the files, one for the log.
 const SENDERS: i64 = 2;
+/// Its slots, for as long as it takes.
+const SLOTS: i64 = 1;
 
 /// Looks for free places, since the server says of a full house only that it is full.
-async fn has_room<'a>(session: &Session, value: &impl Fn(&str) -> &'a str) -> Result<(), Failure> {
+async fn has_room<'a>(
+    session: &Session,
+    value: &impl Fn(&str) -> &'a str,
+    uses: Uses,
+) -> Result<(), Failure> {
     let doing = "counting the connections that replicate";
-    let sql = "SELECT (SELECT count(*) FROM pg_stat_replication), \
-               (SELECT count(*) FROM pg_replication_slots)";
+    // The slot of an archive, by the pattern of its name: it stays when its archiver ends.
+    let sql = "SELECT (SELECT count(*) FROM pg_stat_replication), count(*), \
+               count(*) FILTER (WHERE is_archive), count(*) FILTER (WHERE is_archive AND active) \
+               FROM (SELECT active, slot_type = 'physical' AND NOT temporary \
+                   AND slot_name ~ '^dbbackup_[0-9a-f]{16}$' AS is_archive \
+                   FROM pg_replication_slots) AS slots";
     let row = session.query_one(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;
-    for (index, name, what, needed) in
-        [(0, "max_wal_senders", "connections", SENDERS), (1, "max_replication_slots", "slots", 1)]
-    {
-        let (used, most): (i64, i64) = (row.get(index), value(name).parse().unwrap_or(0));
+    let [senders, slots, archives, at_work] = [0, 1, 2, 3].map(|index| row.get::<_, i64>(index));
+    let (mut wants_senders, mut wants_slots, mut who) = (SENDERS, SLOTS, "a physical backup takes");
+    if uses.archives_log {
+        wants_senders += i64::from(at_work == 0);
+        wants_slots += i64::from(archives == 0);
+        who = "a physical backup and the archiver of the log take";
+    }
+    for (used, name, what, needed) in [
+        (senders, "max_wal_senders", "connections", wants_senders),
+        (slots, "max_replication_slots", "slots", wants_slots),
+    ] {
+        let most: i64 = value(name).parse().unwrap_or(0);
         if used + needed > most {
             let message = format!(
-                "the server allows {most} {what} of replication ({name}), and {used} are in use; a \
-                 physical backup takes {needed}"
+                "the server allows {most} {what} of replication ({name}), and {used} are in use; {who} {needed}"
             );
             let enough = used + needed;
             return Err(Failure::new(Reason::TooManyConnections, message).with_hint(format!(
@@ -117,7 +142,11 @@ async fn has_room<'a>(session: &Session, value: &impl Fn(&str) -> &'a str) -> Re
     Ok(())
 }
 
-async fn may_replicate(session: &Session) -> Result<(), Failure> {
+/// Refuses a role that may not open connections of replication.
+///
+/// # Errors
+/// `PermissionDenied`, with the statement that gives it the right.
+pub(crate) async fn may_replicate(session: &Session) -> Result<(), Failure> {
     let doing = "asking for the rights of the backup role";
     let sql = "SELECT rolname::text, rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user";
     let row = session.query_one(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;

@@ -78,14 +78,14 @@ pub(super) async fn receive(
                         loop {
                             match tokio::time::timeout(REPORT_EVERY, &mut taking).await {
                                 Ok(taken) => break taken?,
-                                Err(_) => stream.report(received, Timestamp::now()).await?,
+                                Err(_) => stream.report(received, Timestamp::now(), false).await?,
                             }
                         }
                     }
-                    stream.report(log.received(), Timestamp::now()).await?;
+                    stream.report(log.received(), Timestamp::now(), false).await?;
                 }
                 WalMessage::KeepAlive { wants_reply: true, .. } => {
-                    stream.report(log.received(), Timestamp::now()).await?;
+                    stream.report(log.received(), Timestamp::now(), false).await?;
                 }
                 WalMessage::KeepAlive { .. } => {}
                 WalMessage::NextTimeline(timeline, at) => {

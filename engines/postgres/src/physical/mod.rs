@@ -10,6 +10,7 @@ mod facts;
 mod files;
 mod judge;
 mod log;
+mod preflight;
 mod restore;
 
 use dbbackup_contract::{Failure, LogPosition, Method, MethodChoice, Reason, ServerReport};
@@ -20,19 +21,21 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::document::BaseDocument;
 use self::document::{BASE_DOCUMENT_VERSION, BASE_STREAM, LOG, MANIFEST_STREAM};
-use self::facts::ServerFacts;
+pub(crate) use self::facts::may_replicate;
+use self::facts::{ServerFacts, Uses};
 use self::files::{BaseFiles, Receiver};
 pub(crate) use self::log::segment_name;
 use self::log::{BaseLog, LogRange};
-pub(crate) use self::restore::{local, read_base};
+pub(crate) use self::restore::{WantedBase, local, make_durable, read_base};
 use crate::backup::{put_bytes, put_document};
 use crate::progress::Meter;
-use crate::replication::{BaseBackupOptions, ReplicationSession};
+use crate::replication::{BaseBackupOptions, ReplicationSession, SystemIdentity};
 use crate::server::Server;
 use crate::wal::Lineage;
 use crate::watch::Guard;
 use crate::{BackupResult, ServerConnection};
 
+pub use self::preflight::preflight_files;
 pub use self::restore::{RestoreFilesOptions, RestoredFiles, restore_files};
 
 /// A physical backup to make.
@@ -60,15 +63,10 @@ pub async fn backup_files(
     let guard = Guard::new(&options.server, cancel);
     guard.waiting_for("the server to say who it is");
     let server = guard.wait(Server::open(&options.server)).await?;
-    let facts = guard.on(&server.session, facts::look(&server.session)).await?;
-    guard.waiting_for("the server to let a replication connection in");
-    let mut log_session = guard.wait(ReplicationSession::open(&options.server)).await?;
+    let facts = facts::look(&server.session, Uses::default());
+    let facts = guard.on(&server.session, facts).await?;
+    let (mut log_session, identity) = open_log_session(&guard, &options.server, &server).await?;
     let mut session = guard.wait(ReplicationSession::open(&options.server)).await?;
-    let identity = guard.wait(log_session.identify()).await?;
-    if identity.system_identifier.to_string() != server.identity {
-        let message = "two connections have reached two different servers";
-        return Err(Failure::new(Reason::PoolerRefused, message));
-    }
     let slot = format!("dbbackup_{}", options.run);
     guard.wait(log_session.create_temporary_slot(&slot)).await?;
 
@@ -104,6 +102,22 @@ pub async fn backup_files(
     let stands = Stands { server: &server, facts: &facts, start: start.to_string(), timeline };
     guard.wait(put_rest(&mut session, &stands, &mut files, &log, sink)).await?;
     Ok(result(&stands, files, &log, size_bytes))
+}
+
+/// A replication connection to the server that is known already.
+async fn open_log_session(
+    guard: &Guard<'_>,
+    connection: &ServerConnection,
+    server: &Server,
+) -> Result<(ReplicationSession, SystemIdentity), Failure> {
+    guard.waiting_for("the server to let a replication connection in");
+    let mut session = guard.wait(ReplicationSession::open(connection)).await?;
+    let identity = guard.wait(session.identify()).await?;
+    if identity.system_identifier.to_string() != server.identity {
+        let message = "two connections have reached two different servers";
+        return Err(Failure::new(Reason::PoolerRefused, message));
+    }
+    Ok((session, identity))
 }
 
 /// What a base is of.
@@ -160,6 +174,7 @@ fn result(stands: &Stands<'_>, files: BaseFiles, log: &BaseLog, size_bytes: u64)
             size_bytes,
         },
         position: Some(LogPosition { lsn: files.end.to_string(), timeline: stands.timeline }),
+        log_start: Some(LogPosition { lsn: stands.start.clone(), timeline: stands.timeline }),
         consistent_time: log.clock.or_else(|| Some(Timestamp::now())),
         method: MethodChoice {
             used: Method::Physical,

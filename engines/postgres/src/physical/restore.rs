@@ -55,30 +55,62 @@ pub async fn restore_files(
     progress: &dyn ProgressSink,
     cancel: &CancellationToken,
 ) -> Result<RestoredFiles, Failure> {
-    let document = read_base(source, &Activity::default()).await?;
-    let files = wanted(source, &document).await?;
-    make_folders(options, &document)?;
-    let bytes = files.iter().map(|file| file.length).sum();
-    let meter = Meter::new(progress, 0, bytes);
-    let writing = stream::iter(files.iter().map(Ok)).try_for_each_concurrent(WRITERS, |file| {
-        let place = options.data_dir.join(&file.path);
-        write(source, file, place, &document, &meter)
-    });
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(interrupted()),
-        written = writing => written?,
+    let base = WantedBase::read(source, &Activity::default()).await?;
+    let meter = Meter::new(progress, 0, base.bytes());
+    base.put(options, source, &meter, cancel).await
+}
+
+/// A base that is to be put into a folder.
+pub(crate) struct WantedBase {
+    pub(crate) document: BaseDocument,
+    files: Vec<WantedFile>,
+}
+
+impl WantedBase {
+    pub(crate) async fn read(
+        source: &dyn BackupSource,
+        activity: &Activity,
+    ) -> Result<Self, Failure> {
+        let document = read_base(source, activity).await?;
+        let files = wanted(source, &document).await?;
+        Ok(Self { document, files })
     }
-    make_durable(options)?;
-    let has_own = files.iter().any(|file| file.path == "postgresql.conf");
-    let missing_settings =
-        if has_own { Vec::new() } else { document.settings.into_iter().collect() };
-    Ok(RestoredFiles {
-        server_version: document.server_version,
-        files: files.len() as u64,
-        bytes,
-        missing_settings,
-    })
+
+    /// Bytes of its files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.length).sum()
+    }
+
+    /// Writes it. As of [`restore_files`].
+    pub(crate) async fn put(
+        self,
+        options: &RestoreFilesOptions,
+        source: &dyn BackupSource,
+        meter: &Meter<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<RestoredFiles, Failure> {
+        let Self { document, files } = &self;
+        make_folders(options, document)?;
+        let writing = stream::iter(files.iter().map(Ok)).try_for_each_concurrent(WRITERS, |file| {
+            let place = options.data_dir.join(&file.path);
+            write(source, file, place, document, meter)
+        });
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(interrupted()),
+            written = writing => written?,
+        }
+        make_durable(options)?;
+        let has_own = files.iter().any(|file| file.path == "postgresql.conf");
+        let (files, bytes) = (files.len() as u64, self.bytes());
+        let settings = self.document.settings.into_iter();
+        Ok(RestoredFiles {
+            server_version: self.document.server_version,
+            files,
+            bytes,
+            missing_settings: if has_own { Vec::new() } else { settings.collect() },
+        })
+    }
 }
 
 /// What a base says of itself.
@@ -87,11 +119,16 @@ pub(crate) async fn read_base(
     activity: &Activity,
 ) -> Result<BaseDocument, Failure> {
     let document: BaseDocument = read_document(source, BASE_STREAM, activity).await?;
-    if document.version == BASE_DOCUMENT_VERSION {
-        return Ok(document);
+    if document.version != BASE_DOCUMENT_VERSION {
+        let message = format!("the base has a document of version {}", document.version);
+        return Err(Failure::new(Reason::ArchiveUnsupported, message));
     }
-    let message = format!("the base has a document of version {}", document.version);
-    Err(Failure::new(Reason::ArchiveUnsupported, message))
+    let segment = document.segment_bytes;
+    if !segment.is_power_of_two() || !(1 << 20..=1 << 30).contains(&segment) {
+        let message = format!("the base says that a file of its log has {segment} bytes");
+        return Err(Failure::new(Reason::ArchiveDamaged, message));
+    }
+    Ok(document)
 }
 
 /// A file to write.
@@ -238,9 +275,13 @@ async fn write(
 }
 
 /// All of the file systems at once: one `fsync` for each of thousands of files takes far longer.
-fn make_durable(options: &RestoreFilesOptions) -> Result<(), Failure> {
+pub(crate) fn make_durable(options: &RestoreFilesOptions) -> Result<(), Failure> {
     for path in [Some(&options.data_dir), options.tablespace_dir.as_ref()].into_iter().flatten() {
-        let opened = std::fs::File::open(path).map_err(|error| local(path, &error))?;
+        let opened = match std::fs::File::open(path) {
+            // Of a server without tablespaces.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(|error| local(path, &error))?,
+        };
         rustix::fs::syncfs(&opened).map_err(|error| local(path, &error.into()))?;
     }
     Ok(())
@@ -248,5 +289,11 @@ fn make_durable(options: &RestoreFilesOptions) -> Result<(), Failure> {
 
 /// A file or folder that cannot be read or written.
 pub(crate) fn local(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Reason::LocalFileError, format!("{}: {error}", path.display()))
+    let message = format!("{}: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Failure::new(Reason::DiskFull, message).with_hint("Make room on that file system.")
+        }
+        _ => Failure::new(Reason::LocalFileError, message),
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use crate::archiver::part::{ArchivedPart, WalPart};
 use crate::lsn::Lsn;
 
@@ -30,6 +32,7 @@ impl LogIndex {
     /// Of parts with their numbers.
     pub(crate) fn of(parts: impl IntoIterator<Item = (u32, ArchivedPart)>) -> Self {
         let mut index = Self::default();
+        let mut quiet = Vec::new();
         for (number, part) in parts {
             match part {
                 ArchivedPart::Wal(part) => {
@@ -42,6 +45,9 @@ impl LogIndex {
                 }
                 // It is seen by the bytes that are not there.
                 ArchivedPart::Gap { .. } => {}
+                ArchivedPart::Quiet { timeline, at, clock, .. } => {
+                    quiet.push((timeline, at, clock));
+                }
             }
         }
         for parts in index.timelines.values_mut() {
@@ -54,7 +60,20 @@ impl LogIndex {
                 is_new
             });
         }
+        for (timeline, at, clock) in quiet {
+            index.nothing_behind(timeline, at, clock);
+        }
         index
+    }
+
+    /// A part that ends where nothing happened until `clock`. Where the log has gone on, and its pieces
+    /// were put together, there is none: what came behind says it, too.
+    fn nothing_behind(&mut self, timeline: u32, at: Lsn, clock: Timestamp) {
+        let Some(parts) = self.timelines.get_mut(&timeline) else { return };
+        if let Ok(found) = parts.binary_search_by_key(&at, |(_, part)| part.end) {
+            let part = &mut parts[found].1;
+            part.clock = part.clock.max(Some(clock));
+        }
     }
 
     /// Timelines with the numbers of the parts that have their histories.
@@ -62,50 +81,97 @@ impl LogIndex {
         self.histories.iter().map(|(timeline, number)| (*timeline, *number))
     }
 
-    /// The newest timeline that comes from `timeline`, which may be itself.
-    pub(crate) fn newest_from(&self, timeline: u32) -> u32 {
-        let comes = |newer: &u32| self.lineage(timeline, *newer).is_some();
-        self.timelines.keys().rev().copied().find(comes).unwrap_or(timeline)
+    /// The newest timeline of all: what the server has gone on with.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        self.timelines.keys().next_back().copied()
+    }
+
+    /// Whether anything of a timeline is there.
+    pub(crate) fn knows(&self, timeline: u32) -> bool {
+        self.timelines.contains_key(&timeline)
+    }
+
+    /// The newest timeline of all, with those that it comes from, as far as they are known.
+    pub(crate) fn newest_lineage(&self) -> Vec<Stretch> {
+        self.newest().map(|newest| self.ancestry(newest)).unwrap_or_default()
     }
 
     /// How one gets from a timeline to another: the stretches of both and of those between.
     /// `None` where `to` does not come from `from`.
     pub(crate) fn lineage(&self, from: u32, to: u32) -> Option<Vec<Stretch>> {
+        let mut stretches = self.ancestry(to);
+        let first = stretches.iter().position(|stretch| stretch.timeline == from)?;
+        stretches.drain(..first);
+        stretches[0].start = Lsn::default();
+        Some(stretches)
+    }
+
+    /// The same for what stands at `at` on `from`: `None` also where `from` was left before that.
+    pub(crate) fn lineage_behind(&self, from: u32, at: Lsn, to: u32) -> Option<Vec<Stretch>> {
+        let lineage = self.lineage(from, to)?;
+        lineage[0].end.is_none_or(|end| at <= end).then_some(lineage)
+    }
+
+    /// All timelines that one comes from, the oldest that is known first, and itself.
+    fn ancestry(&self, of: u32) -> Vec<Stretch> {
         let mut stretches = Vec::new();
-        let (mut timeline, mut end) = (to, None);
-        while timeline != from {
-            let (before, at) = *self.parents.get(&timeline)?;
-            // A timeline has a higher number than the one it came from: this ends.
-            if before >= timeline {
-                return None;
-            }
-            stretches.push(Stretch { timeline, start: at, end });
-            (timeline, end) = (before, Some(at));
+        let (mut timeline, mut end) = (of, None);
+        // A timeline has a higher number than the one it came from: this ends.
+        while let Some((before, at)) =
+            self.parents.get(&timeline).filter(|(before, _)| *before < timeline)
+        {
+            stretches.push(Stretch { timeline, start: *at, end });
+            (timeline, end) = (*before, Some(*at));
         }
         stretches.push(Stretch { timeline, start: Lsn::default(), end });
         stretches.reverse();
-        Some(stretches)
+        stretches
+    }
+
+    /// Parts of a timeline, in the order of the log.
+    pub(crate) fn parts_of(&self, timeline: u32) -> &[(u32, WalPart)] {
+        self.timelines.get(&timeline).map_or(&[], Vec::as_slice)
     }
 
     /// Parts along a lineage from a position on, without interruption: the log that can be
     /// replayed from there.
     pub(crate) fn parts_from(&self, lineage: &[Stretch], start: Lsn) -> Vec<(u32, &WalPart)> {
+        self.parts_between(lineage, start, Lsn(u64::MAX))
+    }
+
+    /// The same, until all before `limit` is there.
+    pub(crate) fn parts_between(
+        &self,
+        lineage: &[Stretch],
+        start: Lsn,
+        limit: Lsn,
+    ) -> Vec<(u32, &WalPart)> {
         let mut position = start;
         let mut found = Vec::new();
         for stretch in lineage {
             let end = stretch.end.unwrap_or(Lsn(u64::MAX));
-            for (number, part) in self.timelines.get(&stretch.timeline).into_iter().flatten() {
-                let is_next = part.start <= position && position < part.end && part.start < end;
-                if is_next && position < end {
-                    found.push((*number, part));
-                    position = part.end.min(end);
+            let parts = self.parts_of(stretch.timeline);
+            // Each ends behind the one before it.
+            let first = parts.partition_point(|(_, part)| part.end <= position);
+            for (number, part) in &parts[first..] {
+                let is_next = part.start <= position && position < part.end;
+                if !is_next || position >= end.min(limit) {
+                    break;
                 }
+                found.push((*number, part));
+                position = part.end.min(end);
             }
-            if position < end && stretch.end.is_some() {
+            if position < end {
                 break;
             }
         }
         found
+    }
+
+    /// Parts of all timelines that end before a position.
+    pub(crate) fn parts_before(&self, at: Lsn) -> impl Iterator<Item = &WalPart> {
+        let parts = self.timelines.values().flatten().map(|(_, part)| part);
+        parts.filter(move |part| part.end <= at)
     }
 
     /// Up to where the log can be replayed from a position on.
@@ -133,6 +199,7 @@ mod tests {
             end: Lsn(end),
             segment_bytes: 100,
             clock: None,
+            replaces: None,
             facts: PartFacts::default(),
         })
     }
@@ -180,7 +247,10 @@ mod tests {
         assert_eq!(numbers(&index, (1, 1), 10), [0, 1]);
         assert_eq!(numbers(&index, (1, 3), 10), [0, 5]);
         assert_eq!(numbers(&index, (2, 2), 130), [3]);
-        assert_eq!((index.lineage(2, 3), index.newest_from(2), index.newest_from(1)), (None, 2, 3));
+        assert_eq!(index.lineage(2, 3), None);
+        let leads = |from, at, to| index.lineage_behind(from, Lsn(at), to).is_some();
+        assert_eq!((index.newest(), index.knows(2), index.knows(4)), (Some(3), true, false));
+        assert_eq!([leads(1, 10, 3), leads(1, 60, 3), leads(1, 60, 2)], [true, false, true]);
         let end = |to| index.end_of(&index.lineage(1, to).unwrap(), Lsn(10));
         assert_eq!([end(1), end(2), end(3)], [Lsn(150), Lsn(200), Lsn(100)]);
     }

@@ -1,13 +1,23 @@
 //! Recovery to a point in time: which log a base needs, and behind which record it stops.
+//!
+//! [`ArchivedLog`] says what an archive has; [`plan_recovery`] looks for the point, and writes
+//! nothing; [`RecoveryPlan::carry_out`] puts base and log into a folder; when the server that was
+//! started on it has become a primary, [`forget_recovery_settings`] takes out what led it there.
 
+mod archived_log;
 mod files;
 mod index;
+mod plan;
 mod segment;
+mod settings;
 mod target;
 
 use jiff::Timestamp;
 
+pub use self::archived_log::{ArchivedLog, LogPartHead};
 pub use self::files::recover_files;
+pub use self::plan::{PlanError, RecoveryPlan, plan_recovery};
+pub use self::settings::forget_recovery_settings;
 
 /// Where to recover to.
 #[derive(Clone, Debug, PartialEq, Eq)]

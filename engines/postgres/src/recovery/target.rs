@@ -10,6 +10,7 @@ use std::fmt;
 use dbbackup_contract::{Failure, Reason};
 use jiff::Timestamp;
 
+use super::PlanError;
 use super::index::{LogIndex, Stretch, end_within};
 use crate::archiver::cutter::Cutter;
 use crate::archiver::part::WalPart;
@@ -42,6 +43,8 @@ pub(crate) struct StopBehind {
     pub(crate) record: Lsn,
     pub(crate) end: Lsn,
     pub(crate) timeline: u32,
+    /// When the newest transaction ended that is replayed, by the server's clock.
+    pub(crate) time: Option<Timestamp>,
 }
 
 /// Which archive is looked into, from where on.
@@ -68,12 +71,19 @@ enum Verdict {
     Beyond,
 }
 
+/// What was read of a part.
+struct Looked {
+    found: Option<StopBehind>,
+    /// The last record that ends in it.
+    last: Option<StopBehind>,
+}
+
 impl Search<'_> {
     /// Looks for a target.
     ///
     /// # Errors
     /// `TargetUnreachable`, with the window that can be reached; what the archive says.
-    pub(crate) async fn find(&self, target: &Target) -> Result<StopBehind, Failure> {
+    pub(crate) async fn find(&self, target: &Target) -> Result<StopBehind, PlanError> {
         // What ended before the base began is in it, and its time is not known.
         if let Target::Time { time, .. } = target
             && self.base_time.is_some_and(|base| *time < base)
@@ -81,31 +91,44 @@ impl Search<'_> {
             return Err(too_early(target));
         }
         let parts = self.index.parts_from(self.stretches, self.base_start);
+        let mut last: Option<StopBehind> = None;
+        let mut clock = None;
         for (at, (_, part)) in parts.iter().enumerate() {
-            if !target.may_be_in(part) {
-                continue;
+            // What a part says of itself does not hold where the timeline was left within it.
+            let is_cut = end_within(self.stretches, part) < part.end;
+            let time = last.and_then(|last| last.time);
+            if is_cut || target.may_be_in(part) {
+                let looked = self.look_into(&parts, at, target, time).await?;
+                if let Some(found) = looked.found {
+                    return self.consistent(found, target);
+                }
+                last = looked.last.or(last);
+            } else if let Some(record) = part.facts.last_record {
+                let time = part.facts.last_time.or(time);
+                let (timeline, record, end) = (part.timeline, record.start, record.end);
+                last = Some(StopBehind { record, end, timeline, time });
             }
-            if let Some(found) = self.look_into(&parts, at, target).await? {
-                return self.consistent(found, target);
+            if !is_cut {
+                clock = part.clock.max(clock);
             }
         }
-        let last = parts.iter().rev().find_map(|(_, part)| Some((part, part.facts.last_record?)));
-        let Some((part, record)) = last else { return Err(self.unreachable(target, &parts)) };
-        if !target.is_all_of(part, self.index.end_of(self.stretches, self.base_start)) {
-            return Err(self.unreachable(target, &parts));
+        let end = self.index.end_of(self.stretches, self.base_start);
+        match last {
+            Some(last) if target.is_all_until(clock, end) => self.consistent(last, target),
+            _ if self.is_before_base(target) => Err(too_early(target)),
+            _ => Err(PlanError::Other(self.unreachable(target, &parts))),
         }
-        let timeline = part.timeline;
-        let found = StopBehind { record: record.start, end: record.end, timeline };
-        self.consistent(found, target)
     }
 
-    /// Reads the records that end in a part. The last record that is wanted, and its end.
+    /// Reads the records that end in a part. The last record that is wanted, and its end. `time` is
+    /// that of the newest transaction before it.
     async fn look_into(
         &self,
         parts: &[(u32, &WalPart)],
         at: usize,
         target: &Target,
-    ) -> Result<Option<StopBehind>, Failure> {
+        time: Option<Timestamp>,
+    ) -> Result<Looked, PlanError> {
         let (_, part) = parts[at];
         // The record that ends first in it may begin far before.
         let range = Cutter::range_of(self.lineage, part.start);
@@ -115,7 +138,8 @@ impl Search<'_> {
         let newest = self.stretches.last().map_or(part.timeline, |stretch| stretch.timeline);
         let mut reader = WalReader::new(start, self.lineage, newest);
         let mut position = start;
-        let mut before: Option<Record> = None;
+        let mut last: Option<StopBehind> = None;
+        let mut seen = None;
         for (number, part) in &parts[first..=at] {
             let bytes = bytes_of(self.archive, *number).await?;
             let skip =
@@ -125,22 +149,27 @@ impl Search<'_> {
                 usize::try_from(until.0 - part.start.0).unwrap_or(usize::MAX).min(bytes.len());
             reader.push(bytes.get(skip..end).unwrap_or_default());
             position = position.max(until);
-            while let Some(record) = reader.next()? {
-                let facts = facts_of(&record)?;
-                let last = match target.verdict(&record, &facts) {
-                    Verdict::Before => None,
-                    Verdict::Last => Some(record.clone()),
-                    Verdict::Beyond => Some(before.clone().ok_or_else(|| too_early(target))?),
-                };
-                if let Some(last) = last {
-                    let timeline = self.timeline_at(last.start);
-                    let (record, end) = (last.start, last.end);
-                    return Ok(Some(StopBehind { record, end, timeline }));
+            while let Some(record) = reader.next().map_err(Failure::from)? {
+                let facts = facts_of(&record).map_err(Failure::from)?;
+                let verdict = target.verdict(&record, &facts);
+                if matches!(verdict, Verdict::Beyond) {
+                    let found = Some(last.ok_or_else(|| too_early(target))?);
+                    return Ok(Looked { found, last });
                 }
-                before = Some(record);
+                seen = end_of_transaction(&facts).map(|(_, time)| time).or(seen);
+                let own = StopBehind {
+                    record: record.start,
+                    end: record.end,
+                    timeline: self.timeline_at(record.start),
+                    time: seen.or(time),
+                };
+                last = Some(own);
+                if matches!(verdict, Verdict::Last) {
+                    return Ok(Looked { found: Some(own), last });
+                }
             }
         }
-        Ok(None)
+        Ok(Looked { found: None, last })
     }
 
     fn timeline_at(&self, at: Lsn) -> u32 {
@@ -148,13 +177,20 @@ impl Search<'_> {
         own.map_or(1, |stretch| stretch.timeline)
     }
 
-    fn consistent(&self, found: StopBehind, target: &Target) -> Result<StopBehind, Failure> {
+    fn consistent(&self, found: StopBehind, target: &Target) -> Result<StopBehind, PlanError> {
         if found.end >= self.base_end { Ok(found) } else { Err(too_early(target)) }
+    }
+
+    /// Whether what is not behind the base's start may be before it, by what the parts say.
+    fn is_before_base(&self, target: &Target) -> bool {
+        let has_place = matches!(target, Target::Transaction { .. } | Target::Name(_));
+        let parts = self.index.parts_before(self.base_start);
+        has_place && parts.into_iter().any(|part| target.may_be_in(part))
     }
 
     fn unreachable(&self, target: &Target, parts: &[(u32, &WalPart)]) -> Failure {
         let end = self.index.end_of(self.stretches, self.base_start);
-        let last = parts.last().and_then(|(_, part)| part.clock.or(part.facts.last_time));
+        let last = parts.iter().rev().find_map(|(_, part)| part.kept_time());
         let time = last.map(|time| format!(", {time}")).unwrap_or_default();
         let message = format!("{target} is not in the archive, which reaches until {end}{time}");
         Failure::new(Reason::TargetUnreachable, message)
@@ -184,10 +220,7 @@ impl Target {
 
     fn verdict(&self, record: &Record, facts: &[Fact]) -> Verdict {
         let last = |is_last: bool| if is_last { Verdict::Last } else { Verdict::Before };
-        let ends = facts.iter().find_map(|fact| match fact {
-            Fact::End { xid, time, .. } => Some((*xid, *time)),
-            _ => None,
-        });
+        let ends = end_of_transaction(facts);
         match self {
             Self::Time { time, inclusive } => match ends {
                 Some((_, end)) if end > *time || end == *time && !inclusive => Verdict::Beyond,
@@ -209,13 +242,12 @@ impl Target {
         }
     }
 
-    /// Whether all of an archive is meant, which has nothing behind the target: its last part with
-    /// a record, and its end.
-    fn is_all_of(&self, part: &WalPart, end: Lsn) -> bool {
+    /// Whether all of an archive is meant, which has nothing behind the target: it ends at `end`,
+    /// and the server has said at `clock` that it had nothing else.
+    fn is_all_until(&self, clock: Option<Timestamp>, end: Lsn) -> bool {
         match self {
             Self::Latest => true,
-            // The server has said that nothing else had happened until then.
-            Self::Time { time, .. } => part.clock >= Some(*time),
+            Self::Time { time, .. } => clock >= Some(*time),
             Self::Position { lsn, inclusive: false } => *lsn == end,
             Self::Position { .. } | Self::Transaction { .. } | Self::Name(_) => false,
         }
@@ -234,7 +266,18 @@ impl fmt::Display for Target {
     }
 }
 
-fn too_early(target: &Target) -> Failure {
+/// The transaction that a record ends, and when.
+fn end_of_transaction(facts: &[Fact]) -> Option<(u32, Timestamp)> {
+    facts.iter().find_map(|fact| match fact {
+        Fact::End { xid, time, .. } => Some((*xid, *time)),
+        _ => None,
+    })
+}
+
+fn too_early(target: &Target) -> PlanError {
     let message = format!("{target} is before the moment at which the base is consistent");
-    Failure::new(Reason::TargetUnreachable, message).with_hint("Take an older base.")
+    let failure = Failure::new(Reason::TargetUnreachable, message);
+    PlanError::TooEarly(
+        failure.with_hint("Take a later point, or an older base where there is one."),
+    )
 }

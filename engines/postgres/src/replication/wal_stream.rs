@@ -115,11 +115,17 @@ impl WalStream {
         }
     }
 
-    /// Tells the server how far we are.
+    /// Tells the server how far we are. Where it `asks`, the server answers with a
+    /// [`WalMessage::KeepAlive`]; unasked it is silent while nothing happens.
     ///
     /// # Errors
     /// That it is gone.
-    pub(crate) async fn report(&mut self, own: Received, now: Timestamp) -> Result<(), Failure> {
+    pub(crate) async fn report(
+        &mut self,
+        own: Received,
+        now: Timestamp,
+        asks: bool,
+    ) -> Result<(), Failure> {
         let mut status = BytesMut::with_capacity(34);
         status.put_u8(b'r');
         status.put_u64(own.written.0);
@@ -127,7 +133,7 @@ impl WalStream {
         // Applied: what waits for that waits for us no longer than for being durable.
         status.put_u64(own.flushed.0);
         status.put_i64(microseconds_of(now));
-        status.put_u8(0);
+        status.put_u8(asks.into());
         let sent = self.session.wire.send(|out| {
             CopyData::new(status.freeze())?.write(out);
             Ok(())

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use dbbackup_contract::{Failure, Reason};
+use dbbackup_contract::{Failure, LogPosition, Reason};
 use dbbackup_postgres::{
-    ArchiveOptions, ArchiveState, ArchiveWatcher, FilesOptions, LogArchive, LogParts,
-    ServerConnection, archive_log, backup_files,
+    ArchiveOptions, ArchiveState, ArchiveWatcher, ArchivedLog, FilesOptions, LogArchive,
+    LogPartHead, LogParts, ServerConnection, archive_log, backup_files,
 };
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,10 +22,15 @@ pub type Parts = BTreeMap<u32, (Value, Bytes)>;
 
 /// A physical backup of a server.
 pub async fn base_of(server: ServerConnection) -> MemoryBackup {
+    based_at(server).await.0
+}
+
+/// The same, with the position from where on it needs the log.
+pub async fn based_at(server: ServerConnection) -> (MemoryBackup, LogPosition) {
     let options = FilesOptions { server, run: "a1".to_owned() };
     let base = MemoryBackup::default();
-    backup_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
-    base
+    let made = backup_files(&options, &base, &Silent, &CancellationToken::new()).await.unwrap();
+    (base, made.log_start.unwrap())
 }
 
 /// An archive in memory.
@@ -78,6 +84,16 @@ impl MemoryArchive {
         self.0.lock().unwrap().clone()
     }
 
+    /// What is known of it without its bytes.
+    pub fn log(&self) -> ArchivedLog {
+        let head = |(number, (about, _)): (u32, (Value, Bytes))| LogPartHead {
+            number,
+            time: Timestamp::UNIX_EPOCH + Duration::from_secs(number.into()),
+            about,
+        };
+        ArchivedLog::read(self.parts().into_iter().map(head).collect()).unwrap()
+    }
+
     /// What appends to it, and reads it.
     pub fn writer(&self) -> Writer {
         let last = self.0.lock().unwrap().keys().next_back().copied();
@@ -85,12 +101,17 @@ impl MemoryArchive {
     }
 }
 
+/// The last state, and the gaps.
 #[derive(Default)]
-pub struct Watcher(Mutex<Option<ArchiveState>>);
+pub struct Watcher(Mutex<Option<ArchiveState>>, Mutex<Vec<(String, String, u32)>>);
 
 impl ArchiveWatcher for Watcher {
     fn update(&self, state: ArchiveState) {
         *self.0.lock().unwrap() = Some(state);
+    }
+
+    fn gap(&self, start: &str, end: &str, timeline: u32) {
+        self.1.lock().unwrap().push((start.to_owned(), end.to_owned(), timeline));
     }
 }
 
@@ -103,6 +124,15 @@ pub struct Archiver {
 
 impl Archiver {
     pub fn start(way: ServerConnection, archive: &MemoryArchive) -> Self {
+        Self::start_quiet_after(way, archive, Duration::from_secs(300))
+    }
+
+    /// One that says after so long that nothing happens.
+    pub fn start_quiet_after(
+        way: ServerConnection,
+        archive: &MemoryArchive,
+        quiet_after: Duration,
+    ) -> Self {
         let (watcher, cancel) = (Arc::<Watcher>::default(), CancellationToken::new());
         let mut writer = archive.writer();
         let (heard, stop) = (Arc::clone(&watcher), cancel.clone());
@@ -110,6 +140,7 @@ impl Archiver {
             server: way,
             slot: "dbbackup_test".to_owned(),
             max_lag: Duration::from_millis(200),
+            quiet_after,
         };
         let task = tokio::spawn(async move {
             let ended = archive_log(&options, &mut writer, &*heard, &stop).await;
@@ -136,6 +167,16 @@ impl Archiver {
             assert!(tokio::time::Instant::now() < limit, "the archiver does not catch up");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> Option<ArchiveState> {
+        self.watcher.0.lock().unwrap().clone()
+    }
+
+    /// The gaps that it has told of.
+    pub fn gaps(&self) -> Vec<(String, String, u32)> {
+        self.watcher.1.lock().unwrap().clone()
     }
 
     /// Ends it wherever it is.

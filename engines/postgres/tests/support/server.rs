@@ -117,6 +117,27 @@ impl TestServer {
         assert!(fine, "{program}: {out}");
     }
 
+    /// Receives its log by a slot, with its own program, until dropped.
+    pub fn receive_log(&self, slot: &str) -> Held {
+        let folder = self.make_folder("received");
+        let mut command = Command::new("chroot");
+        command.arg(&self.root).args(["env", "PGPASSWORD=secret"]);
+        command.arg(format!("{}/pg_receivewal", self.bin()));
+        let port = self.port.to_string();
+        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-D", &folder, "-S", slot]);
+        Held(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    /// What one of its programs says of the data folder.
+    pub fn told(&self, program: &str) -> String {
+        let mut command = Command::new("chroot");
+        command.arg(&self.root).args(["env", "LC_ALL=C"]);
+        command.arg(format!("{}/{program}", self.bin())).arg(&self.data);
+        let (fine, out) = output_of(&mut command);
+        assert!(fine, "{program}: {out}");
+        out
+    }
+
     /// Runs one of its client programs against it.
     pub fn ask(&self, program: &str, arguments: &[&str]) {
         let mut command = Command::new("chroot");

@@ -118,6 +118,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
                     Resolution::Known(Box::new(ResolvedBackup {
                         repository_ref: schedule.spec.repository_ref,
                         source: schedule.spec.source,
+                        method: schedule.spec.method,
                         hooks: schedule.spec.hooks,
                         job: schedule.spec.job,
                         schedule: Some(reference.name.clone()),
@@ -131,6 +132,7 @@ async fn resolve(gathered: &mut Gathered, context: &Context) -> Result<(), Recon
         (None, Some(template)) => Resolution::Known(Box::new(ResolvedBackup {
             repository_ref: template.repository_ref.clone(),
             source: template.source.clone(),
+            method: template.method,
             hooks: template.hooks.clone(),
             job: template.job.clone(),
             schedule: None,

@@ -146,6 +146,7 @@ impl RunStatus for BackupStatus {
         self.method.clone_from(&report.method);
         self.server.clone_from(&report.server);
         self.position.clone_from(&report.position);
+        self.log_start = report.log_start.clone().map(Box::new);
         self.bytes = Some(report.bytes.clone());
         self.database_count = Some(report.database_count);
         self.databases.clone_from(&report.databases);

@@ -44,7 +44,7 @@ pub(super) fn backup_job(
     let source = source_access(&resolved.source, &place, &mut mounts)
         .ok_or_else(|| Failure::new(Reason::InvalidSpec, "spec.source names no server"))?;
     let action = Action::Backup(BackupAction {
-        method: dbbackup_contract::Method::Logical,
+        method: resolved.method,
         series: series(&around.cluster, seen, resolved),
         run_id: seen.identity.uid.clone(),
         slot_time: resolved.slot_time,

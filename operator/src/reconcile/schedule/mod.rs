@@ -1,6 +1,8 @@
 //! `BackupSchedule`: each slot becomes a `Backup` with the slot's name.
 
+mod archiver;
 mod attempt;
+mod children;
 mod preflight;
 mod status;
 
@@ -8,10 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbbackup_contract::{DatabaseOutcome, Failure, Reason};
+use dbbackup_contract::{Failure, Reason};
 use dbbackup_crds::{
-    Backup, BackupPhase, BackupRepository, BackupSchedule, BackupScheduleStatus, BackupSpec,
-    BackupStatus, ConcurrencyPolicy, LocalRef, SlotBaseline,
+    Backup, BackupRepository, BackupSchedule, BackupScheduleStatus, BackupSpec, ConcurrencyPolicy,
+    LocalRef, SlotBaseline,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, PostParams};
@@ -19,11 +21,13 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+pub(crate) use archiver::lag as log_lag;
+pub use archiver::{Base, LogOutlook};
 pub use attempt::AttemptTrouble;
+pub use children::{Children, Ended};
 pub use status::{Outlook, stalled, standing};
 
 use super::one_shot::until;
-use super::{copies, notifications};
 use crate::cluster::{is_conflict, rejection, write_status};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::events::{publish, warn};
@@ -32,50 +36,12 @@ use crate::names::{backup_name, schedule_series};
 use crate::reasons;
 use crate::slots::{SlotDecision, Slots, delay_of};
 
-/// What a schedule's backups tell of it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Children {
-    /// Those that have not ended, by name.
-    pub active: Vec<String>,
-    /// When one last succeeded.
-    pub last_success: Option<Timestamp>,
-    /// Of those that succeeded, when the one that began last began, and when it ended.
-    pub proof: Option<(Timestamp, Timestamp)>,
-    /// The newest one: slot or creation, name, phase.
-    pub newest: Option<(Timestamp, String, BackupPhase)>,
-    /// The one that ended last, by hand or not.
-    pub last_ended: Option<Ended>,
-    /// How far they are copied to each place.
-    pub copies: Vec<copies::Outlook>,
-    /// What became of telling each who is told of them.
-    pub told: Vec<notifications::Outlook>,
-}
-
-/// A backup that has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// When it began, or was created if it never did.
-    pub began: Option<Timestamp>,
-    /// When it ended.
-    pub time: Timestamp,
-    /// Its name.
-    pub name: String,
-    /// How.
-    pub phase: BackupPhase,
-    /// Why it did not do all; `None` where it has succeeded.
-    pub failure: Option<Failure>,
-    /// The databases that are not in its snapshot, by name.
-    pub left_out: Vec<String>,
-    /// What went wrong with hooks of it, where it is not what it failed by.
-    pub of_hooks: Option<Failure>,
-}
-
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Create the `Backup` of this slot.
     Create(Timestamp),
-    /// The slot waits for the backups that run.
+    /// The slot waits for the backups that run, or a first one for the archiver of the log.
     Hold(Timestamp),
     /// The slot is too long ago.
     Skip(Timestamp),
@@ -92,23 +58,41 @@ pub async fn reconcile(
     context: &Arc<Context>,
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
+    if schedule.metadata.deletion_timestamp.is_some() {
+        return archiver::let_go(schedule, context, now).await;
+    }
     let identity = Identity::of(schedule)?;
+    let (held, barred) = archiver::hold(schedule, &identity, context).await?;
+    let schedule = held.as_deref().unwrap_or(schedule);
     let mut status = schedule.status.clone().unwrap_or_default();
     let generation = schedule.metadata.generation;
+    let repository = repository(context, &identity.namespace, schedule);
+    let mut children = children::of(context, &identity, schedule, repository.as_ref());
+    let archiver = archiver::Archiver {
+        schedule,
+        identity: &identity,
+        repository: repository.as_ref(),
+        barred,
+        context,
+        now,
+    };
+    let log = archiver.go_on(&mut status, &children.bases).await?;
+    children.awaits_log = archiver::is_about_to_begin(schedule, &status, now);
     let slots = match slots(schedule, context) {
         Ok(slots) => slots,
         Err(error) => {
             let failure = Failure::new(Reason::InvalidSpec, error).with_hint("");
-            let status = stalled(status, &failure, generation, now);
-            if schedule.status.as_ref() != Some(&status) {
+            let mut status = stalled(status, &failure, generation, now);
+            status.conditions =
+                archiver::condition(status.conditions, log.outlook.as_ref(), generation, now);
+            if schedule.status.as_ref().map(|old| &old.display) != Some(&status.display) {
                 warn(context, schedule, "Read", &failure).await;
             }
-            write_status(context, schedule, status).await?;
-            return Ok(Action::await_change());
+            let object = write_status(context, schedule, status.clone()).await?;
+            let again = archiver.finish(&object, status, log).await?;
+            return Ok(again.map_or_else(Action::await_change, Action::requeue));
         }
     };
-    let repository = repository(context, &identity.namespace, schedule);
-    let children = children(context, &identity, schedule);
     status.slots_since = baseline(schedule, &status, now);
     let last = last_slot(&status, now);
     let deadline = schedule.spec.starting_deadline_seconds.map(SignedDuration::from_secs);
@@ -132,14 +116,17 @@ pub async fn reconcile(
         held: if let Step::Hold(slot) = step { Some(slot) } else { None },
         trouble: rejected.clone().or(trouble),
         ahead: ahead_trouble,
+        log: log.outlook.as_ref(),
     };
     let status = standing(status, schedule, &children, &outlook, now);
-    write_status(context, schedule, status).await?;
+    let object = write_status(context, schedule, status.clone()).await?;
+    let log = archiver.finish(&object, status, log).await?;
     let next = match rejected {
         Some(_) => TRY_AGAIN,
         None => next_look(&decision, &children, now),
     };
-    Ok(Action::requeue(ahead.map_or(next, |ahead| next.min(ahead))))
+    let further = [ahead, log].into_iter().flatten();
+    Ok(Action::requeue(further.fold(next, Duration::min)))
 }
 
 /// How soon the `Backup` of a slot is tried again that the API server did not let in.
@@ -203,7 +190,7 @@ pub fn plan(schedule: &BackupSchedule, decision: &SlotDecision, children: &Child
         return Step::Rest;
     }
     if let Some(first) = first_at_once(schedule, children) {
-        return Step::Create(first);
+        return if children.awaits_log { Step::Hold(first) } else { Step::Create(first) };
     }
     if let Some(slot) = decision.missed {
         return Step::Skip(slot);
@@ -303,73 +290,6 @@ fn repository(
 ) -> Option<BackupRepository> {
     let name = ObjectRef::new(&schedule.spec.repository_ref.name).within(namespace);
     context.repositories.get(&name)?.0.as_ref().ok().cloned()
-}
-
-/// What the watch knows of the schedule's backups, those by hand included.
-fn children(context: &Context, identity: &Identity, schedule: &BackupSchedule) -> Children {
-    let known = context.backups_of.get(&identity.namespace, &identity.name);
-    let ours: Vec<&Backup> = known.iter().filter_map(|backup| backup.0.as_ref().ok()).collect();
-    let mut children = Children {
-        copies: copies::outlook(schedule, &ours),
-        told: notifications::outlook(schedule, &ours),
-        ..Children::default()
-    };
-    ours.iter().for_each(|backup| children.add(backup));
-    children.active.sort();
-    children
-}
-
-impl Children {
-    fn add(&mut self, backup: &Backup) {
-        let status = backup.status.clone().unwrap_or_default();
-        let phase = status.phase.unwrap_or_default();
-        if !phase.is_terminal() {
-            self.active.push(backup.name_any());
-        }
-        if phase == BackupPhase::Succeeded {
-            self.last_success = self.last_success.max(status.completion_time);
-            self.proof = self.proof.max(status.start_time.zip(status.completion_time));
-        }
-        let is_scheduled = labels::slot_of(backup).is_some();
-        let created = backup.creation_timestamp().map(|time| time.0);
-        if let Some(created) = created.filter(|_| is_scheduled)
-            && self.newest.as_ref().is_none_or(|(time, ..)| *time < created)
-        {
-            self.newest = Some((created, backup.name_any(), phase));
-        }
-        if phase.is_terminal()
-            && let Some(time) = status.completion_time.or(created)
-            && self.last_ended.as_ref().is_none_or(|last| last.time < time)
-        {
-            let began = status.start_time.or(created);
-            self.last_ended = Some(Ended::of(backup.name_any(), began, time, phase, status));
-        }
-    }
-}
-
-impl Ended {
-    fn of(
-        name: String,
-        began: Option<Timestamp>,
-        time: Timestamp,
-        phase: BackupPhase,
-        status: BackupStatus,
-    ) -> Self {
-        let unexplained = || match phase {
-            BackupPhase::PartiallyFailed => {
-                Failure::new(Reason::DatabaseFailed, "some databases failed")
-            }
-            _ => Failure::new(Reason::Internal, "no reason is known"),
-        };
-        // What was let go is told of no more.
-        let has_failed = !matches!(phase, BackupPhase::Succeeded | BackupPhase::Expired);
-        let failure = has_failed.then(|| status.error.unwrap_or_else(unexplained));
-        let of_hooks = super::backup::hooks::trouble(&status.hooks);
-        let failed = |outcome| outcome == DatabaseOutcome::Failed;
-        let left_out = status.databases.into_iter().filter(|database| failed(database.outcome));
-        let left_out = left_out.map(|database| database.name).collect();
-        Self { began, time, name, phase, failure, left_out, of_hooks }
-    }
 }
 
 /// When to look again: at the next slot, or when the words about the last success change.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dbbackup_contract::{Action as TaskAction, Failure, Outcome, PreflightAction, Reason};
+use dbbackup_contract::{Action as TaskAction, Failure, Method, Outcome, PreflightAction, Reason};
 use dbbackup_contract::{PreflightReport, Report, SubjectKind};
 use dbbackup_crds::{
     BackupRepository, BackupSchedule, BackupScheduleStatus, LastPreflight, PreflightRun,
@@ -12,8 +12,8 @@ use dbbackup_crds::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 
-use super::Children;
 use super::attempt::{Attempt, AttemptTrouble};
+use super::{Children, archiver};
 use crate::cluster::{Ensured, delete_job, dismiss_job, ensure_job, observe, release_job};
 use crate::context::{Context, Identity, ReconcileError, Surroundings, start_timeout};
 use crate::events::{publish, warn};
@@ -328,7 +328,12 @@ impl Ahead<'_> {
             identity: self.identity,
             purpose: Purpose::Preflight,
             name,
-            action: TaskAction::Preflight(PreflightAction { source, hooks }),
+            action: TaskAction::Preflight(PreflightAction {
+                source,
+                method: spec.method,
+                archives_log: archiver::is_wanted(spec),
+                hooks,
+            }),
             mounts,
             repository: Some(repository),
             destination: None,
@@ -352,7 +357,7 @@ impl Ahead<'_> {
         match (&failure, report.outcome) {
             (Some(failure), _) => warn(self.context, self.schedule, "Preflight", failure).await,
             (None, outcome) if Some(outcome) != before => {
-                let note = words(report);
+                let note = words(report, self.schedule.spec.method);
                 publish(self.context, self.schedule, reasons::PREFLIGHT_PASSED, "Preflight", note);
             }
             _ => {}
@@ -416,11 +421,22 @@ pub(super) fn ended(
     });
 }
 
-fn words(report: &PreflightReport) -> String {
+fn words(report: &PreflightReport, method: Method) -> String {
     let databases = crate::display::databases(report.database_count);
+    let how = how(method);
     match &report.server {
-        Some(server) => format!("{databases} of PostgreSQL {} can be backed up", server.version),
-        None => format!("{databases} can be backed up"),
+        Some(server) => {
+            format!("{databases} of PostgreSQL {} can be backed up{how}", server.version)
+        }
+        None => format!("{databases} can be backed up{how}"),
+    }
+}
+
+/// How it is done, where it is not done as SQL.
+pub(super) const fn how(method: Method) -> &'static str {
+    match method {
+        Method::Logical => "",
+        Method::Physical => ", Physical by the replication protocol",
     }
 }
 

@@ -5,7 +5,7 @@ use dbbackup_crds::{BackupPhase, BackupSchedule, BackupScheduleStatus, LastBacku
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{AttemptTrouble, Children, Ended, preflight};
+use super::{AttemptTrouble, Children, Ended, LogOutlook, archiver, preflight};
 use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
@@ -25,6 +25,8 @@ pub struct Outlook<'a> {
     pub trouble: Option<Failure>,
     /// What is to be told of a look ahead that goes on and does not go well.
     pub ahead: Option<AttemptTrouble>,
+    /// How the archiving of the server's log stands, if that is wanted.
+    pub log: Option<&'a LogOutlook>,
 }
 
 /// Most active backups that are listed.
@@ -80,6 +82,7 @@ pub fn standing(
     status.conditions = copies::condition(status.conditions, &children.copies, generation, now);
     status.conditions =
         notifications::condition(status.conditions, &children.told, generation, now);
+    status.conditions = archiver::condition(status.conditions, outlook.log, generation, now);
     status.observed_generation = generation;
     status
 }
@@ -107,6 +110,9 @@ fn verdict(
         let goes_on = failure.is_retryable() && !suspended;
         let standing = if goes_on { Standing::Reconciling } else { Standing::Stalled };
         return Verdict::new(standing, failure.reason.as_str(), told);
+    }
+    if let Some(trouble) = outlook.log.and_then(|log| log.trouble.as_ref()) {
+        return trouble.clone();
     }
     let mut verdict = if suspended {
         let message = "no backup is started: spec.suspend";
@@ -174,7 +180,8 @@ fn of_proof(
         (Some(proved), Some(last)) if last.time == proved => {
             let databases = display::databases(last.database_count);
             let but = but(hooks::trouble(&last.hooks).as_ref().or(of_hooks));
-            let message = format!("{databases} can be backed up{but}");
+            let how = preflight::how(schedule.spec.method);
+            let message = format!("{databases} can be backed up{how}{but}");
             Verdict::new(Standing::Ready, reasons::PREFLIGHT_PASSED, message)
         }
         (Some(_), _) => {
@@ -240,10 +247,16 @@ fn words(
     parts.extend(outlook.ahead.as_ref().map(|trouble| trouble.words.clone()));
     parts.extend(copies::trouble(&children.copies));
     parts.extend(notifications::trouble(&children.told));
+    // Where it goes well it comes last.
+    let log = outlook.log.map(|log| log.words.clone());
+    let is_archived = outlook.log.is_some_and(|log| log.holds);
+    parts.extend(log.clone().filter(|_| !is_archived));
     match (suspended, outlook.held, status.next_schedule_time) {
         (true, ..) => parts.push("suspended".to_owned()),
         (_, Some(_), _) => {
-            let running = children.active.first().map_or("a backup", String::as_str);
+            let first = children.active.first().map(String::as_str);
+            let waits_for = if children.awaits_log { "the log's archiver" } else { "a backup" };
+            let running = first.unwrap_or(waits_for);
             parts.push(format!("a slot waits for {running}"));
         }
         (_, None, Some(next)) => {
@@ -255,5 +268,6 @@ fn words(
         Some(time) => parts.push(format!("last ok {}", display::ago(time, now))),
         None => parts.push("never succeeded".to_owned()),
     }
+    parts.extend(log.filter(|_| is_archived));
     parts.join(", ")
 }

@@ -1,4 +1,5 @@
-use dbbackup_crds::{BackupScheduleSpec, BackupStatus, JobSpec, SourceSpec};
+use dbbackup_contract::{DatabaseOutcome, Method};
+use dbbackup_crds::{BackupPhase, BackupScheduleSpec, BackupStatus, JobSpec, SourceSpec};
 use jiff::tz::TimeZone;
 
 use super::*;
@@ -17,6 +18,8 @@ fn schedule(change: impl FnOnce(&mut BackupScheduleSpec)) -> BackupSchedule {
         notifications: Vec::new(),
         copies: Vec::new(),
         source: SourceSpec::default(),
+        method: Method::Logical,
+        point_in_time_recovery: None,
         schedule: "15 3 * * *".into(),
         time_zone: "Europe/Berlin".into(),
         suspend: false,
@@ -102,6 +105,30 @@ fn the_first_backup_is_made_at_once_where_that_is_wanted_and_once() {
 }
 
 #[test]
+fn a_first_base_waits_for_the_archiver_but_not_for_ever() {
+    let created = at("2026-11-01T00:00:00Z");
+    let first = schedule(|spec| {
+        spec.immediate = true;
+        spec.point_in_time_recovery =
+            Some(serde_json::from_value(serde_json::json!({"enabled": true})).unwrap());
+    });
+    let nothing_due = SlotDecision { due: None, missed: None, next: None };
+    let step = |status: &BackupScheduleStatus, now: &str| {
+        let awaits_log = archiver::is_about_to_begin(&first, status, at(now));
+        plan(&first, &nothing_due, &Children { awaits_log, ..Children::default() })
+    };
+    let mut status = BackupScheduleStatus::default();
+    assert_eq!(step(&status, "2026-11-01T00:04:59Z"), Step::Hold(created));
+    assert_eq!(step(&status, "2026-11-01T00:05:00Z"), Step::Create(created));
+    let log = serde_json::json!({"state": "Streaming"});
+    status.log = serde_json::from_value(log).unwrap();
+    assert_eq!(step(&status, "2026-11-01T00:00:30Z"), Step::Hold(created), "nothing is kept yet");
+    let log = serde_json::json!({"unbrokenSince": "2026-11-01T00:00:20Z"});
+    status.log = serde_json::from_value(log).unwrap();
+    assert_eq!(step(&status, "2026-11-01T00:00:30Z"), Step::Create(created));
+}
+
+#[test]
 fn slots_count_from_the_creation_of_a_new_schedule() {
     let schedule = schedule(|_| ());
     let baseline = baseline(&schedule, &BackupScheduleStatus::default(), now()).unwrap();
@@ -115,7 +142,8 @@ fn a_changed_line_or_zone_or_the_end_of_a_suspension_starts_nothing_of_the_past(
     status.slots_since = baseline(&original, &status, now());
     let children = Children::default();
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None };
+    let outlook =
+        Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None, log: None };
     status = standing(status, &original, &children, &outlook, now());
     assert_eq!(baseline(&original, &status, now()), status.slots_since, "nothing has changed");
 
@@ -147,7 +175,8 @@ fn a_last_time_in_the_future_does_not_silence_a_schedule() {
 fn the_status_says_in_words_how_the_schedule_stands() {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     let next = Some(at("2026-11-24T02:15:00Z"));
-    let outlook = |held, trouble| Outlook { next, zone: &zone, held, trouble, ahead: None };
+    let outlook =
+        |held, trouble| Outlook { next, zone: &zone, held, trouble, ahead: None, log: None };
     let well = Children {
         last_success: Some(at("2026-11-23T04:30:00Z")),
         newest: Some((now(), "nightly-1".into(), BackupPhase::Succeeded)),
@@ -207,7 +236,8 @@ fn the_status_says_in_words_how_the_schedule_stands() {
 #[test]
 fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None };
+    let outlook =
+        Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None, log: None };
     let password =
         || failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "the password is wrong");
     let host = || failed("n-1", BackupPhase::Failed, Reason::HostNotFound, "x is not known");
@@ -292,7 +322,8 @@ fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
 #[test]
 fn a_backup_that_failed_says_nothing_of_a_spec_that_came_after_it_began() {
     let zone = TimeZone::UTC;
-    let outlook = Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None };
+    let outlook =
+        Outlook { next: None, zone: &zone, held: None, trouble: None, ahead: None, log: None };
     let last = failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "the password is wrong");
     let children = Children { last_ended: Some(last), ..Children::default() };
     let look = serde_json::json!({"time": "2026-11-23T13:00:00Z", "generation": 2,

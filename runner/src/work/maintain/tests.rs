@@ -5,12 +5,8 @@ use std::path::PathBuf;
 use dbbackup_contract::{CheckShare, MadeBy, RetainChange, RetentionSpec};
 use dbbackup_repository::{CommitInfo, Cutting};
 
-use self::days::a_day_later;
 use super::*;
-use crate::work::fixtures::{Place, SERIES};
-
-#[path = "../../../tests/program/days.rs"]
-mod days;
+use crate::work::fixtures::{Place, SERIES, a_day_later};
 
 const BY_HAND: MadeBy = MadeBy::Person { retain_for_seconds: Some(3600) };
 

@@ -42,7 +42,8 @@ async fn what_a_snapshot_needs_is_locked_and_nobody_deletes_it_for_good() {
     place.make_locking_bucket(LOCKED).await;
     let store = open(&place, 2).await;
     assert_eq!(store.capabilities().lock, Some(Duration::from_secs(2 * 24 * 3600)));
-    for name in [PACK, "meta/aa/x-0", "snapshots/x", "config/0", "keys/x", "sessions/x"] {
+    for name in [PACK, "meta/aa/x-0", "snapshots/x", "config/0", "keys/x", "logs/x/0", "sessions/x"]
+    {
         store.create(name, Bytes::from_static(b"1")).await.unwrap();
         let locked = (name != "sessions/x").then_some((LockMode::Compliance, 2));
         assert_eq!(lock_of(&place, name).await, locked, "{name}");
