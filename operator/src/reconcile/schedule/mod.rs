@@ -120,6 +120,9 @@ pub async fn reconcile(
     };
     let status = standing(status, schedule, &children, &outlook, now);
     let object = write_status(context, schedule, status.clone()).await?;
+    if let Some(note) = preflight::passed(schedule, &status) {
+        publish(context, schedule, reasons::PREFLIGHT_PASSED, "Preflight", note);
+    }
     let log = archiver.finish(&object, status, log).await?;
     let next = match rejected {
         Some(_) => TRY_AGAIN,

@@ -16,10 +16,9 @@ use super::attempt::{Attempt, AttemptTrouble};
 use super::{Children, archiver};
 use crate::cluster::{Ensured, delete_job, dismiss_job, ensure_job, observe, release_job};
 use crate::context::{Context, Identity, ReconcileError, Surroundings, start_timeout};
-use crate::events::{publish, warn};
+use crate::events::warn;
 use crate::job::{Errand, Mounts, Place, hooks_access, source_access};
 use crate::names::{Purpose, job_name};
-use crate::reasons;
 use crate::reconcile::backup::hooks;
 use crate::reconcile::one_shot::{another_action, until, while_starting};
 use crate::reconcile::{LOOK_SOON, WATCH_RUN};
@@ -347,20 +346,13 @@ impl Ahead<'_> {
         status: &mut BackupScheduleStatus,
         report: &PreflightReport,
     ) -> Result<Option<Duration>, ReconcileError> {
-        let before = last(self.schedule, status).map(|last| last.outcome);
         let job = status.preflight.as_ref().map(|run| run.job_name.clone());
         ended(status, Ok(report), self.now);
         if let Some(job) = job {
             release_job(self.context, &self.identity.namespace, &job, self.now).await?;
         }
-        let failure = report.error.clone().or_else(|| hooks::trouble(&report.hooks));
-        match (&failure, report.outcome) {
-            (Some(failure), _) => warn(self.context, self.schedule, "Preflight", failure).await,
-            (None, outcome) if Some(outcome) != before => {
-                let note = words(report, self.schedule.spec.method);
-                publish(self.context, self.schedule, reasons::PREFLIGHT_PASSED, "Preflight", note);
-            }
-            _ => {}
+        if let Some(failure) = report.error.clone().or_else(|| hooks::trouble(&report.hooks)) {
+            warn(self.context, self.schedule, "Preflight", &failure).await;
         }
         Ok(Some(self.until_next(status)))
     }
@@ -421,10 +413,21 @@ pub(super) fn ended(
     });
 }
 
-fn words(report: &PreflightReport, method: Method) -> String {
-    let databases = crate::display::databases(report.database_count);
+/// What is to be told once the status is written, which a reconcile that has seen an older one does
+/// not come to: that a look has passed, unless the one before it had, of the same spec.
+pub(super) fn passed(schedule: &BackupSchedule, status: &BackupScheduleStatus) -> Option<String> {
+    let known = schedule.status.as_ref();
+    let before = known.and_then(|status| last(schedule, status));
+    let now = last(schedule, status).filter(|now| Some(now.time) != before.map(|it| it.time))?;
+    let is_well = now.error.is_none() && hooks::trouble(&now.hooks).is_none();
+    let is_new = before.map(|before| before.outcome) != Some(now.outcome);
+    (is_well && is_new).then(|| words(now, schedule.spec.method))
+}
+
+fn words(looked: &LastPreflight, method: Method) -> String {
+    let databases = crate::display::databases(looked.database_count);
     let how = how(method);
-    match &report.server {
+    match &looked.server {
         Some(server) => {
             format!("{databases} of PostgreSQL {} can be backed up{how}", server.version)
         }

@@ -343,3 +343,21 @@ fn hooks_that_fail_beside_a_success_are_told_and_do_not_make_it_unready() {
     let told = message(status, &children);
     assert!(told.ends_with("its last backup succeeded; but hook resume: no. Look."), "{told}");
 }
+
+#[test]
+fn that_a_look_has_passed_is_told_once_for_each_spec() {
+    let (mut schedule, status) = schedule();
+    let now = |last_preflight| BackupScheduleStatus { last_preflight, ..status.clone() };
+    let (ten, eleven) = ("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z");
+    let mut told = |before, after| {
+        schedule.status = Some(now(before));
+        passed(&schedule, &now(after)).is_some()
+    };
+    assert!(told(None, look(2, ten, None)));
+    // The status is written, and read again.
+    assert!(!told(look(2, ten, None), look(2, ten, None)));
+    assert!(!told(look(2, ten, None), look(2, eleven, None)), "it had passed before");
+    assert!(told(look(2, ten, wrong_password()), look(2, eleven, None)));
+    assert!(told(look(1, ten, None), look(2, eleven, None)), "of another spec");
+    assert!(!told(None, look(2, ten, wrong_password())));
+}
