@@ -84,8 +84,7 @@ where
     let note = crate::conditions::sentence(failure);
     let labels = [&*K::kind(&()), failure.reason.as_str()];
     context.metrics.failures.with_label_values(&labels).inc();
-    let event = event(EventType::Warning, failure.reason.as_str(), action, note);
-    publish_now(&context.events.recorder, &object.object_ref(&()), &event).await;
+    warn_as(context, object, failure.reason.as_str(), action, note).await;
 }
 
 /// Publishes a warning that is no failure of a run, at once.

@@ -42,6 +42,7 @@ pub use backup::{backup, preflight};
 pub use clients::ClientFolders;
 pub use control_file::{ControlFile, ControlState, read_control};
 pub use execute::{execute, open_database};
+pub use lsn::{Lsn, LsnError};
 pub use options::{
     BackupOptions, BackupResult, LeftBehind, Leftover, Permission, Permitted, PlacedDatabase,
     PreflightResult, Replace, RestoreOptions, RestoreResult, ServerConnection, Strategy,
@@ -55,3 +56,4 @@ pub use recovery::{
 };
 pub use restore::{holds_databases, placed, restore, settle};
 pub use server::identify;
+pub use versions::major_of;

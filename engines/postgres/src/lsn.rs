@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 /// A position in the write-ahead log, in bytes from its beginning: `16/B374D848`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Lsn(pub(crate) u64);
+pub struct Lsn(
+    /// Bytes.
+    pub u64,
+);
 
 impl Lsn {
     /// So many bytes further on.
@@ -28,7 +31,7 @@ impl fmt::Display for Lsn {
 /// The text is no position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no position in the log, such as 16/B374D848")]
-pub(crate) struct LsnError(String);
+pub struct LsnError(String);
 
 impl FromStr for Lsn {
     type Err = LsnError;

@@ -10,7 +10,8 @@ use dbbackup_contract::{Failure, Reason};
 pub(crate) const KNOWN_MAJORS: RangeInclusive<u32> = 13..=18;
 
 /// The major in what a server or a client calls itself: `17.5 (Debian 17.5-1)`, `18beta1`.
-pub(crate) fn major_of(version: &str) -> Option<u32> {
+#[must_use]
+pub fn major_of(version: &str) -> Option<u32> {
     let version = version.trim_start();
     let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     version[..end].parse().ok()

@@ -9,8 +9,10 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
 
-use super::{OneShot, ReportOf, RunStatus, Stage, Told, finished, running, starting, waiting};
-use crate::cluster::{Ensured, delete_job, ensure_job, write_status};
+use super::{
+    OneShot, ReportOf, RunStatus, Stage, Told, finished, running, seen_by, starting, waiting,
+};
+use crate::cluster::{Ensured, delete_job, ensure_job, release_job, write_status};
 use crate::conditions::{Standing, Verdict};
 use crate::context::{Context, Identity, ReconcileError};
 use crate::display;
@@ -171,6 +173,23 @@ impl<K: OneShot> Run<'_, K> {
             Told::Failure(failure) => warn(context, &object, K::ACTION, failure).await,
         }
         Ok(object)
+    }
+
+    /// It has ended: the Job that the status names is let go, for a while after the end, and what
+    /// still changes of the spec is seen, since it is of no use any more.
+    pub(crate) async fn tidy(
+        &self,
+        job: Option<&str>,
+        context: &Context,
+    ) -> Result<Action, ReconcileError> {
+        let mut status = self.status.clone();
+        if let Some(job) = job
+            && has_ended_lately(status.common().conditions, self.now)
+        {
+            release_job(context, &self.identity.namespace, job, self.now).await?;
+        }
+        write_status(context, self.object, seen_by(status, self.generation())).await?;
+        Ok(Action::await_change())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::events::{publish, publish_with};
 use crate::labels;
 use crate::names::job_name;
 use crate::reasons;
-use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, seen_by};
+use crate::reconcile::one_shot::{NextJob, Run};
 use crate::reconcile::{LOOK_AGAIN, LOOK_SOON, OneShot as _, WATCH_RUN};
 
 pub(super) async fn apply(
@@ -29,7 +29,7 @@ pub(super) async fn apply(
 ) -> Result<Action, ReconcileError> {
     let run = run(seen, now);
     match step {
-        Step::Nothing => tidy(seen, context, now).await,
+        Step::Nothing => run.tidy(seen.status.job_name.as_deref(), context).await,
         Step::Wait(failure) => run.wait(&failure, context).await,
         Step::Look(resolved, cause) => begin(seen, resolved, None, cause, context, now).await,
         Step::Note(report) => note(seen, &report, context, now).await,
@@ -174,22 +174,6 @@ async fn finish(
 ) -> Result<Action, ReconcileError> {
     let request = run(seen, now).finish(&end, attempts, context).await?;
     let status = request.status.clone().unwrap_or_default();
-    let done = Gathered { request, status, ..seen.clone() };
-    tidy(&done, context, now).await
-}
-
-/// Lets the Job of a recovery that has ended go, for a while after its end.
-async fn tidy(
-    seen: &Gathered,
-    context: &Context,
-    now: Timestamp,
-) -> Result<Action, ReconcileError> {
-    if let Some(job) = &seen.status.job_name
-        && has_ended_lately(&seen.status.conditions, now)
-    {
-        release_job(context, &seen.identity.namespace, job, now).await?;
-    }
-    let status = seen_by(seen.status.clone(), seen.request.metadata.generation);
-    write_status(context, &seen.request, status).await?;
-    Ok(Action::await_change())
+    let done = Run { object: &request, status: &status, ..run(seen, now) };
+    done.tidy(status.job_name.as_deref(), context).await
 }

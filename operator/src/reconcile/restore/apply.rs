@@ -15,7 +15,7 @@ use crate::context::{Context, ReconcileError, status_ref};
 use crate::events::publish;
 use crate::names::{Purpose, job_name};
 use crate::reasons;
-use crate::reconcile::one_shot::{NextJob, Run, has_ended_lately, seen_by, until};
+use crate::reconcile::one_shot::{NextJob, Run, until};
 use crate::reconcile::{LOOK_AGAIN, OneShot as _};
 
 pub(super) async fn apply(
@@ -26,7 +26,7 @@ pub(super) async fn apply(
 ) -> Result<Action, ReconcileError> {
     let run = run(seen, now);
     match step {
-        Step::Nothing => tidy(seen, context, now).await,
+        Step::Nothing => run.tidy(seen.status.job_name.as_deref(), context).await,
         Step::Wait(failure) => run.wait(&failure, context).await,
         Step::Find(resolved, cause) => {
             begin(seen, &resolved, Purpose::Find, cause, context, now).await
@@ -152,23 +152,6 @@ async fn finish(
 ) -> Result<Action, ReconcileError> {
     let request = run(seen, now).finish(&end, attempts, context).await?;
     let status = request.status.clone().unwrap_or_default();
-    let done = Gathered { request, status, ..seen.clone() };
-    tidy(&done, context, now).await
-}
-
-/// Lets the Job of a restore that has ended go, for a while after its end.
-async fn tidy(
-    seen: &Gathered,
-    context: &Context,
-    now: Timestamp,
-) -> Result<Action, ReconcileError> {
-    if let Some(job) = &seen.status.job_name
-        && has_ended_lately(&seen.status.conditions, now)
-    {
-        release_job(context, &seen.identity.namespace, job, now).await?;
-    }
-    // What may still change of the spec (dryRun, approvedPlan) is of no use any more.
-    let status = seen_by(seen.status.clone(), seen.request.metadata.generation);
-    write_status(context, &seen.request, status).await?;
-    Ok(Action::await_change())
+    let done = Run { object: &request, status: &status, ..run(seen, now) };
+    done.tidy(status.job_name.as_deref(), context).await
 }

@@ -178,10 +178,11 @@ impl<'a> Series<'a> {
         action: &RecoverAction,
     ) -> Result<(&'b Base, RecoveryPlan), Failure> {
         let request = request_of(action);
+        let empty = ArchivedLog::read(Vec::new())?;
         let mut newest = None;
         for base in bases.iter().filter(|base| !base.is_behind(&action.point)) {
             let source = SnapshotSource::new(Arc::new(base.snapshot.clone()));
-            let (kept, empty) = (self.kept(base.server()), ArchivedLog::read(Vec::new())?);
+            let kept = self.kept(base.server());
             let log = self.logs.get(base.server()).unwrap_or(&empty);
             match plan_recovery(&request, &source, &kept, log).await {
                 Ok(plan) => return Ok((base, plan)),

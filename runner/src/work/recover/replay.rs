@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use dbbackup_contract::{Failure, Progress, ProgressPhase, ReachedPoint, Reason};
 use dbbackup_engine::ProgressSink as _;
+use dbbackup_postgres::major_of;
 use dbbackup_shim::SignalName;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -65,7 +66,7 @@ impl<'a> Beside<'a> {
 
     /// The server's program. A container that was restarted meanwhile has another link.
     async fn program(&mut self, version: &str) -> Result<FoundProgram, Failure> {
-        let major = major(version);
+        let major = major_of(version);
         if let Some(link) = &mut self.link {
             match link.find("postgres", major).await {
                 Err(failure) if failure.reason == Reason::ServerNotReady => {}
@@ -88,7 +89,7 @@ impl<'a> Beside<'a> {
     ) -> Result<ReachedPoint, Failure> {
         self.folder.prepare()?;
         let found = order.step(self.program(expected.version)).await?;
-        let major = major(expected.version).unwrap_or(0);
+        let major = major_of(expected.version).unwrap_or(0);
         let arguments = arguments(expected.data_dir, &self.folder, major);
         let Some(link) = &mut self.link else { return Err(no_link()) };
         // Whatever its container says: its words are to be known ones.
@@ -119,17 +120,11 @@ fn no_link() -> Failure {
     Failure::new(Reason::Internal, "the server's container is not connected")
 }
 
-/// `17` of `17.11`, `18` of `18beta1`.
-fn major(version: &str) -> Option<u32> {
-    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
-    version[..end].parse().ok()
-}
-
 /// Refuses a server of another major version: it cannot read these files. What a program says of
 /// itself: `postgres (PostgreSQL) 17.11 (Debian 17.11-1)`.
 fn suitable(found: FoundProgram, version: &str) -> Result<FoundProgram, Failure> {
-    let own = found.version.split_whitespace().find_map(major);
-    if own.is_some() && own == major(version) {
+    let own = found.version.split_whitespace().find_map(major_of);
+    if own.is_some() && own == major_of(version) {
         return Ok(found);
     }
     let FoundProgram { program, version: own } = &found;

@@ -4,6 +4,7 @@
 //! worded alike by PostgreSQL 13 to 18 (`xlogrecovery.c`, before 15 `xlog.c`). A line that is not
 //! known says nothing: the server's container is not ours, and may write what it likes.
 
+use dbbackup_postgres::Lsn;
 use jiff::Timestamp;
 
 /// A line, as far as a recovery is concerned.
@@ -133,14 +134,12 @@ fn complaint(severity: &str, text: &str) -> Word {
 
 /// A position in the log, `16/B374D848`, in bytes from its beginning.
 pub(super) fn position(text: &str) -> Option<u64> {
-    let half = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
-    let (high, low) = text.split_once('/')?;
-    Some(half(high)? << 32 | half(low)?)
+    text.parse::<Lsn>().ok().map(|position| position.0)
 }
 
 /// The same as text.
 pub(super) fn shown(position: u64) -> String {
-    format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
+    Lsn(position).to_string()
 }
 
 #[cfg(test)]
@@ -232,7 +231,7 @@ LOG:  database system is ready to accept connections";
         assert_eq!(position("16/B374D848"), Some(0x16_B374_D848));
         assert_eq!(position("0/02000028"), Some(0x200_0028));
         assert_eq!(shown(0x16_B374_D848), "16/B374D848");
-        for wrong in ["", "/", "0", "0/", "0/G", "1/2/3", "0/123456789"] {
+        for wrong in ["", "/", "0", "0/", "0/G", "1/2/3", "0/123456789", "0/+1"] {
             assert_eq!(position(wrong), None, "{wrong}");
         }
     }
