@@ -2,7 +2,7 @@
 # Debian 12 as root, or says what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-cluster lint generate kubectl-page image cluster-up cluster-down bench
+.PHONY: help demo test test-unit test-cluster lint generate kubectl-page image cluster-up cluster-down bench rounds
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,5 +37,9 @@ cluster-up: ## Bring up a cluster of one node on this machine (kind, if there is
 cluster-down: ## Take it down and leave nothing behind
 	@kind-tests/cluster/down
 
-bench: ## store and fetch beside restic, rustic, borg and kopia, in one run (MEGABYTES=300 ROUNDS=5)
+bench: ## Beside restic, rustic, borg and kopia, and beside pg_basebackup and pgBackRest (MEGABYTES=300 ROUNDS=5)
 	@hack/bench/run
+	@hack/bench/physical
+
+rounds: ## A bank works while its server, its archiver, backups and the store are killed (ROUNDS=100)
+	@hack/rounds

@@ -88,7 +88,7 @@ impl TestServer {
 
     /// A folder beside the data, inside of the root, with its name there.
     pub fn make_folder(&self, name: &str) -> String {
-        let path = format!("{}-{name}", self.data);
+        let path = self.beside(name);
         self.chroot("mkdir", &[&path]);
         self.chroot("chown", &["postgres:", &path]);
         path
@@ -115,6 +115,26 @@ impl TestServer {
         let (fine, out) =
             output_of(command.arg(format!("{bin}/{program}")).args(arguments).arg(&self.data));
         assert!(fine, "{program}: {out}");
+    }
+
+    /// The name of a folder that [`TestServer::make_folder`] made, inside of the root.
+    pub fn beside(&self, name: &str) -> String {
+        format!("{}-{name}", self.data)
+    }
+
+    /// Where a path inside of the root is, seen from outside.
+    pub fn outside(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// What its `pg_waldump` says, with times in UTC.
+    pub fn waldump(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("chroot");
+        command.arg(&self.root).args(["env", "TZ=UTC", "LC_ALL=C"]);
+        command.arg(format!("{}/pg_waldump", self.bin())).args(arguments);
+        // It ends with an error where the log does.
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Receives its log by a slot, with its own program, until dropped.
@@ -430,6 +450,11 @@ impl TestServer {
     /// Where the clients lie that are used to look at it.
     fn programs(&self) -> PathBuf {
         self.clients().join(format!("{}/bin", self.client_major()))
+    }
+
+    /// One of the clients, told how to reach it.
+    pub fn client(&self, program: &str, database: &str) -> Command {
+        self.command(program, database)
     }
 
     fn command(&self, program: &str, database: &str) -> Command {

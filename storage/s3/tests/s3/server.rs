@@ -30,6 +30,7 @@ pub(crate) struct Server {
     tls: bool,
     /// What it keeps, its certificates, its log.
     folder: tempfile::TempDir,
+    command: Command,
     process: Child,
 }
 
@@ -96,15 +97,23 @@ impl Server {
             }
         };
         let log = std::fs::File::create(at("log")).unwrap();
-        let process = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut server = Self { port, kind, tls: tls.is_some(), folder, process };
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let process = command.spawn().unwrap();
+        let mut server = Self { port, kind, tls: tls.is_some(), folder, command, process };
         server.wait();
         server
+    }
+
+    /// Ends it as a crash would. What it keeps stays.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again at the same place.
+    pub(crate) fn start_again(&mut self) {
+        self.process = self.command.spawn().unwrap();
+        self.wait();
     }
 
     fn wait(&mut self) {
@@ -135,8 +144,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 
