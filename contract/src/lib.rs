@@ -11,6 +11,7 @@ mod clouds;
 mod connection;
 mod copy;
 mod databases;
+mod drill;
 mod duration;
 mod exit;
 mod failure;
@@ -45,6 +46,10 @@ pub use copy::{CopyAction, CopyBytes, CopyReport, copy_run_id};
 pub use databases::{
     DatabaseCount, DatabaseOutcome, DatabaseReport, LeftOut, MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES,
     MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS,
+};
+pub use drill::{
+    AssertionReport, DrillAction, DrillDurations, DrillOutcome, DrillReport, MAX_ASSERTION_MESSAGE,
+    MAX_DRILL_ASSERTIONS,
 };
 pub use duration::{DurationError, DurationText, SHORTEST_GRACE};
 pub use exit::ExitCode;

@@ -27,6 +27,10 @@ const BACKUPS: &[&str] = &["Backup"];
 const KEEPERS: &[&str] = &["BackupRepository", "Backup"];
 const RESTORES: &[&str] = &["RestoreRequest"];
 const RECOVERIES: &[&str] = &["PitrRestore"];
+/// What recovers a server, a drill included.
+const RECOVERERS: &[&str] = &["BackupSchedule", "PitrRestore"];
+/// What asks assertions.
+const ASKERS: &[&str] = &["BackupSchedule", "RestoreRequest"];
 /// What may be too late.
 const REQUESTS: &[&str] = &["RestoreRequest", "PitrRestore"];
 /// What reads or writes a server, or a snapshot.
@@ -228,17 +232,17 @@ reasons! {
     /// encoding or locale does not exist on the target
     LocaleNotAvailable: Fatal, Incompatible, RESTORES, "Install the locale on the target server, or restore to a server that has it.";
     /// the archive does not reach the point that was asked for
-    TargetUnreachable: Fatal, NotFound, RECOVERIES, "Create another PitrRestore with a point within the window that the message names. For a point newer than its end wait five minutes, or take latest: {}; one before its beginning cannot be reached.";
+    TargetUnreachable: Fatal, NotFound, RECOVERERS, "Create another PitrRestore with a point within the window that the message names. For a point newer than its end wait five minutes, or take latest: {}; one before its beginning cannot be reached.";
     /// the claim of a recovered server holds other things
     VolumeNotEmpty: Fatal, Conflict, RECOVERIES, "Nothing was written to it. Name an empty claim that no pod mounts, or let one be made: to.volumeClaim.template. A claim of an earlier PitrRestore of that name is one, too: take another name then.";
     /// the volume of a recovered server has too little room
-    VolumeTooSmall: Fatal, NoSpace, RECOVERIES, "status.neededBytes has what is needed: take a fifth more, since the file system and the replay need room, too. Create another PitrRestore, of another name; delete the claim of this one if it has made one (status.volumeClaimName).";
+    VolumeTooSmall: Fatal, NoSpace, RECOVERERS, "status.neededBytes has what is needed: take a fifth more, since the file system and the replay need room, too. Create another PitrRestore, of another name; delete the claim of this one if it has made one (status.volumeClaimName).";
     /// the server's image cannot run what is recovered
-    ServerImageUnsuitable: Fatal, Incompatible, RECOVERIES, "Name in image the server's own image: of the same major version, with all libraries that it loads.";
+    ServerImageUnsuitable: Fatal, Incompatible, RECOVERERS, "Name in image the server's own image: of the same major version, with all libraries that it loads.";
     /// the recovered server has ended while it replayed its log
-    RecoveryFailed: Fatal, Rejected, RECOVERIES, "The message has the server's last words; for an hour all of them are in the Job's log (status.jobName). Most often the image lacks a library or a setting, or the volume fails: correct that, and create another PitrRestore. The archive is untouched.";
+    RecoveryFailed: Fatal, Rejected, RECOVERERS, "The message has the server's last words; for an hour all of them are in the Job's log (status.jobName). Most often the image lacks a library or a setting, or the volume fails: correct that, and create another PitrRestore. The archive is untouched.";
     /// the recovered server has stopped at another point than the one that was asked for
-    TargetMissed: Fatal, Damaged, RECOVERIES, "Do not use the volume, and please report it with the Job's log. Meanwhile try another PitrRestore, to a slightly earlier time.";
+    TargetMissed: Fatal, Damaged, RECOVERERS, "Do not use the volume, and please report it with the Job's log. Meanwhile try another PitrRestore, to a slightly earlier time.";
     /// the server has no longer a part of its log that was not archived
     LogMissing: Retryable, Retryable, READERS, "What comes is archived again. Make a base now (a Backup with scheduleRef): until then no moment behind the gap can be recovered to, and none within it ever. Then give the archiver's replication slot more room: max_slot_wal_keep_size on the server.";
     /// the server's timeline does not come from the archived one: it was restored, or is another one
@@ -261,8 +265,8 @@ reasons! {
     CarriedOutInPart: Fatal, Conflict, RESTORES, "Look at the databases. To restore what is missing, create a RestoreRequest of another name for just that.";
     /// the plan that was approved is not the one that would be carried out now
     PlanChanged: Fatal, Conflict, RESTORES, "Look at the plan. If it is what you want, approve it by its digest.";
-    /// a restored database does not answer as the restore asks for
-    AssertionFailed: Fatal, Conflict, RESTORES, "This database was not put in place; others of the restore may be. Look at another backup, or restore again with a corrected assertion.";
+    /// a restored database does not answer as the restore, or the drill, asks for
+    AssertionFailed: Fatal, Conflict, ASKERS, "This database was not put in place; others of the restore may be. Look at another backup, or restore again with a corrected assertion.";
     /// it was not begun, since another database of the restore has failed
     NotBegun: Fatal, Conflict, RESTORES, "Correct what has failed, or leave that database out; onError: Continue (--on-error continue) restores the others all the same.";
     /// somebody else restores to the same place now

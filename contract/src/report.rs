@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchiveReport, CopyReport, DatabaseCount, DatabaseReport, Failure, HookReport, ImportReport,
-    LogStatus, MaintainReport, NotifyReport, PreflightReport, Progress, RecoverReport,
-    RestoreReport, RetireReport,
+    ArchiveReport, CopyReport, DatabaseCount, DatabaseReport, DrillReport, Failure, HookReport,
+    ImportReport, LogStatus, MaintainReport, NotifyReport, PreflightReport, Progress,
+    RecoverReport, RestoreReport, RetireReport,
 };
 
 /// One message on the report channel.
@@ -63,6 +63,8 @@ pub enum Report {
     Retire(RetireReport),
     /// Of `Action::Recover`.
     Recover(Box<RecoverReport>),
+    /// Of `Action::Drill`.
+    Drill(Box<DrillReport>),
 }
 
 /// How something ended.
@@ -338,6 +340,7 @@ impl Report {
             Self::Archive(report) => report.outcome,
             Self::Retire(report) => report.outcome,
             Self::Recover(report) => report.outcome,
+            Self::Drill(report) => report.outcome,
         }
     }
 
@@ -358,6 +361,7 @@ impl Report {
             Self::Archive(report) => report.error.as_ref(),
             Self::Retire(report) => report.error.as_ref(),
             Self::Recover(report) => report.error.as_ref(),
+            Self::Drill(report) => report.error.as_ref(),
         }
     }
 

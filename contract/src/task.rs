@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchiveAction, AzureAccess, CopyAction, DatabaseSelection, Failure, GcsAccess, Hooks,
-    ImportAction, MaintainAction, Method, NotifyAction, PostgresqlAccess, PreflightAction, Reason,
-    RecoverAction, RestoreAction, RetireAction, S3Access, SecretFile,
+    ArchiveAction, AzureAccess, CopyAction, DatabaseSelection, DrillAction, Failure, GcsAccess,
+    Hooks, ImportAction, MaintainAction, Method, NotifyAction, PostgresqlAccess, PreflightAction,
+    Reason, RecoverAction, RestoreAction, RetireAction, S3Access, SecretFile,
 };
 
 /// Version of the task's shape. A runner refuses another one.
@@ -94,7 +94,7 @@ impl From<TaskError> for Failure {
 pub enum SubjectKind {
     /// Initialising a repository, maintaining it, or importing what it holds.
     BackupRepository,
-    /// A look whether its backups would work, or the archiving of its server's log.
+    /// A look whether its backups would work, the archiving of its server's log, or a drill.
     BackupSchedule,
     /// A backup, the inspection of its outcome, its copies, or the news of its end.
     Backup,
@@ -292,6 +292,8 @@ pub enum Action {
     Retire(RetireAction),
     /// Recover a server to a point in time.
     Recover(Box<RecoverAction>),
+    /// Recover a server into scratch storage, and ask it.
+    Drill(Box<DrillAction>),
 }
 
 /// Whether a repository may be created.

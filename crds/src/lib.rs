@@ -13,6 +13,7 @@ mod archiving;
 mod backup;
 mod copies;
 mod definition;
+mod drill;
 mod hooks;
 mod import;
 mod job;
@@ -39,6 +40,7 @@ pub use copies::{
 };
 pub use dbbackup_contract::{DurationError, DurationText, NotificationEvent};
 pub use definition::{definitions, definitions_yaml};
+pub use drill::{DrillRun, DrillSpec, DrillStatus, DrillStorageSpec, LastDrill, VerificationSpec};
 pub use hooks::{AfterHookSpec, BeforeHookSpec, HooksSpec};
 pub use import::{ImportOccasion, ImportPolicy, ImportRun, ImportedSpec, LastImport};
 pub use job::{AnnotationText, EnvSpec, JobSpec, LabelText, Resources};

@@ -10,9 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchiverStatus, BackupPhase, Condition, CopySpec, HooksSpec, JobSpec, LocalRef,
-    NotificationSpec, PointInTimeRecoverySpec, RawReport, ScheduleCopyStatus, SourceSpec,
-    archiving, copies,
+    ArchiverStatus, BackupPhase, Condition, CopySpec, DrillStatus, HooksSpec, JobSpec, LastDrill,
+    LocalRef, NotificationSpec, PointInTimeRecoverySpec, RawReport, ScheduleCopyStatus, SourceSpec,
+    VerificationSpec, archiving, copies, drill,
 };
 
 /// Rules of a retention, wherever one is said.
@@ -51,7 +51,9 @@ pub(crate) const MINIMUM_MESSAGE: &str =
     validation = Rule::new(copies::ELSEWHERE).message(copies::ELSEWHERE_MESSAGE),
     validation = Rule::new(copies::APART).message(copies::APART_MESSAGE),
     validation = Rule::new(archiving::WHOLE_SERVER).message(archiving::WHOLE_SERVER_MESSAGE),
-    validation = Rule::new(archiving::ON_BASES).message(archiving::ON_BASES_MESSAGE)
+    validation = Rule::new(archiving::ON_BASES).message(archiving::ON_BASES_MESSAGE),
+    validation = Rule::new(drill::OF_BASES).message(drill::OF_BASES_MESSAGE),
+    validation = Rule::new(drill::WITH_LOG).message(drill::WITH_LOG_MESSAGE)
 )]
 pub struct BackupScheduleSpec {
     /// The BackupRepository that the backups go to.
@@ -79,7 +81,7 @@ pub struct BackupScheduleSpec {
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
     pub time_zone: String,
-    /// No backup is started while this is true. Slots that pass meanwhile are not made up for. The log of the server is archived all the same (pointInTimeRecovery).
+    /// No backup is started while this is true. Slots that pass meanwhile are not made up for. The log of the server is archived all the same (pointInTimeRecovery), and drills go on (verification.drill).
     #[serde(default)]
     pub suspend: bool,
     /// Forbid: a slot waits while an earlier backup of this schedule runs. Allow: it does not.
@@ -102,6 +104,9 @@ pub struct BackupScheduleSpec {
         validation = Rule::new(MINIMUM).message(MINIMUM_MESSAGE)
     )]
     pub retention: Option<RetentionSpec>,
+    /// How it is proved that the backups can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationSpec>,
     /// SQL that the server carries out before each backup and after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksSpec>,
@@ -135,7 +140,7 @@ pub struct BackupScheduleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub display: Option<String>,
-    /// Ready, Reconciling and Stalled; Copied where there are copies, Notified where somebody was told, LogArchived where the log is to be archived.
+    /// Ready, Reconciling and Stalled; Copied where there are copies, Notified where somebody was told, LogArchived where the log is to be archived, RestoreProved where there are drills.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
     pub conditions: Vec<Condition>,
@@ -180,6 +185,18 @@ pub struct BackupScheduleStatus {
     /// How the log is archived, as the archiver said it last: at most every half minute, but for what changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Box<LogStatus>>,
+    /// Where the drills stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Box<DrillStatus>>,
+    /// What the runner of a drill said last, until it is worked in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill_report: Option<RawReport>,
+    /// When the next drill begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_drill_time: Option<Timestamp>,
+    /// What came of the last drill: whether a backup could be recovered, and how long that took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_drill: Option<Box<LastDrill>>,
     /// Between which moments the server can be recovered to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_window: Option<Box<RecoveryWindow>>,

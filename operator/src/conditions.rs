@@ -126,7 +126,7 @@ pub fn conditions(
         Standing::Failed => &[(READY, false), (STALLED, true), (FAILED, true)],
     };
     let ours = types.iter().map(|(type_, holds)| {
-        let said = (*type_, *holds, verdict.reason.as_str(), verdict.message.clone());
+        let said = (*type_, status_of(*holds), verdict.reason.as_str(), verdict.message.clone());
         condition(previous, said, generation, now)
     });
     let others = previous.iter().filter(|old| !OF_VERDICT.contains(&old.type_.as_str())).cloned();
@@ -136,8 +136,32 @@ pub fn conditions(
 /// These conditions, with one of a type of its own: type, whether it holds, reason, message.
 #[must_use]
 pub fn with_condition(
+    all: Vec<Condition>,
+    (type_, holds, reason, message): (&str, bool, &str, String),
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    with(all, (type_, status_of(holds), reason, message), generation, now)
+}
+
+/// The same of a condition of which nobody knows whether it holds: type, reason, message.
+#[must_use]
+pub fn with_unknown(
+    all: Vec<Condition>,
+    (type_, reason, message): (&str, &str, String),
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    with(all, (type_, "Unknown", reason, message), generation, now)
+}
+
+const fn status_of(holds: bool) -> &'static str {
+    if holds { "True" } else { "False" }
+}
+
+fn with(
     mut all: Vec<Condition>,
-    said: (&str, bool, &str, String),
+    said: (&str, &str, &str, String),
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -151,11 +175,10 @@ pub fn with_condition(
 
 fn condition(
     previous: &[Condition],
-    (type_, holds, reason, message): (&str, bool, &str, String),
+    (type_, status, reason, message): (&str, &str, &str, String),
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let status = if holds { "True" } else { "False" };
     let since = previous
         .iter()
         .find(|old| old.type_ == type_ && old.status == status)

@@ -36,6 +36,8 @@ pub enum Purpose {
     Archive,
     /// It drops the slot of an archive.
     Retire,
+    /// It recovers a server into scratch storage, and asks it.
+    Drill,
 }
 
 impl Purpose {
@@ -57,6 +59,7 @@ impl Purpose {
             Self::Notify => "notify",
             Self::Archive => "archive",
             Self::Retire => "retire",
+            Self::Drill => "drill",
         }
     }
 }

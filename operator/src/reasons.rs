@@ -26,6 +26,9 @@ pub const NOTIFIED_TYPE: &str = "Notified";
 /// The log of a schedule's server is archived.
 pub const LOG_ARCHIVED_TYPE: &str = "LogArchived";
 
+/// The last drill of a schedule has recovered a backup that holds what is asked for.
+pub const RESTORE_PROVED_TYPE: &str = "RestoreProved";
+
 /// A repository was opened.
 pub const OPENED: &str = "Opened";
 /// A repository is being opened.
@@ -50,6 +53,12 @@ pub const PLANNED: &str = "Planned";
 pub const TARGET_FOUND: &str = "TargetFound";
 /// The claim of a recovered server was made.
 pub const CLAIM_CREATED: &str = "ClaimCreated";
+/// A drill has recovered a backup, and it holds what is asked for. Also an event.
+pub const DRILL_PASSED: &str = "DrillPassed";
+/// No drill has come to its slot yet.
+pub const NOT_DRILLED: &str = "NotDrilled";
+/// A drill's slot came when there was no base yet.
+pub const NO_BASE: &str = "NoBase";
 /// A repository was maintained.
 pub const MAINTAINED: &str = "Maintained";
 /// A check found no damage.
@@ -84,6 +93,8 @@ pub const EVENT_ARCHIVING_STARTED: &str = "ArchivingStarted";
 pub const EVENT_SLOT_DROPPED: &str = "SlotDropped";
 /// Event: the replication slot of an archive could not be dropped, and stays.
 pub const EVENT_SLOT_LEFT: &str = "SlotLeft";
+/// Event: a drill could not recover a backup, or it does not hold what is asked for.
+pub const EVENT_DRILL_FAILED: &str = "DrillFailed";
 /// Event: a slot became a `Backup`.
 pub const EVENT_BACKUP_CREATED: &str = "BackupCreated";
 /// Event: a slot was left out.

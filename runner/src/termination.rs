@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use dbbackup_contract::{
-    DatabaseReport, Failure, HookOutcome, HookReport, HookStage, ImportReport,
-    MAX_TERMINATION_BYTES, MaintainReport, RecoverReport, Report, RestorePlan,
+    DatabaseReport, DrillOutcome, DrillReport, Failure, HookOutcome, HookReport, HookStage,
+    ImportReport, MAX_TERMINATION_BYTES, MaintainReport, RecoverReport, Report, RestorePlan,
 };
 
 /// The report as JSON of at most [`MAX_TERMINATION_BYTES`]: lists are cut from
@@ -69,6 +69,10 @@ fn shorten(report: &mut Report, databases: usize, text: usize) {
             shorten_recovery(report, databases, text);
             (None, report.error.as_mut())
         }
+        Report::Drill(report) => {
+            shorten_drill(report, databases, text);
+            (None, report.error.as_mut())
+        }
     };
     for warning in globals.into_iter().flat_map(|globals| &mut globals.warnings) {
         warning.truncate(warning.floor_char_boundary(text));
@@ -130,6 +134,18 @@ fn shorten_recovery(report: &mut RecoverReport, items: usize, text: usize) {
     report.warnings.truncate(items / 2);
     for warning in &mut report.warnings {
         warning.truncate(warning.floor_char_boundary(text));
+    }
+}
+
+/// What does not hold stays the longest.
+fn shorten_drill(report: &mut DrillReport, items: usize, text: usize) {
+    shorten_recovery(&mut report.recovery, items, text);
+    if report.assertions.len() > items {
+        report.assertions.sort_by_key(|it| it.outcome == DrillOutcome::Passed);
+        report.assertions.truncate(items);
+    }
+    for message in report.assertions.iter_mut().filter_map(|it| it.message.as_mut()) {
+        message.truncate(message.floor_char_boundary(text));
     }
 }
 

@@ -1,11 +1,12 @@
 //! Connections of our own to a server.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use dbbackup_contract::{Failure, Reason, TlsMode};
 use rustix::net::sockopt;
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -98,6 +99,20 @@ impl Session {
         in_time(server, open(server, database, options)).await
     }
 
+    /// Connects to a server that runs beside this process, by its socket. It asks for no password.
+    pub(crate) async fn open_local(
+        socket: &Path,
+        role: &str,
+        database: &str,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
+        let opening = open_local(socket, role, database);
+        tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
+            let message = "the recovered server takes a connection and then does not answer";
+            Err(Failure::new(Reason::ServerUnreachable, message))
+        })
+    }
+
     /// Ends when the connection is lost.
     pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;
@@ -107,6 +122,36 @@ impl Session {
     pub(crate) async fn run(&self, sql: &str, doing: &str) -> Result<(), Failure> {
         self.client.batch_execute(sql).await.map_err(|error| query_failure(&error, doing))
     }
+}
+
+async fn open_local(socket: &Path, role: &str, database: &str) -> Result<Session, Failure> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| {
+        let message = format!("the recovered server's socket {}: {error}", socket.display());
+        Failure::new(Reason::ServerUnreachable, message)
+    })?;
+    let mut config = Config::new();
+    config.user(role).dbname(database).application_name(APPLICATION_NAME);
+    config.ssl_mode(SslMode::Disable);
+    let attempt = Attempt {
+        host: "the recovered server",
+        port: 5432,
+        user: role,
+        database: Some(database),
+        mode: TlsMode::Disable,
+        own_address: None,
+    };
+    let lost = CancellationToken::new();
+    let guard = lost.clone().drop_guard();
+    let connected = config.connect_raw(stream, NoTls).await;
+    let (client, connection) = connected.map_err(|error| connect_failure(&error, &attempt))?;
+    let version = connection.parameter(VERSION_PARAMETER).unwrap_or_default().to_owned();
+    tokio::spawn(async move {
+        let _guard = guard;
+        let _ = connection.await;
+    });
+    let major = known_server(&version)?;
+    let pid = set_up(&client).await?;
+    Ok(Session { client, lost, version, major, pid })
 }
 
 async fn open(

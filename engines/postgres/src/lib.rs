@@ -15,6 +15,7 @@ mod connection;
 mod control_file;
 mod credentials;
 mod database;
+mod drill;
 mod errors;
 mod execute;
 mod globals;
@@ -41,6 +42,7 @@ pub use archiver::{
 pub use backup::{backup, preflight};
 pub use clients::ClientFolders;
 pub use control_file::{ControlFile, ControlState, read_control};
+pub use drill::{Answers, RecoveredServer};
 pub use execute::{execute, open_database};
 pub use lsn::{Lsn, LsnError};
 pub use options::{

@@ -17,4 +17,4 @@ pub(crate) use channel::notification_channel;
 pub(crate) use errand::Errand;
 pub use hooks::hooks_access;
 pub use mounts::Mounts;
-pub(crate) use server::{RECOVERED, SERVER, ServerBeside, add_server};
+pub(crate) use server::{RECOVERED, SERVER, ServerBeside, ServerVolume, add_server};

@@ -6,10 +6,12 @@
 //! task, no secret, no token.
 
 use dbbackup_contract::{RECOVERED_DIR, SERVER_DIR, SHIM_FILE, TERMINATION_FILE};
-use dbbackup_crds::{JobSpec, QuantityError, Resources};
+use dbbackup_crds::{DrillStorageSpec, JobSpec, QuantityError, Resources};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, PodSpec, ResourceRequirements, Volume,
+    Container, EmptyDirVolumeSource, EphemeralVolumeSource, PersistentVolumeClaimSpec,
+    PersistentVolumeClaimTemplate, PodSpec, ResourceRequirements, Volume,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -36,10 +38,19 @@ const SHIM_MEMORY: (u64, u64) = (16 << 20, 64 << 20);
 pub(crate) struct ServerBeside<'a> {
     /// Its image.
     pub(crate) image: &'a str,
-    /// The claim with its data.
-    pub(crate) claim: &'a str,
+    /// Where its data is.
+    pub(crate) volume: ServerVolume<'a>,
     /// CPU and memory, as the spec says them.
     pub(crate) resources: Option<&'a Resources>,
+}
+
+/// Where the data of a server is that runs beside a runner.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ServerVolume<'a> {
+    /// On this claim.
+    Claim(&'a str),
+    /// On one that is made with the pod and goes with it, whatever becomes of the pod.
+    Scratch(&'a DrillStorageSpec),
 }
 
 /// Adds the server to the pods of a runner's Job. The runner stays the first of its containers:
@@ -56,12 +67,12 @@ pub(crate) fn add_server(
     let shim = shim_container(runner, spec)?;
     let server_container = server_container(server, spec)?;
     let pod = job.spec.get_or_insert_default().template.spec.get_or_insert_default();
-    share_volumes(pod, server.claim);
+    share_volumes(pod, server.volume);
     pod.init_containers.get_or_insert_default().extend([shim, server_container]);
     Ok(())
 }
 
-fn share_volumes(pod: &mut PodSpec, claim: &str) {
+fn share_volumes(pod: &mut PodSpec, data: ServerVolume<'_>) {
     let shared = Volume {
         name: SERVER.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -70,9 +81,34 @@ fn share_volumes(pod: &mut PodSpec, claim: &str) {
         }),
         ..Volume::default()
     };
-    pod.volumes.get_or_insert_default().extend([shared, claimed(RECOVERED, claim)]);
+    let data = match data {
+        ServerVolume::Claim(claim) => claimed(RECOVERED, claim),
+        ServerVolume::Scratch(storage) => scratch(storage),
+    };
+    pod.volumes.get_or_insert_default().extend([shared, data]);
     for runner in &mut pod.containers {
         runner.volume_mounts.get_or_insert_default().extend(mounts());
+    }
+}
+
+/// A claim of the pod's own: Kubernetes makes it and deletes it.
+fn scratch(storage: &DrillStorageSpec) -> Volume {
+    let size = ("storage".to_owned(), Quantity(storage.size.0.clone()));
+    let claim = PersistentVolumeClaimSpec {
+        access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+        storage_class_name: storage.storage_class_name.clone(),
+        resources: Some(VolumeResourceRequirements { requests: Some([size].into()), limits: None }),
+        ..PersistentVolumeClaimSpec::default()
+    };
+    Volume {
+        name: RECOVERED.to_owned(),
+        ephemeral: Some(EphemeralVolumeSource {
+            volume_claim_template: Some(PersistentVolumeClaimTemplate {
+                metadata: None,
+                spec: claim,
+            }),
+        }),
+        ..Volume::default()
     }
 }
 

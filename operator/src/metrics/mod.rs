@@ -3,6 +3,7 @@
 //! so that a deleted schedule leaves nothing behind.
 
 mod api;
+mod drill;
 mod log;
 mod objects;
 
@@ -15,6 +16,7 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use self::drill::drill_metrics;
 use self::log::log_metrics;
 use self::objects::{repository_metrics, schedule_metrics};
 use crate::context::Guarded;
@@ -118,6 +120,7 @@ impl Metrics {
         let stores = self.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let mut families = self.registry.gather();
         families.extend(schedule_metrics(&stores)?.gather());
+        families.extend(drill_metrics(&stores)?.gather());
         families.extend(repository_metrics(&stores)?.gather());
         families.extend(log_metrics(&stores)?.gather());
         let mut text = Vec::new();

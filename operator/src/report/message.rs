@@ -127,6 +127,7 @@ fn operations(
                 Report::Maintain(_) => "maintenanceReport",
                 Report::Import(_) if kind == "BackupRepository" => "importReport",
                 Report::Preflight(_) => "preflightReport",
+                Report::Drill(_) => "drillReport",
                 _ => "report",
             };
             if is_done(status.get(field), &caller.job_name) {

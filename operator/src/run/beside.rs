@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::pods::{init_containers, limit_of, terminated};
 use crate::job::SERVER;
+use crate::labels;
+use crate::names::Purpose;
 
 /// How a container is called that was killed for want of memory.
 pub(super) const OOM_KILLED: &str = "OOMKilled";
@@ -15,12 +17,40 @@ pub(super) const OOM_KILLED: &str = "OOMKilled";
 const MISSED: [Reason; 3] = [Reason::ServerNotReady, Reason::RecoveryFailed, Reason::ChildKilled];
 
 /// The server's image cannot be pulled.
-pub(super) fn no_image(image: &str, cause: &str) -> Failure {
-    let message = format!("the image {image}, which spec.image names, cannot be pulled: {cause}");
-    Failure::new(Reason::ImagePullFailed, message).with_hint(
-        "Bring it to the registry, or create another PitrRestore that names the right image; for \
-         a registry that wants a password, give job.imagePullSecrets.",
-    )
+pub(super) fn no_image(pod: &Pod, image: &str, cause: &str) -> Failure {
+    let Named { image: field, other, job, .. } = named_by(pod);
+    let message = format!("the image {image}, which {field} names, cannot be pulled: {cause}");
+    Failure::new(Reason::ImagePullFailed, message).with_hint(format!(
+        "Bring it to the registry, or {other} the right image; for a registry that wants a \
+         password, give {job}.imagePullSecrets."
+    ))
+}
+
+/// What the fields are called that a server beside a runner comes from, and what a person does who
+/// wants other ones.
+struct Named {
+    image: &'static str,
+    other: &'static str,
+    job: &'static str,
+    larger: &'static str,
+}
+
+fn named_by(pod: &Pod) -> Named {
+    let purpose = pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::PURPOSE));
+    if purpose.is_some_and(|purpose| purpose == Purpose::Drill.as_str()) {
+        return Named {
+            image: "spec.verification.drill.image",
+            other: "name there",
+            job: "verification.drill.job",
+            larger: "Raise verification.drill.server.resources.limits.memory.",
+        };
+    }
+    Named {
+        image: "spec.image",
+        other: "create another PitrRestore that names",
+        job: "job",
+        larger: "Create another PitrRestore with a larger server.resources.limits.memory.",
+    }
 }
 
 /// Why a pod ended whose runner was never started.
@@ -47,12 +77,12 @@ pub(super) fn explain_restart(pod: &Pod, container: &ContainerStatus) -> Option<
         return Some(failure);
     }
     let last = container.last_state.as_ref()?.terminated.as_ref()?;
-    let image = &container.image;
+    let (image, field) = (&container.image, named_by(pod).image);
     let why = match (last.reason.as_deref(), last.message.as_deref()) {
         (Some("StartError"), Some(message)) => message.to_owned(),
         _ => format!("it ended with exit code {}", last.exit_code),
     };
-    let message = format!("the image {image}, which spec.image names, does not start: {why}");
+    let message = format!("the image {image}, which {field} names, does not start: {why}");
     Some(Failure::new(Reason::ServerImageUnsuitable, message))
 }
 
@@ -67,16 +97,17 @@ fn short_of_memory(pod: &Pod) -> Option<Failure> {
     let container = containers.unwrap_or_default().iter().find(|it| it.name == SERVER);
     let failure =
         out_of_memory(&format!("the server in the pod {name}"), container.and_then(limit_of));
-    Some(
-        failure
-            .with_hint("Create another PitrRestore with a larger server.resources.limits.memory."),
-    )
+    Some(failure.with_hint(named_by(pod).larger))
 }
 
 /// A report of a failure, with what its runner could not see of the server.
 pub(super) fn completed(mut report: Report, pod: Option<&Pod>) -> Report {
-    if let Report::Recover(recovery) = &mut report
-        && let Some(told) = &mut recovery.error
+    let error = match &mut report {
+        Report::Recover(recovery) => &mut recovery.error,
+        Report::Drill(drill) => &mut drill.error,
+        _ => return report,
+    };
+    if let Some(told) = error
         && MISSED.contains(&told.reason)
         && let Some(seen) = pod.and_then(short_of_memory)
     {

@@ -1,10 +1,11 @@
 //! A report comes from a server's answers: what is too long for the status would be refused for ever.
 
 use dbbackup_contract::{
-    BackupReport, DatabaseReport, Failure, HookReport, ImportReport, LeftOut, LogStatus,
-    MAX_FOUND_SNAPSHOTS, MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES, MAX_LISTED_GAPS, MAX_NAMED_OWNERS,
-    MAX_NAMED_SNAPSHOTS, MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport,
-    RecoverReport, Report, RestorePlan, ServerReport,
+    BackupReport, DatabaseReport, DrillDurations, DrillReport, Failure, HookReport, ImportReport,
+    LeftOut, LogStatus, MAX_ASSERTION_MESSAGE, MAX_DRILL_ASSERTIONS, MAX_FOUND_SNAPSHOTS,
+    MAX_LEFT_OUT, MAX_LEFT_OUT_BYTES, MAX_LISTED_GAPS, MAX_NAMED_OWNERS, MAX_NAMED_SNAPSHOTS,
+    MAX_REPORTED_DATABASES, MAX_WARNING_BYTES, MAX_WARNINGS, MaintainReport, RecoverReport, Report,
+    RestorePlan, ServerReport,
 };
 
 use crate::names::slot_of_snapshot;
@@ -42,6 +43,7 @@ pub(super) fn fitted(mut report: Report) -> Report {
         Report::Archive(report) => fit_failure(&mut report.error),
         Report::Retire(report) => fit_failure(&mut report.error),
         Report::Recover(report) => fit_recovery(report),
+        Report::Drill(report) => fit_drill(report),
         Report::Preflight(report) => {
             fit_server(&mut report.server);
             fit_databases(&mut report.databases);
@@ -121,6 +123,37 @@ fn fit_recovery(report: &mut RecoverReport) {
     }
     fit_server(&mut report.server);
     fit_warnings(&mut report.warnings);
+    fit_failure(&mut report.error);
+}
+
+fn fit_drill(report: &mut DrillReport) {
+    fit_recovery(&mut report.recovery);
+    let DrillDurations {
+        planning_milliseconds,
+        restoring_milliseconds,
+        recovering_milliseconds,
+        starting_milliseconds,
+        asserting_milliseconds,
+    } = &mut report.durations;
+    let mut counts = vec![
+        planning_milliseconds,
+        restoring_milliseconds,
+        recovering_milliseconds,
+        starting_milliseconds,
+        asserting_milliseconds,
+    ];
+    counts.extend(&mut report.recovery_milliseconds);
+    counts.extend(&mut report.recovery_point_milliseconds);
+    report.assertions.truncate(MAX_DRILL_ASSERTIONS);
+    for assertion in &mut report.assertions {
+        cut(&mut assertion.name, 63);
+        assertion.message.iter_mut().for_each(|text| cut(text, MAX_ASSERTION_MESSAGE));
+        counts.push(&mut assertion.duration_milliseconds);
+    }
+    for count in counts {
+        *count = (*count).min(i64::MAX.unsigned_abs());
+    }
+    report.databases = report.databases.min(i32::MAX.unsigned_abs());
     fit_failure(&mut report.error);
 }
 

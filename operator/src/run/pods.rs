@@ -1,5 +1,7 @@
 //! What a pod's status says about a run that does not speak for itself.
 
+use std::borrow::Cow;
+
 use dbbackup_contract::{ExitCode, Failure, Reason, out_of_memory};
 use dbbackup_crds::Quantity;
 use jiff::Timestamp;
@@ -164,18 +166,26 @@ fn unschedulable(pod: &Pod) -> Option<Failure> {
 
 /// A claim that a pod mounts.
 struct Claim<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     /// Whether a server is recovered onto it; else a repository is on it.
     is_recovered: bool,
+    /// Whether it was made with the pod.
+    is_scratch: bool,
 }
 
 /// The claim that the scheduler speaks of. It names the one that it does not find, and no other;
 /// the repository was opened before, so that of a recovered server is the one that is new.
 fn claim_of<'a>(pod: &'a Pod, detail: &str) -> Option<Claim<'a>> {
     let volumes = pod.spec.as_ref()?.volumes.iter().flatten();
+    let pod = pod.metadata.name.as_deref().unwrap_or_default();
     let claims = volumes.filter_map(|volume| {
-        let name = volume.persistent_volume_claim.as_ref()?.claim_name.as_str();
-        Some(Claim { name, is_recovered: volume.name == RECOVERED })
+        let is_scratch = volume.ephemeral.is_some();
+        let name = match &volume.persistent_volume_claim {
+            Some(claim) => Cow::Borrowed(claim.claim_name.as_str()),
+            None if is_scratch => Cow::Owned(format!("{pod}-{}", volume.name)),
+            None => return None,
+        };
+        Some(Claim { name, is_recovered: volume.name == RECOVERED, is_scratch })
     });
     let is_named = |claim: &Claim<'_>| detail.contains(&format!("\"{}\"", claim.name));
     claims.min_by_key(|claim| (!is_named(claim), !claim.is_recovered))
@@ -184,8 +194,11 @@ fn claim_of<'a>(pod: &'a Pod, detail: &str) -> Option<Claim<'a>> {
 /// What is wrong with a claim, in words that name it.
 fn claim_trouble(pod: &Pod, detail: &str) -> Failure {
     let found = claim_of(pod, detail);
-    let claim = found.as_ref().map(|claim| claim.name).unwrap_or_default();
+    let claim = found.as_ref().map(|claim| claim.name.as_ref()).unwrap_or_default();
     let (user, field) = match &found {
+        Some(Claim { is_scratch: true, .. }) => {
+            ("is the scratch storage of the drill", "verification.drill.storage")
+        }
         Some(Claim { is_recovered: true, .. }) => {
             ("the server is recovered onto", "to.volumeClaim.name")
         }
@@ -224,7 +237,7 @@ fn waiting(pod: &Pod, container: &ContainerStatus) -> Option<Failure> {
             // try, which quotes the error: the same words for both, or the status flaps.
             let cause = detail.split_once("ErrImagePull: ").map_or(detail, |(_, cause)| cause);
             Some(if is_server {
-                beside::no_image(image, cause)
+                beside::no_image(pod, image, cause)
             } else {
                 Failure::new(
                     Reason::ImagePullFailed,

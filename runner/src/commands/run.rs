@@ -91,6 +91,7 @@ async fn carry_out(
         Action::Recover(action) => {
             (Report::Recover(Box::new(work::recover(&order, action).await)), None)
         }
+        Action::Drill(action) => (Report::Drill(Box::new(work::drill(&order, action).await)), None),
     }
 }
 

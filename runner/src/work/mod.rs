@@ -55,7 +55,7 @@ pub(crate) use notify::notify;
 pub(crate) use open::{end, named, open, open_with_keys, read_key};
 pub(crate) use plan::{Plan, Policy, RetainChanges, plan_forgetting};
 pub(crate) use preflight::preflight;
-pub(crate) use recover::recover;
+pub(crate) use recover::{drill, recover};
 pub(crate) use restore::{Settlement, restore};
 pub(crate) use retire::retire;
 

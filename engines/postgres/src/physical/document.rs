@@ -46,4 +46,8 @@ pub(crate) struct BaseDocument {
     pub(crate) settings: BTreeMap<String, String>,
     /// Databases by their OIDs.
     pub(crate) databases: BTreeMap<u32, String>,
+    /// Roles that may log in: the one of the backup, then superusers. Bases of earlier releases
+    /// name none.
+    #[serde(default)]
+    pub(crate) login_roles: Vec<String>,
 }

@@ -28,6 +28,8 @@ pub(super) struct ServerFacts {
     pub(super) segment_bytes: u64,
     /// By their OIDs.
     pub(super) databases: BTreeMap<u32, String>,
+    /// Roles that may log in: our own, then superusers.
+    pub(super) login_roles: Vec<String>,
 }
 
 /// What is wanted of a server.
@@ -69,6 +71,7 @@ pub(super) async fn look(session: &Session, uses: Uses) -> Result<ServerFacts, F
         Some((u32::try_from(row.get::<_, i64>(0)).ok()?, row.get::<_, String>(1)))
     };
     Ok(ServerFacts {
+        login_roles: login_roles(session).await?,
         has_checksums: value("data_checksums") == "on",
         segment_bytes: value("wal_segment_size").parse().unwrap_or(0),
         databases: rows.iter().filter_map(database).collect(),
@@ -77,6 +80,17 @@ pub(super) async fn look(session: &Session, uses: Uses) -> Result<ServerFacts, F
             .filter_map(|name| all.get(*name).map(|value| ((*name).to_owned(), value.clone())))
             .collect(),
     })
+}
+
+/// Roles by which somebody who has the files, and no password, can ask the server that is recovered
+/// from them. Ours is the one that is most surely still there.
+async fn login_roles(session: &Session) -> Result<Vec<String>, Failure> {
+    let doing = "asking who may log in";
+    let sql = "SELECT rolname::text FROM pg_roles \
+               WHERE rolcanlogin AND (rolsuper OR rolname = current_user) \
+               ORDER BY rolname <> current_user, oid LIMIT 4";
+    let rows = session.query(sql, &[]).await.map_err(|error| query_failure(&error, doing))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Other sizes need a server that somebody has built for them.

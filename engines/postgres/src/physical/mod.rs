@@ -159,6 +159,7 @@ async fn put_rest(
         file_mode: files.file_mode,
         settings: stands.facts.settings.clone(),
         databases: stands.facts.databases.clone(),
+        login_roles: stands.facts.login_roles.clone(),
     };
     put_document(sink, BASE_STREAM, &document).await.map(drop)
 }

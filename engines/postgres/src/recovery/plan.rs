@@ -79,6 +79,13 @@ impl RecoveryPlan {
         self.segments.len() as u64 * self.base.segment_bytes
     }
 
+    /// Roles that could log in when the base was made: the one of the backup, then superusers.
+    /// None are known of a base of an earlier release.
+    #[must_use]
+    pub fn login_roles(&self) -> &[String] {
+        &self.base.login_roles
+    }
+
     /// Of which version the server has to be: `17.11`, of which the major version counts.
     #[must_use]
     pub fn server_version(&self) -> &str {

@@ -43,7 +43,11 @@ pub(super) fn check(assertions: &[Assertion], planned: &[Planned]) -> Result<(),
     }
 }
 
-async fn holds(session: &Session, assertion: &Assertion) -> Result<(), Failure> {
+/// Asks one assertion, in a transaction that changes nothing.
+///
+/// # Errors
+/// `AssertionFailed`, after which the session is of no further use; or the server is lost.
+pub(crate) async fn holds(session: &Session, assertion: &Assertion) -> Result<(), Failure> {
     let doing = "beginning an assertion";
     // Ours is empty; people write for the one that a server comes with.
     let begin = "BEGIN TRANSACTION READ ONLY; SET LOCAL search_path = \"$user\", public";

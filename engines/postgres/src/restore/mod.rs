@@ -5,7 +5,7 @@
 //! others left → merge globals → carry out each journal → report → [`settle`]. Nothing is
 //! created before everything was validated and the plan is one that was approved, if any was.
 
-mod assertions;
+pub(crate) mod assertions;
 mod choosing;
 mod contents;
 mod dropping;

@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use super::gather::Gathered;
 use super::target::target;
 use crate::context::Surroundings;
-use crate::job::{Errand, Mounts, ServerBeside, add_server};
+use crate::job::{Errand, Mounts, ServerBeside, ServerVolume, add_server};
 use crate::names::Purpose;
 
 /// The Job of a purpose: `Recover` onto the claim, or `Plan` where there is none.
@@ -34,7 +34,8 @@ pub(super) fn job(
     let mut job = errand.job_of(&seen.request, around)?;
     if let Some(claim) = claim {
         let resources = spec.server.resources.as_ref();
-        let server = ServerBeside { image: &spec.image, claim, resources };
+        let volume = ServerVolume::Claim(claim);
+        let server = ServerBeside { image: &spec.image, volume, resources };
         add_server(&mut job, &server, &around.runner, &spec.job).map_err(|error| {
             Failure::new(Reason::InvalidSpec, format!("spec.server.resources: {error}"))
         })?;

@@ -3,6 +3,7 @@
 mod archiver;
 mod attempt;
 mod children;
+mod drill;
 mod preflight;
 mod status;
 
@@ -25,6 +26,7 @@ pub(crate) use archiver::lag as log_lag;
 pub use archiver::{Base, LogOutlook};
 pub use attempt::AttemptTrouble;
 pub use children::{Children, Ended};
+pub use drill::DrillOutlook;
 pub use status::{Outlook, stalled, standing};
 
 use super::one_shot::until;
@@ -78,6 +80,14 @@ pub async fn reconcile(
     };
     let log = archiver.go_on(&mut status, &children.bases).await?;
     children.awaits_log = archiver::is_about_to_begin(schedule, &status, now);
+    let drills = drill::Drills {
+        schedule,
+        identity: &identity,
+        repository: repository.as_ref(),
+        context,
+        now,
+    };
+    let (drill_again, drill) = drills.go_on(&mut status, &children).await?;
     let slots = match slots(schedule, context) {
         Ok(slots) => slots,
         Err(error) => {
@@ -85,11 +95,15 @@ pub async fn reconcile(
             let mut status = stalled(status, &failure, generation, now);
             status.conditions =
                 archiver::condition(status.conditions, log.outlook.as_ref(), generation, now);
+            status.conditions =
+                drill::condition(status.conditions.clone(), schedule, &status, Some(&drill), now);
             if schedule.status.as_ref().map(|old| &old.display) != Some(&status.display) {
                 warn(context, schedule, "Read", &failure).await;
             }
             let object = write_status(context, schedule, status.clone()).await?;
+            drills.tell(&status).await;
             let again = archiver.finish(&object, status, log).await?;
+            let again = again.into_iter().chain(drill_again).min();
             return Ok(again.map_or_else(Action::await_change, Action::requeue));
         }
     };
@@ -117,18 +131,20 @@ pub async fn reconcile(
         trouble: rejected.clone().or(trouble),
         ahead: ahead_trouble,
         log: log.outlook.as_ref(),
+        drill: Some(&drill),
     };
     let status = standing(status, schedule, &children, &outlook, now);
     let object = write_status(context, schedule, status.clone()).await?;
     if let Some(note) = preflight::passed(schedule, &status) {
         publish(context, schedule, reasons::PREFLIGHT_PASSED, "Preflight", note);
     }
+    drills.tell(&status).await;
     let log = archiver.finish(&object, status, log).await?;
     let next = match rejected {
         Some(_) => TRY_AGAIN,
         None => next_look(&decision, &children, now),
     };
-    let further = [ahead, log].into_iter().flatten();
+    let further = [ahead, log, drill_again].into_iter().flatten();
     Ok(Action::requeue(further.fold(next, Duration::min)))
 }
 

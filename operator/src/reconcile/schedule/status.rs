@@ -5,7 +5,9 @@ use dbbackup_crds::{BackupPhase, BackupSchedule, BackupScheduleStatus, LastBacku
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{AttemptTrouble, Children, Ended, LogOutlook, archiver, preflight};
+use super::{
+    AttemptTrouble, Children, DrillOutlook, Ended, LogOutlook, archiver, drill, preflight,
+};
 use crate::conditions::{Standing, Verdict, conditions, sentence};
 use crate::display;
 use crate::reasons;
@@ -27,6 +29,8 @@ pub struct Outlook<'a> {
     pub ahead: Option<AttemptTrouble>,
     /// How the archiving of the server's log stands, if that is wanted.
     pub log: Option<&'a LogOutlook>,
+    /// How the drills stand.
+    pub drill: Option<&'a DrillOutlook>,
 }
 
 /// Most active backups that are listed.
@@ -74,7 +78,7 @@ pub fn standing(
     }
     status.copies = copies::schedule_copies(&status.copies, &children.copies);
     let ahead = preflight_trouble(schedule, &status, children);
-    let words = words(&status, children, outlook, ahead, suspended, now);
+    let words = words(schedule, &status, children, outlook, ahead, now);
     status.display = Some(display::shortened(words));
     let verdict = verdict(schedule, &status, children, outlook);
     let generation = schedule.metadata.generation;
@@ -83,6 +87,8 @@ pub fn standing(
     status.conditions =
         notifications::condition(status.conditions, &children.told, generation, now);
     status.conditions = archiver::condition(status.conditions, outlook.log, generation, now);
+    status.conditions =
+        drill::condition(status.conditions.clone(), schedule, &status, outlook.drill, now);
     status.observed_generation = generation;
     status
 }
@@ -221,11 +227,11 @@ fn preflight_trouble<'a>(
 }
 
 fn words(
+    schedule: &BackupSchedule,
     status: &BackupScheduleStatus,
     children: &Children,
     outlook: &Outlook<'_>,
     ahead: Option<&Failure>,
-    suspended: bool,
     now: Timestamp,
 ) -> String {
     let mut parts = Vec::new();
@@ -247,11 +253,12 @@ fn words(
     parts.extend(outlook.ahead.as_ref().map(|trouble| trouble.words.clone()));
     parts.extend(copies::trouble(&children.copies));
     parts.extend(notifications::trouble(&children.told));
+    parts.extend(drill::trouble(schedule, status, outlook.drill));
     // Where it goes well it comes last.
     let log = outlook.log.map(|log| log.words.clone());
     let is_archived = outlook.log.is_some_and(|log| log.holds);
     parts.extend(log.clone().filter(|_| !is_archived));
-    match (suspended, outlook.held, status.next_schedule_time) {
+    match (schedule.spec.suspend, outlook.held, status.next_schedule_time) {
         (true, ..) => parts.push("suspended".to_owned()),
         (_, Some(_), _) => {
             let first = children.active.first().map(String::as_str);

@@ -18,12 +18,27 @@ const SHARED_BUFFERS: &str = "128MB";
 const NOBODY: &str =
     "# Written by dbbackup: nobody connects while it recovers.\nlocal all all reject\n";
 
+/// Lets whoever reaches the socket in. That is a file for the pod's user alone, in a folder that
+/// only its containers have.
+const THE_POD: &str = "# Written by dbbackup: this copy is asked for a drill, and then thrown away.\nlocal all all trust\n";
+/// Names the socket: nothing listens on that port.
+const PORT: &str = "5432";
+
 /// Files in the folder that runner and server share.
 pub(super) struct ServerFolder<'a>(pub(super) &'a Path);
 
 impl ServerFolder<'_> {
     fn hba(&self) -> PathBuf {
         self.0.join("pg_hba.conf")
+    }
+
+    fn drill_hba(&self) -> PathBuf {
+        self.0.join("pg_hba_drill.conf")
+    }
+
+    /// The server's socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.0.join(format!(".s.PGSQL.{PORT}"))
     }
 
     fn ident(&self) -> PathBuf {
@@ -38,6 +53,11 @@ impl ServerFolder<'_> {
     pub(super) fn prepare(&self) -> Result<(), Failure> {
         write_new(&self.hba(), NOBODY.as_bytes())?;
         write_new(&self.ident(), b"")
+    }
+
+    /// Writes the file that [`asked_arguments`] names besides.
+    pub(super) fn prepare_to_be_asked(&self) -> Result<(), Failure> {
+        write_new(&self.drill_hba(), THE_POD.as_bytes())
     }
 }
 
@@ -65,6 +85,31 @@ pub(super) fn arguments(data_dir: &Path, folder: &ServerFolder<'_>, major: u32) 
     arguments
 }
 
+/// The same of a server that was recovered, and is now asked: by this pod alone, and so that it
+/// changes nothing by itself.
+pub(super) fn asked_arguments(
+    data_dir: &Path,
+    folder: &ServerFolder<'_>,
+    major: u32,
+) -> Vec<String> {
+    let mut arguments = arguments(data_dir, folder, major);
+    let mut set = |name: &str, value: &str| {
+        arguments.push("-c".to_owned());
+        arguments.push(format!("{name}={value}"));
+    };
+    // Of a setting that is said twice the last one counts.
+    set("hba_file", &folder.drill_hba().display().to_string());
+    set("default_transaction_read_only", "on");
+    // What is asked may hold values: it is in the spec, and need not be in a log.
+    set("log_min_duration_statement", "-1");
+    set("log_duration", "off");
+    if major >= 17 {
+        // Those of a login would run as whoever asks.
+        set("event_triggers", "off");
+    }
+    arguments
+}
+
 /// A server that listens nowhere does not start, so it has a socket in the shared folder.
 fn places(set: &mut impl FnMut(&str, &str), data_dir: &Path, folder: &ServerFolder<'_>) {
     set("data_directory", &data_dir.display().to_string());
@@ -79,7 +124,7 @@ fn places(set: &mut impl FnMut(&str, &str), data_dir: &Path, folder: &ServerFold
 /// A copy of a server acts on nothing outside of it, and starts nothing of its own.
 const HARMLESS: [(&str, &str); 18] = [
     ("listen_addresses", ""),
-    ("port", "5432"),
+    ("port", PORT),
     ("ssl", "off"),
     ("archive_mode", "off"),
     ("archive_command", ""),

@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use dbbackup_contract::{
-    Failure, Outcome, Progress, ProgressPhase, ReachedPoint, Reason, RecoverReport, ResolvedPoint,
+    DrillAction, DrillReport, Failure, Outcome, Progress, ProgressPhase, ReachedPoint, Reason,
+    RecoverReport, ResolvedPoint,
 };
 use dbbackup_engine::ProgressSink as _;
 use dbbackup_postgres::{
@@ -92,19 +93,51 @@ impl Restored<'_> {
         order: &Order<'_>,
         report: &mut RecoverReport,
     ) -> Result<(), Failure> {
-        let began = Instant::now();
-        let replayed = self.replay(order).await;
+        let proved = self.prove(order, report).await;
         self.beside.leave().await;
-        let reached = replayed?;
-        report.durations.recovering_milliseconds = milliseconds_since(began);
+        proved?;
+        report.outcome = Outcome::Succeeded;
+        report.completion_time = Timestamp::now();
+        self.volume.complete(report)
+    }
+
+    /// The same for a drill: then the server is started once more, and asked. Nobody needs the
+    /// folder after that.
+    ///
+    /// # Errors
+    /// As of [`Restored::recover`], and of [`Beside::ask`].
+    pub(super) async fn try_out(
+        mut self,
+        order: &Order<'_>,
+        action: &DrillAction,
+        report: &mut DrillReport,
+    ) -> Result<(), Failure> {
+        let tried = match self.prove(order, &mut report.recovery).await {
+            Ok(()) => {
+                let data_dir = self.volume.data_dir();
+                self.beside.ask(order, &data_dir, &self.plan, &action.assertions, report).await
+            }
+            Err(failure) => Err(failure),
+        };
+        self.beside.leave().await;
+        tried
+    }
+
+    /// Lets the server replay the log, and compares what it says with its files.
+    async fn prove(
+        &mut self,
+        order: &Order<'_>,
+        report: &mut RecoverReport,
+    ) -> Result<(), Failure> {
+        let began = Instant::now();
+        let reached = self.replay(order).await?;
         order.board.update(Progress { phase: ProgressPhase::Verifying, ..Progress::default() });
         let data_dir = self.volume.data_dir();
         prove(&read_control(&data_dir)?, &reached)?;
         forget_recovery_settings(&data_dir).map_err(of_the_volume)?;
+        report.durations.recovering_milliseconds = milliseconds_since(began);
         report.reached = Some(reached);
-        report.outcome = Outcome::Succeeded;
-        report.completion_time = Timestamp::now();
-        self.volume.complete(report)
+        Ok(())
     }
 
     async fn replay(&mut self, order: &Order<'_>) -> Result<ReachedPoint, Failure> {

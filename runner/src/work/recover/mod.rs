@@ -3,9 +3,11 @@
 //! `docs/adr/0062-recovery-by-the-operator.md` says why it is done so.
 
 mod arguments;
+mod asked;
 mod attempt;
 mod choice;
 mod configuration;
+mod drill;
 mod replay;
 mod volume;
 mod words;
@@ -18,6 +20,8 @@ use dbbackup_contract::{
 };
 use jiff::Timestamp;
 
+use self::attempt::Restored;
+pub(crate) use self::drill::drill;
 use self::volume::{Found, Volume};
 use super::open::named;
 use super::{Order, end};
@@ -32,14 +36,16 @@ struct Places {
     socket: PathBuf,
 }
 
+impl Places {
+    /// Those of a pod.
+    fn of_pod() -> Self {
+        Self { volume: RECOVERED_DIR.into(), server: SERVER_DIR.into(), socket: SHIM_SOCKET.into() }
+    }
+}
+
 /// Recovers a server, or looks whether it could; a failure is in the report.
 pub(crate) async fn recover(order: &Order<'_>, action: &RecoverAction) -> RecoverReport {
-    let places = Places {
-        volume: RECOVERED_DIR.into(),
-        server: SERVER_DIR.into(),
-        socket: SHIM_SOCKET.into(),
-    };
-    recover_at(order, action, &places).await
+    recover_at(order, action, &Places::of_pod()).await
 }
 
 async fn recover_at(order: &Order<'_>, action: &RecoverAction, places: &Places) -> RecoverReport {
@@ -72,6 +78,22 @@ async fn try_recover(
         tracing::info!("an attempt before this one has recovered it");
         return Ok(Some(before));
     }
+    if let Some(restored) = put_back(order, action, places, report, |_| Ok(())).await? {
+        restored.recover(order, report).await?;
+    }
+    Ok(None)
+}
+
+/// Chooses base and point, and puts base and log on the volume; `None` of a look. What was chosen
+/// has to be `suitable` before anything is written.
+async fn put_back<'a>(
+    order: &Order<'_>,
+    action: &'a RecoverAction,
+    places: &'a Places,
+    report: &mut RecoverReport,
+    suitable: impl FnOnce(&RecoverReport) -> Result<(), Failure>,
+) -> Result<Option<Restored<'a>>, Failure> {
+    let volume = Volume { folder: &places.volume, request_uid: &action.request_uid };
     let began = Instant::now();
     let repository = order.open().await?;
     report.repository_id = Some(repository.id().to_string());
@@ -79,16 +101,14 @@ async fn try_recover(
     let session = order.step(repository.begin_reading()).await?;
     let chosen = choice::choose(order, &repository, action, report).await;
     report.durations.planning_milliseconds = attempt::milliseconds_since(began);
+    let chosen = chosen.and_then(|chosen| suitable(report).map(|()| chosen));
     let restored = match chosen {
         Ok(_) if action.dry_run => Ok(None),
         Ok(chosen) => attempt::restore(order, places, volume, chosen, report).await.map(Some),
         Err(failure) => Err(failure),
     };
     end(session).await;
-    if let Some(restored) = restored? {
-        restored.recover(order, report).await?;
-    }
-    Ok(None)
+    restored
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ pub(super) struct Expected<'a> {
 /// The server's container.
 pub(super) struct Beside<'a> {
     listening: Listening,
-    link: Option<ShimLink>,
-    folder: ServerFolder<'a>,
+    pub(super) link: Option<ShimLink>,
+    pub(super) folder: ServerFolder<'a>,
 }
 
 impl<'a> Beside<'a> {
@@ -65,7 +65,7 @@ impl<'a> Beside<'a> {
     }
 
     /// The server's program. A container that was restarted meanwhile has another link.
-    async fn program(&mut self, version: &str) -> Result<FoundProgram, Failure> {
+    pub(super) async fn program(&mut self, version: &str) -> Result<FoundProgram, Failure> {
         let major = major_of(version);
         if let Some(link) = &mut self.link {
             match link.find("postgres", major).await {
@@ -116,7 +116,7 @@ impl<'a> Beside<'a> {
     }
 }
 
-fn no_link() -> Failure {
+pub(super) fn no_link() -> Failure {
     Failure::new(Reason::Internal, "the server's container is not connected")
 }
 
@@ -135,7 +135,7 @@ fn suitable(found: FoundProgram, version: &str) -> Result<FoundProgram, Failure>
 }
 
 /// Ends a server whose files are of no use any more.
-async fn end(link: &mut ShimLink) {
+pub(super) async fn end(link: &mut ShimLink) {
     for signal in [SignalName::Quit, SignalName::Kill] {
         let ending = async {
             link.signal(signal).await?;
@@ -165,7 +165,7 @@ struct Replay<'a> {
     is_stopping: bool,
     has_ended: bool,
     /// What it has complained of, the last of it.
-    complaints: Vec<Word>,
+    complaints: Complaints,
 }
 
 impl<'a> Replay<'a> {
@@ -180,7 +180,7 @@ impl<'a> Replay<'a> {
             is_complete: false,
             is_stopping: false,
             has_ended: false,
-            complaints: Vec::new(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -236,12 +236,7 @@ impl<'a> Replay<'a> {
                 self.has_arrived()?;
                 return Ok(!self.is_stopping);
             }
-            Some(complaint) => {
-                if self.complaints.len() == LAST_WORDS {
-                    self.complaints.remove(0);
-                }
-                self.complaints.push(complaint);
-            }
+            Some(complaint) => self.complaints.push(complaint),
         }
         Ok(false)
     }
@@ -284,18 +279,32 @@ impl<'a> Replay<'a> {
                 timeline,
                 last_transaction_time: self.last_transaction,
             }),
-            _ => Err(self.why_ended(code, signal)),
+            _ => Err(self.complaints.why_ended(code, signal)),
         }
     }
+}
 
-    fn why_ended(&self, code: Option<i32>, signal: Option<i32>) -> Failure {
+/// What a server has complained of, the last of it.
+#[derive(Default)]
+pub(super) struct Complaints(Vec<Word>);
+
+impl Complaints {
+    pub(super) fn push(&mut self, complaint: Word) {
+        if self.0.len() == LAST_WORDS {
+            self.0.remove(0);
+        }
+        self.0.push(complaint);
+    }
+
+    /// Why a server has ended that should not have.
+    pub(super) fn why_ended(&self, code: Option<i32>, signal: Option<i32>) -> Failure {
         let how = match (code, signal) {
             (_, Some(9)) => "was killed".to_owned(),
             (_, Some(signal)) => format!("was ended by signal {signal}"),
             (Some(code), None) => format!("has ended with code {code}"),
             (None, None) => "has ended".to_owned(),
         };
-        let said: Vec<_> = self.complaints.iter().map(said).collect();
+        let said: Vec<_> = self.0.iter().map(said).collect();
         let message = match said.as_slice() {
             [] => format!("the server {how}"),
             said => format!("the server {how}: {}", said.join("; ")),
@@ -305,7 +314,7 @@ impl<'a> Replay<'a> {
                 "If memory was short, raise the limit of the pod's container `server`.",
             );
         }
-        let of = |kind: fn(&Word) -> bool| self.complaints.iter().any(kind);
+        let of = |kind: fn(&Word) -> bool| self.0.iter().any(kind);
         let reason = if of(|word| matches!(word, Word::NoRoom(_))) {
             Reason::VolumeTooSmall
         } else if of(|word| matches!(word, Word::Unsuitable(_))) {

@@ -220,6 +220,7 @@ fn the_column_ends_with_the_log_where_it_is_well_and_begins_with_it_where_it_is_
             trouble: None,
             ahead: None,
             log: log.as_ref(),
+            drill: None,
         };
         standing(status, &schedule, &children, &outlook, at(NOW))
     };

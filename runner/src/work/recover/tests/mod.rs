@@ -1,5 +1,6 @@
 //! Recoveries from a repository, by real servers.
 
+mod drills;
 mod stage;
 
 use std::time::Duration;

@@ -13,9 +13,9 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use dbbackup_contract::{
-    BackupAction, CredentialFiles, DatabaseSelection, Hooks, MadeBy, Method, Origin, Outcome,
-    PostgresqlAccess, RecoverAction, RecoverReport, RecoveryPoint, RecoveryTimeline, SecretFile,
-    Source, TlsAccess, TlsMode, UserName,
+    BackupAction, CredentialFiles, DatabaseSelection, DrillAction, DrillReport, Hooks, MadeBy,
+    Method, Origin, Outcome, PostgresqlAccess, RecoverAction, RecoverReport, RecoveryPoint,
+    RecoveryTimeline, SecretFile, Source, TlsAccess, TlsMode, UserName,
 };
 use dbbackup_postgres::{ArchiveState, ArchiveWatcher};
 use jiff::Timestamp;
@@ -24,6 +24,7 @@ use super::super::super::archive::{Archiving, archive};
 use super::super::super::backup::back_up;
 use super::super::super::fixtures::{Place, SERIES};
 use super::super::super::postgres_server::TestServer;
+use super::super::drill::drill_at;
 use super::super::{Places, recover_at};
 
 /// A server, and what of it is in a repository.
@@ -37,7 +38,18 @@ pub(super) struct History {
 impl History {
     /// Of a server with a database `shop`, that has a table `events`.
     pub(super) async fn begin(major: u32) -> Self {
-        let server = TestServer::start(major, &["wal_level = replica"]);
+        Self::begin_with(major, &["wal_level = replica"]).await
+    }
+
+    /// The same of a server that keeps little log.
+    pub(super) async fn forgetful(major: u32) -> Self {
+        let little =
+            ["max_slot_wal_keep_size = 16MB", "max_wal_size = 32MB", "min_wal_size = 32MB"];
+        Self::begin_with(major, &little).await
+    }
+
+    async fn begin_with(major: u32, settings: &[&str]) -> Self {
+        let server = TestServer::start(major, settings);
         server.sql("postgres", "CREATE DATABASE shop");
         server.sql("shop", "CREATE TABLE events (id int PRIMARY KEY)");
         let secrets = tempfile::tempdir().unwrap();
@@ -135,6 +147,27 @@ impl History {
     }
 }
 
+impl History {
+    /// Drills with a container's scratch.
+    pub(super) async fn drill(&self, to: &Container, action: &DrillAction) -> DrillReport {
+        let places = to.places();
+        Box::pin(self.place.order(async |order| drill_at(order, action, &places).await)).await
+    }
+
+    /// Lets the server throw log away that was not archived, and archives what comes behind it.
+    pub(super) async fn loses_log(&self) {
+        self.server.sql("shop", "CREATE TABLE filler (text text)");
+        let fill = "INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 20000)";
+        for _ in 0..6 {
+            self.server.sql("shop", fill);
+            self.server.sql("shop", "SELECT pg_switch_wal(); CHECKPOINT");
+        }
+        let status = "SELECT wal_status FROM pg_replication_slots";
+        assert_eq!(self.server.sql("postgres", status), "lost");
+        self.archived(async || _ = self.event(103)).await;
+    }
+}
+
 /// Hears up to where a log is kept.
 #[derive(Default)]
 struct Heard(Mutex<String>);
@@ -145,7 +178,7 @@ impl ArchiveWatcher for Heard {
     }
 
     fn gap(&self, start: &str, end: &str, timeline: u32) {
-        panic!("log is missing from {start} to {end} of timeline {timeline}");
+        eprintln!("log is missing from {start} to {end} of timeline {timeline}");
     }
 }
 
