@@ -206,7 +206,7 @@ mod tests {
     fn code() -> String {
         let own = include_str!("mod.rs").split("#[cfg(test)]").next().unwrap();
         let log = include_str!("log.rs").split("#[cfg(test)]").next().unwrap();
-        format!("{own}{}{log}", include_str!("objects.rs"))
+        format!("{own}{log}{}{}", include_str!("drill.rs"), include_str!("objects.rs"))
     }
 
     /// What alerts and the dashboard ask for is there to be asked for.
