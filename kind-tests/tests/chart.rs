@@ -250,7 +250,7 @@ fn monitoring_and_network_policy_come_where_they_are_wanted_and_reach_the_operat
     assert!(ports.iter().any(|port| port["name"] == endpoint["port"]));
 
     let rules = object(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
-    assert_eq!(rules.as_array().unwrap().len(), 8);
+    assert_eq!(rules.as_array().unwrap().len(), 9);
     let recent = rules[0]["expr"].as_str().unwrap();
     assert!(recent.contains("> 170 * 3600") && !recent.contains("26 *"), "{recent}");
     // What Prometheus fills in, Helm leaves alone.
