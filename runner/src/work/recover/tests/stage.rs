@@ -98,7 +98,12 @@ impl History {
 
     /// Archives the log while the work goes on, and until all that it has written is kept.
     pub(super) async fn archived<T>(&self, work: impl AsyncFnOnce() -> T) -> T {
-        let (access, heard) = (self.access(), Heard::default());
+        self.archived_over(false, work).await
+    }
+
+    /// The same where log was lost, which the archiver has to say.
+    async fn archived_over<T>(&self, is_lost: bool, work: impl AsyncFnOnce() -> T) -> T {
+        let (access, heard) = (self.access(), Heard { is_lost, ..Heard::default() });
         let what = Archiving {
             server: &access,
             series: SERIES,
@@ -123,7 +128,7 @@ impl History {
     }
 
     fn is_kept(&self, heard: &Heard, written: &str) -> bool {
-        let kept = heard.0.lock().unwrap().clone();
+        let kept = heard.kept.lock().unwrap().clone();
         let has = format!("SELECT '{kept}'::pg_lsn >= '{written}'");
         !kept.is_empty() && self.server.sql("postgres", &has) == "t"
     }
@@ -164,21 +169,25 @@ impl History {
         }
         let status = "SELECT wal_status FROM pg_replication_slots";
         assert_eq!(self.server.sql("postgres", status), "lost");
-        self.archived(async || _ = self.event(103)).await;
+        self.archived_over(true, async || _ = self.event(103)).await;
     }
 }
 
 /// Hears up to where a log is kept.
 #[derive(Default)]
-struct Heard(Mutex<String>);
+struct Heard {
+    kept: Mutex<String>,
+    /// Whether log is missing.
+    is_lost: bool,
+}
 
 impl ArchiveWatcher for Heard {
     fn update(&self, state: ArchiveState) {
-        *self.0.lock().unwrap() = state.kept;
+        *self.kept.lock().unwrap() = state.kept;
     }
 
     fn gap(&self, start: &str, end: &str, timeline: u32) {
-        eprintln!("log is missing from {start} to {end} of timeline {timeline}");
+        assert!(self.is_lost, "log is missing from {start} to {end} of timeline {timeline}");
     }
 }
 
