@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use dbbackup_contract::{Failure, Reason, TlsMode};
 use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
@@ -140,18 +142,7 @@ async fn open_local(socket: &Path, role: &str, database: &str) -> Result<Session
         mode: TlsMode::Disable,
         own_address: None,
     };
-    let lost = CancellationToken::new();
-    let guard = lost.clone().drop_guard();
-    let connected = config.connect_raw(stream, NoTls).await;
-    let (client, connection) = connected.map_err(|error| connect_failure(&error, &attempt))?;
-    let version = connection.parameter(VERSION_PARAMETER).unwrap_or_default().to_owned();
-    tokio::spawn(async move {
-        let _guard = guard;
-        let _ = connection.await;
-    });
-    let major = known_server(&version)?;
-    let pid = set_up(&client).await?;
-    Ok(Session { client, lost, version, major, pid })
+    begin(stream, &config, NoTls, &attempt).await
 }
 
 async fn open(
@@ -245,38 +236,37 @@ async fn start(
     mut tls: MakeRustlsConnect,
     attempt: &Attempt<'_>,
 ) -> Result<Session, Failure> {
-    let lost = CancellationToken::new();
+    if config.get_ssl_mode() == SslMode::Disable {
+        return begin(stream, config, NoTls, attempt).await;
+    }
     let connector =
-        <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::make_tls_connect(
-            &mut tls,
-            attempt.host,
-        )
-        .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::make_tls_connect(&mut tls, attempt.host)
+            .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+    begin(stream, config, connector, attempt).await
+}
+
+/// A session over a stream that leads to the server.
+async fn begin<S, T>(
+    stream: S,
+    config: &Config,
+    tls: T,
+    attempt: &Attempt<'_>,
+) -> Result<Session, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsConnect<S>,
+    T::Stream: Send + 'static,
+{
+    let connected = config.connect_raw(stream, tls).await;
+    let (client, connection) = connected.map_err(|error| connect_failure(&error, attempt))?;
+    let version = connection.parameter(VERSION_PARAMETER).unwrap_or_default().to_owned();
+    let lost = CancellationToken::new();
     let guard = lost.clone().drop_guard();
-    let (client, version) = if config.get_ssl_mode() == SslMode::Disable {
-        let (client, connection) = config
-            .connect_raw(stream, NoTls)
-            .await
-            .map_err(|error| connect_failure(&error, attempt))?;
-        let version = connection.parameter(VERSION_PARAMETER).unwrap_or_default().to_owned();
-        tokio::spawn(async move {
-            let _guard = guard;
-            // How it ended is told to whoever waits for an answer.
-            let _ = connection.await;
-        });
-        (client, version)
-    } else {
-        let (client, connection) = config
-            .connect_raw(stream, connector)
-            .await
-            .map_err(|error| connect_failure(&error, attempt))?;
-        let version = connection.parameter(VERSION_PARAMETER).unwrap_or_default().to_owned();
-        tokio::spawn(async move {
-            let _guard = guard;
-            let _ = connection.await;
-        });
-        (client, version)
-    };
+    tokio::spawn(async move {
+        let _guard = guard;
+        // How it ended is told to whoever waits for an answer.
+        let _ = connection.await;
+    });
     // Before the first statement: another server may not understand even those.
     let major = known_server(&version)?;
     let pid = set_up(&client).await?;

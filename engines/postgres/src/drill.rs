@@ -13,12 +13,11 @@ use dbbackup_contract::{
 
 use crate::connection::Session;
 use crate::errors::{is_server_lost, query_failure};
-use crate::restore::assertions::holds;
+use crate::restore::assertions::answer;
+use crate::server::MAINTENANCE_DATABASES;
 
 /// How long one connection may take to be made.
 const OPENS_WITHIN: Duration = Duration::from_secs(60);
-/// Databases to connect to as long as it is not known which there are.
-const ALWAYS_THERE: [&str; 2] = ["postgres", "template1"];
 /// The superuser of most servers, for bases that have recorded none.
 const USUAL_SUPERUSER: &str = "postgres";
 
@@ -88,7 +87,7 @@ impl RecoveredServer {
                 continue;
             }
             tried.push(role);
-            for database in ALWAYS_THERE {
+            for database in MAINTENANCE_DATABASES {
                 match self.open(role, database).await {
                     Ok(session) => return Ok(session),
                     Err(failure) if is_server_lost(failure.reason) && !is_of_role(&failure) => {
@@ -129,15 +128,7 @@ impl RecoveredServer {
     async fn answer(&self, role: &str, assertion: &Assertion) -> Result<Option<String>, Failure> {
         let session = self.open(role, &assertion.database).await?;
         self.limit(&session).await?;
-        match holds(&session, assertion).await {
-            Ok(()) => Ok(None),
-            Err(failure) if failure.reason == Reason::AssertionFailed => {
-                let prefix = format!("assertion {} does not hold: ", assertion.name);
-                let why = failure.message.strip_prefix(&prefix).unwrap_or(&failure.message);
-                Ok(Some(why.to_owned()))
-            }
-            Err(failure) => Err(failure),
-        }
+        Ok(answer(&session, &assertion.query).await?.err())
     }
 
     async fn limit(&self, session: &Session) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use crate::connection::{Session, keep_alive_options};
 use crate::errors::query_failure;
 
 /// Databases to connect to for what concerns the whole server, in this order.
-const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
+pub(crate) const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
 
 /// A server, seen through one connection that is kept for the whole run.
 pub(crate) struct Server {

@@ -150,15 +150,7 @@ fn a_schedule_is_waited_for_until_its_backups_would_work() {
     let (object, suspended) = (schedule(false), schedule(true));
     let stands = |object: &BackupSchedule, children: &Children, trouble: Option<Failure>| {
         let zone = TimeZone::UTC;
-        let outlook = Outlook {
-            next: None,
-            zone: &zone,
-            held: None,
-            trouble,
-            ahead: None,
-            log: None,
-            drill: None,
-        };
+        let outlook = Outlook { trouble, ..Outlook::calm(&zone) };
         with(object, standing(Default::default(), object, children, &outlook, now()))
     };
     let (none, good) = (Children::default(), ended(None));
@@ -172,15 +164,7 @@ fn a_schedule_is_waited_for_until_its_backups_would_work() {
             },
         }));
         let (zone, none) = (TimeZone::UTC, Children::default());
-        let outlook = Outlook {
-            next: None,
-            zone: &zone,
-            held: None,
-            trouble: None,
-            ahead: None,
-            log: None,
-            drill: None,
-        };
+        let outlook = Outlook::calm(&zone);
         with(&object, standing(status.unwrap(), &object, &none, &outlook, now()))
     };
     let invalid = Failure::new(Reason::InvalidSpec, "spec.schedule: six fields");

@@ -43,25 +43,31 @@ pub(super) fn check(assertions: &[Assertion], planned: &[Planned]) -> Result<(),
     }
 }
 
-/// Asks one assertion, in a transaction that changes nothing.
-///
-/// # Errors
-/// `AssertionFailed`, after which the session is of no further use; or the server is lost.
-pub(crate) async fn holds(session: &Session, assertion: &Assertion) -> Result<(), Failure> {
-    let doing = "beginning an assertion";
-    // Ours is empty; people write for the one that a server comes with.
-    let begin = "BEGIN TRANSACTION READ ONLY; SET LOCAL search_path = \"$user\", public";
-    session.run(begin, doing).await?;
-    let Err(why) = answer(session, &assertion.query).await? else {
-        return session.run("ROLLBACK", "ending an assertion").await;
-    };
-    // The session ends with it: what the server still has to say is of no interest.
+async fn holds(session: &Session, assertion: &Assertion) -> Result<(), Failure> {
+    let Err(why) = answer(session, &assertion.query).await? else { return Ok(()) };
     let message = format!("assertion {} does not hold: {why}", assertion.name);
     Err(Failure::new(Reason::AssertionFailed, message))
 }
 
+/// Asks one assertion, in a transaction that changes nothing. What is wrong with the answer, if
+/// anything; the session is of no further use then, since the server may still have things to say.
+///
+/// # Errors
+/// The server is lost.
+pub(crate) async fn answer(session: &Session, query: &str) -> Result<Result<(), String>, Failure> {
+    let doing = "beginning an assertion";
+    // Ours is empty; people write for the one that a server comes with.
+    let begin = "BEGIN TRANSACTION READ ONLY; SET LOCAL search_path = \"$user\", public";
+    session.run(begin, doing).await?;
+    let answered = judge(session, query).await?;
+    if answered.is_ok() {
+        session.run("ROLLBACK", "ending an assertion").await?;
+    }
+    Ok(answered)
+}
+
 /// What is wrong with the answer, if anything. A prepared statement is one statement.
-async fn answer(session: &Session, query: &str) -> Result<Result<(), String>, Failure> {
+async fn judge(session: &Session, query: &str) -> Result<Result<(), String>, Failure> {
     let asked = async {
         let statement = session.prepare(query).await?;
         // No more than is needed: of a query without a condition there may be any number.

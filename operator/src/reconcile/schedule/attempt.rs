@@ -1,11 +1,16 @@
-//! What a look ahead says while it goes on.
+//! A look ahead or a drill that goes on: when to look at it again, and what is told of a look.
+
+use std::time::Duration;
 
 use dbbackup_contract::Failure;
+use jiff::Timestamp;
 
 use crate::conditions::Verdict;
+use crate::reconcile::one_shot::while_starting;
+use crate::reconcile::{LOOK_SOON, WATCH_RUN};
 use crate::run::Waiting;
 
-/// How far a look is that goes on.
+/// How far a run is that goes on.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Attempt {
     /// Its pod has not started.
@@ -24,6 +29,16 @@ pub struct AttemptTrouble {
 }
 
 impl Attempt {
+    /// When to look at it again at the latest. One that `has_reported` is about to end, or its pod
+    /// is, for the next attempt.
+    pub(super) fn next_look(&self, has_reported: bool, now: Timestamp) -> Duration {
+        match self {
+            Self::Starts(waiting) => while_starting(waiting, now),
+            Self::Runs(..) if has_reported => LOOK_SOON,
+            Self::Runs(..) => WATCH_RUN,
+        }
+    }
+
     /// `None` as long as no attempt has failed and nothing is in the pod's way.
     pub(super) fn trouble(&self) -> Option<AttemptTrouble> {
         let (number, failure, mut verdict) = match self {

@@ -197,9 +197,14 @@ fn baseline(
 
 /// Slots up to here are done with.
 fn last_slot(status: &BackupScheduleStatus, now: Timestamp) -> Timestamp {
-    let since = status.slots_since.as_ref().map_or(now, |baseline| baseline.time);
+    done_until(status.slots_since.as_ref(), status.last_schedule_time, now)
+}
+
+/// Until when slots are done with that count since a baseline, of which `last` was the newest.
+fn done_until(since: Option<&SlotBaseline>, last: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let since = since.map_or(now, |baseline| baseline.time);
     // A time in the future (somebody's clock was wrong) would silence the schedule.
-    status.last_schedule_time.filter(|last| *last <= now).map_or(since, |last| last.max(since))
+    last.filter(|last| *last <= now).map_or(since, |last| last.max(since))
 }
 
 /// Plans the next step.

@@ -19,9 +19,9 @@ use crate::context::{Context, Identity, ReconcileError, Surroundings, start_time
 use crate::events::warn;
 use crate::job::{Errand, Mounts, Place, hooks_access, source_access};
 use crate::names::{Purpose, job_name};
+use crate::reconcile::LOOK_SOON;
 use crate::reconcile::backup::hooks;
-use crate::reconcile::one_shot::{another_action, until, while_starting};
-use crate::reconcile::{LOOK_SOON, WATCH_RUN};
+use crate::reconcile::one_shot::{another_action, until};
 use crate::run::RunView;
 
 /// So old is a proof when it is looked again.
@@ -226,12 +226,7 @@ impl Ahead<'_> {
             Step::Rest(next) => next.map(|next| until(next, self.now)),
             Step::Begin => self.begin(status).await?,
             Step::Watch(attempt) => {
-                let soon = match &attempt {
-                    Attempt::Starts(waiting) => while_starting(waiting, self.now),
-                    // An attempt has failed: its pod is about to end.
-                    Attempt::Runs(..) if status.preflight_report.is_some() => LOOK_SOON,
-                    Attempt::Runs(..) => WATCH_RUN,
-                };
+                let soon = attempt.next_look(status.preflight_report.is_some(), self.now);
                 return Ok((Some(soon), attempt.trouble()));
             }
             Step::Abandon => {

@@ -106,15 +106,7 @@ fn what_is_missing_may_come_for_an_hour_and_is_looked_for_each_minute() {
     let (schedule, status) = schedule();
     let secret = || Some(Failure::new(Reason::SecretNotFound, "the Secret db does not exist"));
     let zone = TimeZone::UTC;
-    let outlook = Outlook {
-        next: None,
-        zone: &zone,
-        held: None,
-        trouble: None,
-        ahead: None,
-        log: None,
-        drill: None,
-    };
+    let outlook = Outlook::calm(&zone);
     let found = |schedule: &BackupSchedule, status: &BackupScheduleStatus, now: &str| {
         let none = Children::default();
         let step = plan(schedule, status, &none, None, at(now));
@@ -229,15 +221,7 @@ fn a_look_that_goes_on_says_what_its_attempts_fail_with() {
             panic!("{run:?}")
         };
         let ahead = attempt.trouble();
-        let outlook = Outlook {
-            next: None,
-            zone: &zone,
-            held: None,
-            trouble: None,
-            ahead,
-            log: None,
-            drill: None,
-        };
+        let outlook = Outlook { ahead, ..Outlook::calm(&zone) };
         let status = standing(status, &schedule, &none, &outlook, at(NOW));
         let ready = status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
         assert_eq!(status.display.as_deref(), Some(words));
@@ -277,15 +261,7 @@ fn a_look_ends_with_what_its_runner_says_or_with_what_was_seen() {
 fn ready_means_that_a_backup_or_a_look_has_proved_it() {
     let (schedule, status) = schedule();
     let zone = TimeZone::UTC;
-    let outlook = Outlook {
-        next: None,
-        zone: &zone,
-        held: None,
-        trouble: None,
-        ahead: None,
-        log: None,
-        drill: None,
-    };
+    let outlook = Outlook::calm(&zone);
     let ended = at("2026-11-23T11:30:00Z");
     let success = Children {
         last_success: Some(ended),
@@ -330,15 +306,7 @@ fn ready_means_that_a_backup_or_a_look_has_proved_it() {
 fn hooks_that_fail_beside_a_success_are_told_and_do_not_make_it_unready() {
     let (schedule, status) = schedule();
     let zone = TimeZone::UTC;
-    let outlook = Outlook {
-        next: None,
-        zone: &zone,
-        held: None,
-        trouble: None,
-        ahead: None,
-        log: None,
-        drill: None,
-    };
+    let outlook = Outlook::calm(&zone);
     let hook = json!({"name": "resume", "stage": "After", "outcome": "Failed", "error": {
         "class": "Warning", "reason": "HookFailed", "message": "hook resume: no", "hint": "Look."}});
     let hook: dbbackup_contract::HookReport = serde_json::from_value(hook).unwrap();

@@ -33,6 +33,15 @@ pub struct Outlook<'a> {
     pub drill: Option<&'a DrillOutlook>,
 }
 
+#[cfg(test)]
+impl<'a> Outlook<'a> {
+    /// Nothing is due, and nothing stands in the way.
+    pub(crate) fn calm(zone: &'a TimeZone) -> Self {
+        let (held, trouble, ahead) = (None, None, None);
+        Self { next: None, zone, held, trouble, ahead, log: None, drill: None }
+    }
+}
+
 /// Most active backups that are listed.
 const MAX_ACTIVE: usize = 100;
 /// Most databases that a message names.

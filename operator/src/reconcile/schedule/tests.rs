@@ -143,15 +143,7 @@ fn a_changed_line_or_zone_or_the_end_of_a_suspension_starts_nothing_of_the_past(
     status.slots_since = baseline(&original, &status, now());
     let children = Children::default();
     let zone = TimeZone::UTC;
-    let outlook = Outlook {
-        next: None,
-        zone: &zone,
-        held: None,
-        trouble: None,
-        ahead: None,
-        log: None,
-        drill: None,
-    };
+    let outlook = Outlook::calm(&zone);
     status = standing(status, &original, &children, &outlook, now());
     assert_eq!(baseline(&original, &status, now()), status.slots_since, "nothing has changed");
 
@@ -183,15 +175,7 @@ fn a_last_time_in_the_future_does_not_silence_a_schedule() {
 fn the_status_says_in_words_how_the_schedule_stands() {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     let next = Some(at("2026-11-24T02:15:00Z"));
-    let outlook = |held, trouble| Outlook {
-        next,
-        zone: &zone,
-        held,
-        trouble,
-        ahead: None,
-        log: None,
-        drill: None,
-    };
+    let outlook = |held, trouble| Outlook { next, held, trouble, ..Outlook::calm(&zone) };
     let well = Children {
         last_success: Some(at("2026-11-23T04:30:00Z")),
         newest: Some((now(), "nightly-1".into(), BackupPhase::Succeeded)),
@@ -251,15 +235,7 @@ fn the_status_says_in_words_how_the_schedule_stands() {
 #[test]
 fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
     let zone = TimeZone::UTC;
-    let outlook = Outlook {
-        next: None,
-        zone: &zone,
-        held: None,
-        trouble: None,
-        ahead: None,
-        log: None,
-        drill: None,
-    };
+    let outlook = Outlook::calm(&zone);
     let password =
         || failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "the password is wrong");
     let host = || failed("n-1", BackupPhase::Failed, Reason::HostNotFound, "x is not known");
@@ -344,15 +320,7 @@ fn a_schedule_is_ready_unless_the_backup_that_ended_last_did_not_do_all() {
 #[test]
 fn a_backup_that_failed_says_nothing_of_a_spec_that_came_after_it_began() {
     let zone = TimeZone::UTC;
-    let outlook = Outlook {
-        next: None,
-        zone: &zone,
-        held: None,
-        trouble: None,
-        ahead: None,
-        log: None,
-        drill: None,
-    };
+    let outlook = Outlook::calm(&zone);
     let last = failed("n-1", BackupPhase::Failed, Reason::WrongPassword, "the password is wrong");
     let children = Children { last_ended: Some(last), ..Children::default() };
     let look = serde_json::json!({"time": "2026-11-23T13:00:00Z", "generation": 2,

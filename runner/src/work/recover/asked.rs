@@ -10,7 +10,7 @@ use dbbackup_postgres::{Answers, RecoveredServer, RecoveryPlan, major_of};
 use super::super::Order;
 use super::arguments::asked_arguments;
 use super::attempt::milliseconds_since;
-use super::replay::{Beside, Complaints, end, no_link};
+use super::replay::{Beside, Complaints, end};
 use super::words::{self, Word, word};
 use crate::shim_link::{Event, ShimLink};
 
@@ -39,14 +39,7 @@ impl Beside<'_> {
             roles: plan.login_roles().to_vec(),
             statement_timeout: order.stall_timeout,
         };
-        let Some(link) = &mut self.link else { return Err(no_link()) };
-        let environment = [("LC_ALL".to_owned(), "C".to_owned())].into();
-        if let Err(failure) = order.step(link.start(&found.program, &arguments, &environment)).await
-        {
-            // Whether it has started is not known; without its link it ends.
-            self.link = None;
-            return Err(failure);
-        }
+        let link = self.start(order, &found, &arguments).await?;
         let mut listener = Listener::default();
         let asked = async {
             listener.until_ready(link, order).await?;
@@ -111,9 +104,7 @@ impl Listener {
                 Err(self.complaints.why_ended(code, signal))
             }
             Event::Line(line) => {
-                if words::may_be_shown(&line) {
-                    tracing::info!("the server says: {line}");
-                }
+                words::show(&line);
                 let word = word(&line);
                 if let Some(said @ (Word::Complaint(_) | Word::Unsuitable(_) | Word::NoRoom(_))) =
                     &word

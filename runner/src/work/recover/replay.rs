@@ -42,7 +42,7 @@ pub(super) struct Expected<'a> {
 /// The server's container.
 pub(super) struct Beside<'a> {
     listening: Listening,
-    pub(super) link: Option<ShimLink>,
+    link: Option<ShimLink>,
     pub(super) folder: ServerFolder<'a>,
 }
 
@@ -91,21 +91,28 @@ impl<'a> Beside<'a> {
         let found = order.step(self.program(expected.version)).await?;
         let major = major_of(expected.version).unwrap_or(0);
         let arguments = arguments(expected.data_dir, &self.folder, major);
-        let Some(link) = &mut self.link else { return Err(no_link()) };
-        // Whatever its container says: its words are to be known ones.
-        let environment = [("LC_ALL".to_owned(), "C".to_owned())].into();
-        if let Err(failure) = order.step(link.start(&found.program, &arguments, &environment)).await
-        {
-            // Whether it has started is not known; without its link it ends.
-            self.link = None;
-            return Err(failure);
-        }
+        let link = self.start(order, &found, &arguments).await?;
         let mut replay = Replay::new(order, expected);
         let ended = order.step(replay.follow(link)).await;
         if ended.is_err() && !replay.has_ended {
             end(link).await;
         }
         ended
+    }
+
+    /// Starts the server; its words come over the link.
+    pub(super) async fn start(
+        &mut self,
+        order: &Order<'_>,
+        found: &FoundProgram,
+        arguments: &[String],
+    ) -> Result<&mut ShimLink, Failure> {
+        // Where it fails it is not known whether it has started; without its link it ends.
+        let mut link = self.link.take().ok_or_else(no_link)?;
+        // Whatever its container says: its words are to be known ones.
+        let environment = [("LC_ALL".to_owned(), "C".to_owned())].into();
+        order.step(link.start(&found.program, arguments, &environment)).await?;
+        Ok(self.link.insert(link))
     }
 
     /// Lets its container end.
@@ -116,7 +123,7 @@ impl<'a> Beside<'a> {
     }
 }
 
-pub(super) fn no_link() -> Failure {
+fn no_link() -> Failure {
     Failure::new(Reason::Internal, "the server's container is not connected")
 }
 
@@ -211,9 +218,7 @@ impl<'a> Replay<'a> {
 
     /// Takes a line. Whether the server is to be shut down now.
     fn heard(&mut self, line: &str) -> Result<bool, Failure> {
-        if words::may_be_shown(line) {
-            tracing::info!("the server says: {line}");
-        }
+        words::show(line);
         match word(line) {
             None | Some(Word::Consistent) => {}
             Some(Word::Begins(at)) => {

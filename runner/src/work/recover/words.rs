@@ -60,9 +60,16 @@ const NO_ROOM: [&str; 2] = ["No space left on device", "quota exceeded"];
 /// goes on from one of them in a line of its own, nobody knows.
 const SHOWN: [&str; 8] = ["LOG", "WARNING", "NOTICE", "INFO", "HINT", "ERROR", "FATAL", "PANIC"];
 
+/// Puts a line of the server into the runner's log, if it may stand there.
+pub(super) fn show(line: &str) {
+    if may_be_shown(line) {
+        tracing::info!("the server says: {line}");
+    }
+}
+
 /// Whether a line may stand in the log of the runner, which others read than those who may read
 /// the server's rows. What the system's loader says of a program that does not start comes first.
-pub(super) fn may_be_shown(line: &str) -> bool {
+fn may_be_shown(line: &str) -> bool {
     let severity = line.split_once(":  ").map(|(severity, _)| severity);
     severity.is_some_and(|severity| SHOWN.contains(&severity)) || line.starts_with("postgres: ")
 }

@@ -21,15 +21,14 @@ use jiff::Timestamp;
 use self::plan::{Seen, Step, last_slot, plan, slots};
 pub(super) use self::status::{condition, trouble};
 use super::Children;
-use super::attempt::Attempt;
 use crate::cluster::{Ensured, delete_job, dismiss_job, ensure_job, observe};
 use crate::conditions::{Verdict, sentence};
 use crate::context::{Context, Identity, ReconcileError, start_timeout};
 use crate::events::{publish, warn_as};
 use crate::names::{Purpose, job_name};
 use crate::reasons;
-use crate::reconcile::one_shot::{until, while_starting};
-use crate::reconcile::{LOOK_SOON, WATCH_RUN};
+use crate::reconcile::LOOK_SOON;
+use crate::reconcile::one_shot::until;
 use crate::run::RunView;
 
 /// A schedule with drills, or one that had some.
@@ -134,11 +133,7 @@ impl Drills<'_> {
             }
             Step::Watch(attempt) => {
                 outlook.goes_on = Some(status::goes_on(&attempt));
-                Some(match &attempt {
-                    Attempt::Starts(waiting) => while_starting(waiting, self.now),
-                    Attempt::Runs(..) if status.drill_report.is_some() => LOOK_SOON,
-                    Attempt::Runs(..) => WATCH_RUN,
-                })
+                Some(attempt.next_look(status.drill_report.is_some(), self.now))
             }
             Step::Abandon => {
                 if let Some(run) = ended_run(status) {

@@ -95,10 +95,9 @@ pub(super) fn set_baseline(
 
 /// Slots up to here are done with.
 pub(super) fn last_slot(status: &BackupScheduleStatus, now: Timestamp) -> Timestamp {
-    let Some(drill) = &status.drill else { return now };
-    let since = drill.slots_since.as_ref().map_or(now, |baseline| baseline.time);
-    // A time in the future (somebody's clock was wrong) would silence the drills.
-    drill.last_schedule_time.filter(|last| *last <= now).map_or(since, |last| last.max(since))
+    let drill = status.drill.as_ref();
+    let since = drill.and_then(|drill| drill.slots_since.as_ref());
+    super::super::done_until(since, drill.and_then(|drill| drill.last_schedule_time), now)
 }
 
 /// Plans the next step.
